@@ -1,0 +1,1 @@
+//! Builds the standalone initramfs that holds the agent.

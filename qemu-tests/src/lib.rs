@@ -1,0 +1,1 @@
+//! Virtual machines that try backstay on real disks.

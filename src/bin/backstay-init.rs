@@ -1,0 +1,2 @@
+//! backstay-init
+fn main() {}

@@ -1,0 +1,2 @@
+//! backstay
+fn main() {}

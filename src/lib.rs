@@ -1,0 +1,1 @@
+//! backstay keeps a machine bootable: see docs/design.md.
