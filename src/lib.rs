@@ -1,1 +1,4 @@
 //! backstay keeps a machine bootable: see docs/design.md.
+
+pub mod record;
+pub mod store;

@@ -1,0 +1,164 @@
+//! What is live, how it came about, and what waits for the next boot.
+
+use super::block::Record;
+use super::{Uuid, manifest::Release};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Entries of the history on each side of the live set; older ones drop out, their snapshots stay.
+pub const MAX_HISTORY: usize = 120;
+
+/// Ids of snapshots in an order that says what going back and forward mean.
+pub type Ids = Vec<u32, MAX_HISTORY>;
+
+/// A change of the live set that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// To the snapshot before the present one, or to this one.
+    Rollback(Option<u32>),
+    /// Undo the last rollback.
+    Forward,
+    /// Boot a clone of this snapshot once.
+    Select(u32),
+    /// Fresh configuration from the live version's own defaults; with `data`, fresh data too.
+    ResetConfig {
+        /// Whether each data dataset is exchanged with a fresh one.
+        data: bool,
+    },
+    /// Promote the factory snapshot; customer data stays.
+    ResetSystem {
+        /// Whether the present configuration stays.
+        keep_config: bool,
+    },
+    /// Factory system and configuration, fresh data; the rest is destroyed once it was marked good.
+    ResetEverything,
+}
+
+impl core::fmt::Display for Verb {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Verb::Rollback(None) => f.write_str("roll back to the version before"),
+            Verb::Rollback(Some(id)) => write!(f, "roll back to snapshot {id}"),
+            Verb::Forward => f.write_str("roll forward"),
+            Verb::Select(id) => write!(f, "boot snapshot {id} once"),
+            Verb::ResetConfig { data: false } => f.write_str("reset the configuration"),
+            Verb::ResetConfig { data: true } => f.write_str("reset configuration and data"),
+            Verb::ResetSystem { keep_config: false } => f.write_str("reset the system, keep data"),
+            Verb::ResetSystem { keep_config: true } => {
+                f.write_str("reset the system, keep data and configuration")
+            }
+            Verb::ResetEverything => f.write_str("reset everything"),
+        }
+    }
+}
+
+/// A random number that ties a request to the one time it is carried out.
+pub type Ticket = [u8; 16];
+
+/// What the running system asked the agent to do at the next boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Taken out of the state, durably, before anything is done.
+    pub ticket: Ticket,
+    /// What is asked.
+    pub verb: Verb,
+    /// Seconds since 1970; shown only.
+    pub created: u64,
+}
+
+/// The datasets that boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// UUID of the system dataset.
+    pub system: Uuid,
+    /// The snapshot it was cloned from; 0 is the factory, `None` when it was installed in place.
+    pub clone_of: Option<u32>,
+}
+
+/// `reset everything` has exchanged the sets; what it replaced waits to be destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroy {
+    /// Only while this system dataset is live: going back withdraws the destruction.
+    pub live: Uuid,
+    /// Every snapshot and every kept data dataset up to this id goes.
+    pub up_to: u32,
+    /// The live set was marked good and the destruction has begun: it is finished, never undone.
+    pub begun: bool,
+}
+
+/// What the last transaction did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// The verb that was carried out; `None` for a first boot, a return or a snapshot.
+    pub verb: Option<Verb>,
+    /// The id under which the former live set lies.
+    pub id: u32,
+    /// Seconds since 1970; shown only.
+    pub at: u64,
+}
+
+/// The state of the machine's versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The next id to give; ids grow and are never used again.
+    pub next_id: u32,
+    /// What boots.
+    pub live: Live,
+    /// Snapshots before the live set, oldest first: the last one is where a rollback goes.
+    pub older: Ids,
+    /// Snapshots after the live set, nearest first: the first one is where forward goes.
+    pub newer: Ids,
+    /// Waits for the next boot.
+    pub request: Option<Request>,
+    /// A snapshot is booted once; what was live lies parked under this id and returns.
+    pub parked: Option<u32>,
+    /// The second phase of `reset everything`.
+    pub destroy: Option<Destroy>,
+    /// A reboot through GRUB was tried for this live system because its kernel did not match.
+    pub rebooted_for: Option<Uuid>,
+    /// This live system dataset was marked good.
+    pub good: Option<Uuid>,
+    /// The kernel of the recovery image, as recorded when it was installed.
+    pub recovery_kernel: Option<Release>,
+    /// What the last transaction did.
+    pub last: Option<Last>,
+}
+
+impl Record for State {
+    const MAGIC: [u8; 8] = *b"BKSTstat";
+}
+
+impl State {
+    /// The state of a machine on which nothing happened yet.
+    pub fn new(live: Live) -> State {
+        State {
+            next_id: 1,
+            live,
+            older: Ids::new(),
+            newer: Ids::new(),
+            request: None,
+            parked: None,
+            destroy: None,
+            rebooted_for: None,
+            good: None,
+            recovery_kernel: None,
+            last: None,
+        }
+    }
+}
+
+/// Puts an id at the end; when the list is full its first entry drops out.
+pub fn append(ids: &mut Ids, id: u32) {
+    if ids.is_full() {
+        ids.remove(0);
+    }
+    ids.push(id).ok();
+}
+
+/// Puts an id at the front; when the list is full its last entry drops out.
+pub fn prepend(ids: &mut Ids, id: u32) {
+    if ids.is_full() {
+        ids.pop();
+    }
+    ids.insert(0, id).ok();
+}

@@ -1,0 +1,154 @@
+//! What a store must do; everything above it is the same for btrfs, and for the stores to come.
+//!
+//! A store holds datasets at [`Place`]s and a few small [`File`]s. Operations are atomic one by
+//! one; **nothing is on disk before [`Store::sync`] returns**, except what [`Store::write_slot`]
+//! wrote and what [`Store::clone_to`] made. Any prefix of the operations since the last `sync` may
+//! be on disk after a power cut, because a store commits in the background when it likes.
+
+pub mod place;
+
+use crate::record::block::BLOCK;
+use crate::record::layout::Layout;
+use crate::record::{Identity, Uuid};
+use place::{File, Place};
+use thiserror::Error;
+
+/// A dataset as the store sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// UUID and last change.
+    pub identity: Identity,
+    /// The UUID of what it was cloned from.
+    pub parent: Option<Uuid>,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// Whether a clone can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It becomes live, or will be sealed later.
+    Writable,
+    /// It is sealed from its first moment.
+    ReadOnly,
+}
+
+/// A subvolume inside a dataset; snapshots of the dataset do not contain it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nested {
+    /// Path below the dataset, without a leading slash.
+    pub path: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+}
+
+/// What became of a nested subvolume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// It lies in the new dataset now.
+    Moved,
+    /// The new dataset has something else there (or no such directory), so it stayed with the old.
+    Stayed,
+}
+
+/// What lies at a path inside a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A regular file.
+    File,
+    /// A directory, or a subvolume.
+    Directory,
+    /// A symbolic link; never followed.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+/// A store refused or failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file system has no room for the operation.
+    #[error("the file system is full: {0}")]
+    Full(String),
+    /// Nothing lies at the place, or something does where nothing should.
+    #[error("{0}")]
+    Place(String),
+    /// The system call failed; the text has the call, its arguments and the error.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Shorthand for the results of a store.
+pub type Result<T> = core::result::Result<T, StoreError>;
+
+/// A store of datasets.
+pub trait Store {
+    /// The datasets of the machine. Empty until known; see [`Store::set_layout`].
+    fn layout(&self) -> &Layout;
+
+    /// What lies at a place; `None` when nothing does. Something that is not a dataset is an error.
+    fn dataset(&self, place: Place) -> Result<Option<Dataset>>;
+
+    /// Makes a clone at `to`, where nothing lies, making parent directories. On disk on return,
+    /// with all that the source held.
+    fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset>;
+
+    /// Lets two datasets change places; both names exist at every instant.
+    fn exchange(&mut self, one: Place, other: Place) -> Result<()>;
+
+    /// Moves a dataset to a place where nothing lies.
+    fn rename(&mut self, from: Place, to: Place) -> Result<()>;
+
+    /// Makes the dataset read-only for good and returns its identity, read after a `sync`.
+    fn seal(&mut self, place: Place) -> Result<Identity>;
+
+    /// Destroys the dataset at `place` if its UUID is this one, its nested ones first. Space comes
+    /// back later. Nothing there is success.
+    fn destroy(&mut self, place: Place, uuid: Uuid) -> Result<()>;
+
+    /// The subvolumes inside a dataset, parents before children.
+    fn nested(&self, place: Place) -> Result<Vec<Nested>>;
+
+    /// Moves a nested subvolume from one dataset to the same path in another.
+    fn carry(&mut self, nested: &Nested, from: Place, to: Place) -> Result<Carried>;
+
+    /// The ids under which anything lies in the store, in no order.
+    fn ids(&self) -> Result<Vec<u32>>;
+
+    /// Makes the directory of a snapshot; there already is success.
+    fn make_directory(&mut self, id: u32) -> Result<()>;
+
+    /// Removes the directory of a snapshot with the small files in it; fails while a dataset lies
+    /// in it. Nothing there is success.
+    fn remove_directory(&mut self, id: u32) -> Result<()>;
+
+    /// Reads a small file, at most 64 KiB of it; `None` when there is none.
+    fn read(&self, file: File) -> Result<Option<Vec<u8>>>;
+
+    /// Writes slot 0 or 1 of a slot file in place. On disk on return; works on a full file system.
+    fn write_slot(&mut self, file: File, slot: usize, block: &[u8; BLOCK]) -> Result<()>;
+
+    /// Replaces a small file: whole old or whole new at every instant.
+    fn replace(&mut self, file: File, bytes: &[u8]) -> Result<()>;
+
+    /// Removes a small file; none there is success.
+    fn remove(&mut self, file: File) -> Result<()>;
+
+    /// Gives up the space that was kept for a full file system. Says whether there was any.
+    fn give_up_ballast(&mut self) -> Result<bool>;
+
+    /// What lies at a path inside a dataset; no symbolic link is followed.
+    fn node(&self, place: Place, path: &str) -> Result<Option<Node>>;
+
+    /// The names in a directory inside a dataset; empty when there is no such directory.
+    fn names(&self, place: Place, path: &str) -> Result<Vec<String>>;
+
+    /// The target of a symbolic link inside a dataset; `None` when it is none.
+    fn link(&self, place: Place, path: &str) -> Result<Option<String>>;
+
+    /// A small file inside a dataset, at most 64 KiB of it; no symbolic link is followed.
+    fn content(&self, place: Place, path: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The barrier: all that was done is on disk on return.
+    fn sync(&mut self) -> Result<()>;
+}
