@@ -1,0 +1,125 @@
+//! Consoles: which there are (`/proc/consoles`), the standard descriptors, and the controlling terminal.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::{Context, Result};
+
+/// One line of `/proc/consoles`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// The name under `/dev`: `ttyS0`, `tty0`, `hvc0`. Some (`netcon0`) have no device.
+    pub name: String,
+    /// It is in use (flag `E`).
+    pub enabled: bool,
+    /// It is the one behind `/dev/console` (flag `C`).
+    pub preferred: bool,
+    /// It can be written to (the `W` of the operations).
+    pub writable: bool,
+}
+
+/// Parses `/proc/consoles` (format: Documentation/filesystems/proc.rst, 'consoles'). Lines of another
+/// shape are left out.
+pub fn parse_consoles(text: &str) -> Vec<Console> {
+    text.lines()
+        .filter_map(|line| {
+            let (head, rest) = line.split_once('(')?;
+            let (flags, _) = rest.split_once(')')?;
+            let mut words = head.split_whitespace();
+            let (name, operations) = (words.next()?, words.next()?);
+            Some(Console {
+                name: name.to_owned(),
+                enabled: flags.contains('E'),
+                preferred: flags.contains('C'),
+                writable: operations.contains('W'),
+            })
+        })
+        .collect()
+}
+
+/// The consoles in use, the preferred one first. Empty where `/proc` is not mounted.
+pub fn consoles() -> Vec<Console> {
+    let text = std::fs::read_to_string("/proc/consoles").unwrap_or_default();
+    let mut all = parse_consoles(&text);
+    all.retain(|console| console.enabled && console.writable);
+    all.sort_by_key(|console| !console.preferred);
+    all
+}
+
+/// Opens a console device for writing lines: never the controlling terminal, never blocking (a serial
+/// line that is stopped by flow control must not stop the boot).
+///
+/// # Errors
+/// `ENOENT`, `ENODEV`, `ENXIO`: there is no such device.
+pub fn open_for_lines(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+        .call(|| format!("open({path:?}, O_WRONLY|O_NOCTTY|O_NONBLOCK)"))
+}
+
+/// Makes `path` (a console device) the standard input, output and error.
+///
+/// # Errors
+/// What open(2) says; the old descriptors then stay.
+pub fn open_stdio(path: &Path) -> Result<()> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(path)
+        .call(|| format!("open({path:?}, O_RDWR|O_NOCTTY)"))?;
+    rustix::stdio::dup2_stdin(&file).call(|| "dup2(console, 0)".into())?;
+    rustix::stdio::dup2_stdout(&file).call(|| "dup2(console, 1)".into())?;
+    rustix::stdio::dup2_stderr(&file).call(|| "dup2(console, 2)".into())?;
+    // With fds 0-2 closed the file itself got one of those numbers: it must stay open then.
+    if std::os::fd::AsRawFd::as_raw_fd(&file) <= 2 {
+        std::mem::forget(file);
+    }
+    Ok(())
+}
+
+/// Makes this process the leader of a session of its own, and `path` its controlling terminal.
+///
+/// `/dev/console` can never be one: give the real device of [`consoles`].
+///
+/// # Errors
+/// What open(2) says; `EPERM`: the terminal belongs to another session.
+pub fn acquire_terminal(path: &Path) -> Result<OwnedFd> {
+    match rustix::process::setsid() {
+        // EPERM: it leads its process group, usually because it is session leader already.
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(errno).call(|| "setsid()".into()),
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .call(|| format!("open({path:?}, O_RDWR)"))?;
+    rustix::process::ioctl_tiocsctty(file.as_fd())
+        .call(|| format!("ioctl({path:?}, TIOCSCTTY, 0)"))?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_are_read_as_the_kernel_prints_them() {
+        let text = "ttyS0                -W- (EC   p a)    4:64\n\
+                    tty0                 -WU (E    p  )    4:1\n\
+                    netcon0              -W- (     p a)\n\
+                    garbage\n";
+        let all = parse_consoles(text);
+        assert_eq!(all.len(), 3);
+        assert!(all[0].preferred && all[0].enabled && all[0].writable && all[0].name == "ttyS0");
+        assert!(!all[1].preferred && all[1].enabled);
+        assert!(!all[2].enabled);
+    }
+}

@@ -1,0 +1,74 @@
+//! `kexec_file_load(2)`: rustix and nix have no form of it.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::{Error, Result};
+
+/// `KEXEC_FILE_UNLOAD` of `<linux/kexec.h>`: forget the kernel that was loaded before.
+const KEXEC_FILE_UNLOAD: libc::c_ulong = 0x1;
+/// `KEXEC_FILE_NO_INITRAMFS` of `<linux/kexec.h>`: there is no initrd descriptor.
+const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 0x4;
+
+/// Loads `kernel` (and `initrd`) with `cmdline`, ready for [`super::power::kexec`].
+///
+/// The kernel copies both files: the descriptors may be closed and their file systems unmounted after it.
+///
+/// # Errors
+/// `EPERM` (lockdown, `kexec_load_disabled`, no CAP_SYS_BOOT), `ENOSYS` (kernel without the call),
+/// `EKEYREJECTED`/`ENODATA`/`ENOKEY` (signature wanted), `ENOEXEC` (not a kernel image), `EINVAL`
+/// (a NUL in `cmdline`, or a command line longer than the kernel takes), `ENOMEM`.
+pub fn load(kernel: BorrowedFd<'_>, initrd: Option<BorrowedFd<'_>>, cmdline: &str) -> Result<()> {
+    let shown = || {
+        format!(
+            "kexec_file_load(kernel, initrd: {}, {cmdline:?})",
+            initrd.is_some()
+        )
+    };
+    let text = CString::new(cmdline).map_err(|_| Error::new(shown(), Errno::INVAL))?;
+    let (initrd_fd, flags) = match initrd {
+        Some(fd) => (fd.as_raw_fd(), 0),
+        None => (-1, KEXEC_FILE_NO_INITRAMFS),
+    };
+    // SAFETY: both descriptors are borrowed and so open during the call; `text` is a NUL-terminated
+    // buffer of as_bytes_with_nul().len() bytes that outlives it, and the kernel only reads it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initrd_fd,
+            text.as_bytes_with_nul().len() as libc::c_ulong,
+            text.as_ptr(),
+            flags,
+        )
+    };
+    outcome(result, shown)
+}
+
+/// Forgets a loaded kernel, so that a later `reboot(KEXEC)` cannot jump into it.
+///
+/// # Errors
+/// `EPERM`, `ENOSYS` as for [`load`].
+pub fn unload() -> Result<()> {
+    // SAFETY: with KEXEC_FILE_UNLOAD the kernel looks at no other argument.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            -1,
+            -1,
+            0 as libc::c_ulong,
+            std::ptr::null::<libc::c_char>(),
+            KEXEC_FILE_UNLOAD,
+        )
+    };
+    outcome(result, || "kexec_file_load(UNLOAD)".into())
+}
+
+fn outcome(result: libc::c_long, call: impl FnOnce() -> String) -> Result<()> {
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Error::from_io(call(), &std::io::Error::last_os_error()))
+}

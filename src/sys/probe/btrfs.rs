@@ -1,0 +1,167 @@
+//! The primary superblock of btrfs.
+//!
+//! ```text
+//! device  64 KiB  +---------------------------------------------------------------+
+//!                 | 00 csum 32 | 20 fsid 16 | 30 bytenr | 38 flags | 40 _BHRfS_M  |
+//!                 | 48 generation | 50 root | 58 chunk_root | 60 log_root | ...    |
+//!                 | 88 num_devices | c4 csum_type (2) | c9 dev_item (98 bytes)      |
+//!                 | 12b label 256 | ...                                   4096     |
+//!                 +---------------------------------------------------------------+
+//! dev_item (at c9): 00 devid 8 | ... | 42 uuid 16 | 52 fsid 16
+//! ```
+//! Source: `struct btrfs_super_block` and `struct btrfs_dev_item` of `<linux/btrfs_tree.h>`. Mirrors at
+//! 64 MiB and 256 GiB are not read: the kernel mounts from the primary.
+
+use std::io::{Read, Seek};
+
+use super::{Fields, Uuid, read_at};
+
+/// Where the primary superblock lies, in bytes (`BTRFS_SUPER_INFO_OFFSET`).
+pub const OFFSET: u64 = 64 * 1024;
+/// How long it is, in bytes (`BTRFS_SUPER_INFO_SIZE`).
+pub const SIZE: usize = 4096;
+
+const MAGIC: &[u8; 8] = b"_BHRfS_M";
+const AT_FSID: usize = 0x20;
+const AT_MAGIC: usize = 0x40;
+const AT_GENERATION: usize = 0x48;
+const AT_LOG_ROOT: usize = 0x60;
+const AT_NUM_DEVICES: usize = 0x88;
+const AT_CSUM_TYPE: usize = 0xc4;
+const AT_DEV_ITEM: usize = 0xc9;
+const AT_DEV_ITEM_UUID: usize = AT_DEV_ITEM + 0x42;
+const AT_LABEL: usize = 0x12b;
+const LABEL_SIZE: usize = 256;
+
+/// `BTRFS_CSUM_TYPE_CRC32`: CRC-32C over all after the checksum field.
+const CSUM_TYPE_CRC32C: u16 = 0;
+
+/// Whether the superblock's own checksum fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// It fits.
+    Good,
+    /// It does not: torn or damaged. The kernel will refuse this device.
+    Bad,
+    /// Of a type that is not computed here (xxhash, sha256, blake2).
+    NotChecked,
+}
+
+/// What early boot needs of a superblock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    /// The file system's UUID; the same on all its devices.
+    pub fsid: Uuid,
+    /// The file system's label.
+    pub label: String,
+    /// The transaction that wrote it last.
+    pub generation: u64,
+    /// Address of the log tree; 0 when there is nothing to replay. Not 0: any mount but one with
+    /// `rescue=nologreplay` writes.
+    pub log_root: u64,
+    /// How many devices make up the file system.
+    pub num_devices: u64,
+    /// This device's number within the file system.
+    pub devid: u64,
+    /// This device's own UUID.
+    pub device_uuid: Uuid,
+    /// Whether the block is whole.
+    pub checksum: Checksum,
+}
+
+/// Parses a superblock of [`SIZE`] bytes. `None`: no btrfs magic, or too short.
+pub fn parse(block: &[u8]) -> Option<Superblock> {
+    if &block.array::<8>(AT_MAGIC)? != MAGIC {
+        return None;
+    }
+    Some(Superblock {
+        fsid: Uuid(block.array(AT_FSID)?),
+        label: block.text(AT_LABEL, LABEL_SIZE)?,
+        generation: block.u64(AT_GENERATION)?,
+        log_root: block.u64(AT_LOG_ROOT)?,
+        num_devices: block.u64(AT_NUM_DEVICES)?,
+        devid: block.u64(AT_DEV_ITEM)?,
+        device_uuid: Uuid(block.array(AT_DEV_ITEM_UUID)?),
+        checksum: checksum(block)?,
+    })
+}
+
+fn checksum(block: &[u8]) -> Option<Checksum> {
+    if block.u16(AT_CSUM_TYPE)? != CSUM_TYPE_CRC32C {
+        return Some(Checksum::NotChecked);
+    }
+    let stored = block.u32(0)?;
+    let computed = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(block.get(AT_FSID..SIZE)?);
+    Some(if stored == computed {
+        Checksum::Good
+    } else {
+        Checksum::Bad
+    })
+}
+
+/// Reads the primary superblock of `device`. `None`: it holds none.
+///
+/// # Errors
+/// An I/O error of the device.
+pub fn read(device: &mut (impl Read + Seek)) -> std::io::Result<Option<Superblock>> {
+    Ok(read_at(device, OFFSET, SIZE)?.and_then(|block| parse(&block)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A superblock as mkfs would write it, with the checksum made right.
+    pub(crate) fn sample(fsid: u8, devid: u64, device: u8, devices: u64) -> Vec<u8> {
+        let mut block = vec![0_u8; SIZE];
+        block[AT_FSID..AT_FSID + 16].fill(fsid);
+        block[AT_MAGIC..AT_MAGIC + 8].copy_from_slice(MAGIC);
+        block[AT_GENERATION] = 9;
+        block[AT_NUM_DEVICES..AT_NUM_DEVICES + 8].copy_from_slice(&devices.to_le_bytes());
+        block[AT_DEV_ITEM..AT_DEV_ITEM + 8].copy_from_slice(&devid.to_le_bytes());
+        block[AT_DEV_ITEM_UUID..AT_DEV_ITEM_UUID + 16].fill(device);
+        block[AT_LABEL..AT_LABEL + 4].copy_from_slice(b"root");
+        seal(&mut block);
+        block
+    }
+
+    fn seal(block: &mut [u8]) {
+        let sum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&block[AT_FSID..]);
+        block[..4].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    #[test]
+    fn the_fields_are_where_the_kernel_puts_them() {
+        let mut block = sample(0xaa, 3, 0xbb, 2);
+        block[AT_LOG_ROOT] = 1;
+        seal(&mut block);
+        let sb = parse(&block).unwrap();
+        assert_eq!(sb.fsid, Uuid([0xaa; 16]));
+        assert_eq!(
+            (sb.label.as_str(), sb.generation, sb.log_root),
+            ("root", 9, 1)
+        );
+        assert_eq!(
+            (sb.num_devices, sb.devid, sb.device_uuid),
+            (2, 3, Uuid([0xbb; 16]))
+        );
+        assert_eq!(sb.checksum, Checksum::Good);
+    }
+
+    #[test]
+    fn a_torn_superblock_is_seen() {
+        let mut block = sample(1, 1, 1, 1);
+        block[2048] ^= 1;
+        assert_eq!(parse(&block).unwrap().checksum, Checksum::Bad);
+        block[AT_CSUM_TYPE] = 1;
+        assert_eq!(parse(&block).unwrap().checksum, Checksum::NotChecked);
+    }
+
+    #[test]
+    fn another_magic_is_no_btrfs() {
+        let mut block = sample(1, 1, 1, 1);
+        block[AT_MAGIC] = b'!';
+        assert_eq!(parse(&block), None);
+        assert_eq!(parse(&block[..100]), None);
+    }
+}

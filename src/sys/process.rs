@@ -1,0 +1,128 @@
+//! Processes: fork with a closure, reap, exec, kill.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
+use rustix::io::Errno;
+
+use super::{Context, Error, Result};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It called exit with this status.
+    Exit(i32),
+    /// A signal of this number ended it.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ended::Exit(status) => write!(f, "exit status {status}"),
+            Ended::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
+}
+
+/// Forks; the child runs `body` and exits with the status that it returns. The child never returns
+/// from this function: neither destructors nor exit handlers of the parent's frames run in it.
+///
+/// Must be called while this process has one thread: the child is a copy of that thread only, and
+/// `body` allocates.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM`.
+pub fn fork(body: impl FnOnce() -> i32) -> Result<i32> {
+    // SAFETY: the callers (PID 1 and tests that only exit) have one thread that could hold a lock,
+    // the calling one, so that the child finds every lock free.
+    match unsafe { nix::unistd::fork() }.call(|| "fork()".into())? {
+        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Child => {
+            let status = body();
+            // SAFETY: _exit takes an integer and does not return.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Waits for any child, orphans included, and returns its id and end.
+///
+/// # Errors
+/// `ECHILD`: there are none.
+pub fn reap() -> Result<(i32, Ended)> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, status)) => return Ok((pid.as_raw(), Ended::Exit(status))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                return Ok((pid.as_raw(), Ended::Signal(signal as i32)));
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno).call(|| "waitpid(-1)".into()),
+        }
+    }
+}
+
+/// Waits for the child `pid` only.
+///
+/// # Errors
+/// `ECHILD`: it is no child of this process.
+pub fn wait_for(pid: i32) -> Result<Ended> {
+    loop {
+        match waitpid(Pid::from_raw(pid), None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(Ended::Exit(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno).call(|| format!("waitpid({pid})")),
+        }
+    }
+}
+
+/// Ends every process but this one (and kernel threads), as PID 1 may before it gives the machine away.
+///
+/// # Errors
+/// `ESRCH`: there was none, `EPERM`.
+pub fn kill_all_others() -> Result<()> {
+    nix::sys::signal::kill(Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL)
+        .call(|| "kill(-1, SIGKILL)".into())
+}
+
+/// Replaces this program by `path` with `argv` (argv\[0\] included), keeping the environment.
+/// Returns only the error.
+pub fn exec(path: &Path, argv: &[String]) -> Error {
+    let shown = || format!("execv({path:?}, {argv:?})");
+    let c_path = CString::new(path.as_os_str().as_bytes());
+    let c_argv: std::result::Result<Vec<CString>, _> = argv
+        .iter()
+        .map(|argument| CString::new(argument.as_bytes()))
+        .collect();
+    let (Ok(c_path), Ok(c_argv)) = (c_path, c_argv) else {
+        return Error::new(shown(), Errno::INVAL);
+    };
+    match nix::unistd::execv(&c_path, &c_argv) {
+        Ok(never) => match never {},
+        Err(errno) => Error::new(shown(), Errno::from_raw_os_error(errno as i32)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_reaped_with_its_exit_status_or_its_signal() {
+        let exits = fork(|| 7).unwrap();
+        assert_eq!(wait_for(exits).unwrap(), Ended::Exit(7));
+        let aborts = fork(|| std::process::abort()).unwrap();
+        assert_eq!(wait_for(aborts).unwrap(), Ended::Signal(libc::SIGABRT));
+    }
+
+    #[test]
+    fn exec_of_nothing_returns_the_call() {
+        let error = exec(Path::new("/no/such"), &["x".into()]);
+        assert_eq!(error.errno, Errno::NOENT);
+    }
+}
