@@ -1,0 +1,378 @@
+//! The one table of backstay's parameters.
+//!
+//! A parameter, a value, a restriction or a sentence of help is changed here and nowhere else:
+//! parser, refusals, manual page and tests are made from [`TABLE`].
+
+use crate::request::{Attempt, Fence, Level, Request, Tarball, Target, Verb};
+
+/// What every name of ours starts with.
+///
+/// Dotted, because the kernel hands neither dotted words nor dotted `k=v` to init, and more than
+/// 32 undotted ones that it does not know make it panic. No kernel module is called backstay.
+pub const PREFIX: &str = "backstay.";
+
+/// One parameter.
+#[derive(Debug)]
+pub struct Parameter {
+    /// The name without [`PREFIX`].
+    pub name: &'static str,
+    /// Verb, modifier or sentinel.
+    pub kind: Kind,
+    /// Which verbs it goes with.
+    pub fit: Fit,
+    /// The forms its value may take; the first that matches is meant.
+    pub forms: &'static [Form],
+    /// One line.
+    pub meaning: &'static str,
+    /// Paragraphs of the manual page.
+    pub help: &'static [&'static str],
+}
+
+/// What sort of parameter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Says what to do; at most one on a command line.
+    Verb,
+    /// Says how.
+    Modifier,
+    /// Says that the line is whole.
+    Sentinel,
+}
+
+/// Which verbs a parameter goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// With any verb, and without one.
+    Any,
+    /// Only where there is no verb.
+    NoVerb,
+    /// Only with a verb that changes the live set.
+    Changing,
+    /// Only with `reset=system`.
+    ResetSystem,
+    /// Only with `reset=system` and `reset=everything`.
+    FactoryReset,
+}
+
+/// One form that a parameter's value may take.
+#[derive(Debug)]
+pub struct Form {
+    /// Its grammar.
+    pub value: Value,
+    /// Whether this version carries it out. What is not built is parsed, and then refused by name.
+    pub built: bool,
+    /// What this form asks for, one line.
+    pub meaning: &'static str,
+    pub(crate) effect: Effect,
+}
+
+/// The grammar of a value. All are case-sensitive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// No value and no `=`.
+    Absent,
+    /// This word.
+    Word(&'static str),
+    /// A snapshot's id: decimal, 1 to 4294967295, no sign, no leading zero.
+    Id,
+    /// Seconds: decimal, 1 to 86400, no sign, no leading zero.
+    Seconds,
+    /// `SEQ:N`, two numbers written as an id is.
+    Attempt,
+    /// `SOURCE:/PATH`, at most 255 bytes, from the letters that every boot loader leaves alone.
+    Location,
+}
+
+impl Value {
+    /// As the manual page and the refusals write it.
+    #[must_use]
+    pub const fn syntax(&self) -> &'static str {
+        match self {
+            Self::Absent => "",
+            Self::Word(word) => word,
+            Self::Id => "ID",
+            Self::Seconds => "SECONDS",
+            Self::Attempt => "SEQ:N",
+            Self::Location => "SOURCE:/PATH",
+        }
+    }
+}
+
+/// What a form does to the request.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A verb without a number.
+    Verb(Verb),
+    /// A verb with the number that was given.
+    NumberedVerb(fn(u32) -> Verb),
+    KeepConfig,
+    Fence(Fence),
+    Tarball,
+    ConsoleJson,
+    Present,
+    Attempt,
+    End,
+}
+
+/// What a value was read as.
+pub(crate) enum Given<'a> {
+    Nothing,
+    Number(u32),
+    Attempt(Attempt),
+    Location(&'a str),
+}
+
+impl Effect {
+    /// Sets it. A form's grammar decides what is given, so the other combinations do not occur.
+    pub(crate) fn apply(&self, given: Given<'_>, request: &mut Request) {
+        match (self, given) {
+            (Self::Verb(verb), _) => request.verb = Some(*verb),
+            (Self::NumberedVerb(verb), Given::Number(number)) => request.verb = Some(verb(number)),
+            (Self::KeepConfig, _) => request.keep_config = true,
+            (Self::Fence(fence), _) => request.fence = Some(*fence),
+            (Self::Tarball, Given::Location(text)) => {
+                request.tarball = Tarball::try_from(text).ok()
+            }
+            (Self::ConsoleJson, _) => request.console_json = true,
+            (Self::Present, _) => request.present = true,
+            (Self::Attempt, Given::Attempt(attempt)) => request.attempt = Some(attempt),
+            (Self::End | Self::NumberedVerb(_) | Self::Tarball | Self::Attempt, _) => {}
+        }
+    }
+}
+
+const fn form(value: Value, effect: Effect, meaning: &'static str) -> Form {
+    Form {
+        value,
+        built: true,
+        meaning,
+        effect,
+    }
+}
+
+const fn not_built(value: Value, effect: Effect, meaning: &'static str) -> Form {
+    Form {
+        value,
+        built: false,
+        meaning,
+        effect,
+    }
+}
+
+/// All parameters, in the order of the manual page: verbs, modifiers, the sentinel.
+pub const TABLE: &[Parameter] = &[
+    Parameter {
+        name: "rollback",
+        kind: Kind::Verb,
+        fit: Fit::Any,
+        forms: &[
+            form(
+                Value::Word("previous"),
+                Effect::Verb(Verb::Rollback(Target::Previous)),
+                "the snapshot before the live set in its history",
+            ),
+            form(
+                Value::Id,
+                Effect::NumberedVerb(|id| Verb::Rollback(Target::Id(id))),
+                "the snapshot with this id",
+            ),
+        ],
+        meaning: "promote an earlier snapshot",
+        help: &[
+            "A writable clone of the snapshot takes the live place, system and configuration \
+             together. What was live becomes a snapshot with a new id, so nothing is lost. \
+             Customer data stays as it is.",
+            "Undone by backstay.forward.",
+        ],
+    },
+    Parameter {
+        name: "forward",
+        kind: Kind::Verb,
+        fit: Fit::Any,
+        forms: &[form(
+            Value::Absent,
+            Effect::Verb(Verb::Forward),
+            "one step forward",
+        )],
+        meaning: "undo the last rollback",
+        help: &[
+            "Goes one step forward in the history; as often as there were rollbacks. Refused where \
+             nothing is ahead.",
+            "Undone by backstay.rollback=previous.",
+        ],
+    },
+    Parameter {
+        name: "select",
+        kind: Kind::Verb,
+        fit: Fit::Any,
+        forms: &[form(
+            Value::Id,
+            Effect::NumberedVerb(Verb::Select),
+            "the snapshot with this id",
+        )],
+        meaning: "boot a clone of a snapshot once",
+        help: &[
+            "What was live is parked untouched and comes back at the next boot. What was changed \
+             meanwhile becomes a snapshot.",
+            "Undone by booting again.",
+        ],
+    },
+    Parameter {
+        name: "reset",
+        kind: Kind::Verb,
+        fit: Fit::Any,
+        forms: &[
+            form(
+                Value::Word("config"),
+                Effect::Verb(Verb::Reset(Level::Config)),
+                "fresh configuration from the live version's own defaults; system and data stay",
+            ),
+            form(
+                Value::Word("config,data"),
+                Effect::Verb(Verb::Reset(Level::ConfigAndData)),
+                "the same, and each data dataset fresh from its template; the system stays",
+            ),
+            form(
+                Value::Word("system"),
+                Effect::Verb(Verb::Reset(Level::System)),
+                "system and configuration of the factory snapshot; data stays",
+            ),
+            form(
+                Value::Word("everything"),
+                Effect::Verb(Verb::Reset(Level::Everything)),
+                "system and configuration of the factory snapshot, and fresh data; the old data \
+                 and all other snapshots are deleted once the new system was marked good",
+            ),
+        ],
+        meaning: "back to the defaults or to the factory's state",
+        help: &[
+            "Undone by backstay.rollback=previous; after reset=everything only until the new \
+             system was marked good. Deleting is not erasing: what was on the disk may still be \
+             read from it by other means.",
+        ],
+    },
+    Parameter {
+        name: "menu",
+        kind: Kind::Verb,
+        fit: Fit::Any,
+        forms: &[
+            form(
+                Value::Absent,
+                Effect::Verb(Verb::Menu(None)),
+                "with the usual time-out",
+            ),
+            form(
+                Value::Seconds,
+                Effect::NumberedVerb(|seconds| Verb::Menu(Some(seconds))),
+                "boot on after this many seconds without a key",
+            ),
+        ],
+        meaning: "open the menu on the console",
+        help: &["Changes nothing by itself, and so needs neither consent nor the sentinel."],
+    },
+    Parameter {
+        name: "keep",
+        kind: Kind::Modifier,
+        fit: Fit::ResetSystem,
+        forms: &[form(
+            Value::Word("config"),
+            Effect::KeepConfig,
+            "keep the live configuration",
+        )],
+        meaning: "what a reset of the system keeps",
+        help: &["Without it, reset=system takes the factory's configuration too."],
+    },
+    Parameter {
+        name: "fence",
+        kind: Kind::Modifier,
+        fit: Fit::Changing,
+        forms: &[
+            form(
+                Value::Word("refuse"),
+                Effect::Fence(Fence::Refuse),
+                "refuse it",
+            ),
+            not_built(
+                Value::Word("convert"),
+                Effect::Fence(Fence::Convert),
+                "convert the data",
+            ),
+            not_built(
+                Value::Word("restore"),
+                Effect::Fence(Fence::Restore),
+                "return to the data as it was before, losing what came since",
+            ),
+        ],
+        meaning: "what to do with a version that cannot read the present data",
+        help: &["Without it, such a version is refused."],
+    },
+    Parameter {
+        name: "tarball",
+        kind: Kind::Modifier,
+        fit: Fit::FactoryReset,
+        forms: &[not_built(
+            Value::Location,
+            Effect::Tarball,
+            "the device (as in root=) and the path on it",
+        )],
+        meaning: "where the default tarball lies",
+        help: &[
+            "Taken only where the factory snapshot is missing or fails its check, and only \
+                 with a good signature.",
+        ],
+    },
+    Parameter {
+        name: "console",
+        kind: Kind::Modifier,
+        fit: Fit::Any,
+        forms: &[not_built(
+            Value::Word("json"),
+            Effect::ConsoleJson,
+            "one JSON object a line",
+        )],
+        meaning: "how backstay writes on the console",
+        help: &["Without it, lines for people."],
+    },
+    Parameter {
+        name: "present",
+        kind: Kind::Modifier,
+        fit: Fit::Changing,
+        forms: &[form(
+            Value::Absent,
+            Effect::Present,
+            "a person is there and has said yes",
+        )],
+        meaning: "consent, given at the boot loader",
+        help: &[
+            "Added by backstay's GRUB entries after ESC was pressed at their question, and by \
+             nothing else: an entry that carries it for good acts again at each boot that takes \
+             the entry. Without it, a verb that changes something needs a ticket (written by \
+             backstay(8) in the running system) or the word typed in the menu.",
+        ],
+    },
+    Parameter {
+        name: "attempt",
+        kind: Kind::Modifier,
+        fit: Fit::NoVerb,
+        forms: &[form(
+            Value::Attempt,
+            Effect::Attempt,
+            "attempt N of the trial counted by state record SEQ",
+        )],
+        meaning: "this boot is a counted attempt of a trial",
+        help: &["Added by backstay itself when it starts a trial's kernel. Not for people."],
+    },
+    Parameter {
+        name: "end",
+        kind: Kind::Sentinel,
+        fit: Fit::Any,
+        forms: &[form(Value::Absent, Effect::End, "the line is whole")],
+        meaning: "closes backstay's parameters",
+        help: &[
+            "Boot loaders and kernels cut a command line that is too long (2048 bytes on x86 and \
+             arm64, the final NUL included), and GRUB does so silently. So a verb that changes \
+             something is carried out only if backstay.end came through: after all other \
+             backstay parameters, and before any --.",
+        ],
+    },
+];
