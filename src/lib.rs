@@ -1,6 +1,8 @@
 //! backstay keeps a machine bootable: see docs/design.md.
 
 pub mod agent;
+pub mod policy;
 pub mod record;
 pub mod store;
 pub mod sys;
+pub mod transaction;

@@ -80,18 +80,22 @@ pub struct Committing {
     pub stays_armed: bool,
 }
 
+/// A transaction before its commit point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparing {
+    /// The id that it took.
+    pub id: u32,
+    /// What it makes.
+    pub made: Vec<Made, MAX_PARTS>,
+}
+
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Journal {
     /// No transaction is open.
     Closed,
     /// It made, or was about to make, these; nothing live was touched.
-    Preparing {
-        /// The id that it took.
-        id: u32,
-        /// What it makes.
-        made: Vec<Made, MAX_PARTS>,
-    },
+    Preparing(Box<Preparing>),
     /// It is finished, whatever happens.
     Committing(Box<Committing>),
 }

@@ -1,0 +1,78 @@
+//! What is to be done, with every name resolved: the input of a plan.
+
+use crate::record::manifest::Title;
+use crate::record::state::Verb;
+use crate::store::place::Set;
+
+/// A change of the store that was decided on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Promote this snapshot, going back in the history.
+    Rollback {
+        /// The snapshot.
+        to: u32,
+    },
+    /// Promote this snapshot, undoing a rollback.
+    Forward {
+        /// The snapshot.
+        to: u32,
+    },
+    /// Promote a clone of this snapshot for one boot.
+    Select {
+        /// The snapshot.
+        id: u32,
+    },
+    /// End a boot-once: what was parked becomes live again.
+    Return {
+        /// The id under which it is parked.
+        parked: u32,
+    },
+    /// Fresh configuration from the live version's defaults, and fresh data if asked.
+    ResetConfig {
+        /// Whether the data is fresh too.
+        data: bool,
+    },
+    /// Promote the factory snapshot.
+    ResetSystem {
+        /// Whether the present configuration stays.
+        keep_config: bool,
+    },
+    /// Promote the factory snapshot with fresh data.
+    ResetEverything,
+    /// Promote the factory snapshot where nothing was ever live.
+    FirstBoot,
+    /// Seal a copy of what is live.
+    Snapshot {
+        /// For people.
+        title: Title,
+    },
+}
+
+impl Intent {
+    /// The verb that a person used for it.
+    pub fn verb(&self) -> Option<Verb> {
+        Some(match self {
+            Intent::Rollback { to } => Verb::Rollback(Some(*to)),
+            Intent::Forward { .. } => Verb::Forward,
+            Intent::Select { id } => Verb::Select(*id),
+            Intent::ResetConfig { data } => Verb::ResetConfig { data: *data },
+            Intent::ResetSystem { keep_config } => Verb::ResetSystem {
+                keep_config: *keep_config,
+            },
+            Intent::ResetEverything => Verb::ResetEverything,
+            Intent::Return { .. } | Intent::FirstBoot | Intent::Snapshot { .. } => return None,
+        })
+    }
+
+    /// The sealed set whose clones become live, if there is one.
+    pub fn source(&self) -> Option<Set> {
+        match self {
+            Intent::Rollback { to } | Intent::Forward { to } => Some(Set::Snapshot(*to)),
+            Intent::Select { id } => Some(Set::Snapshot(*id)),
+            Intent::ResetSystem { .. } | Intent::ResetEverything | Intent::FirstBoot => {
+                Some(Set::Factory)
+            }
+            Intent::Return { .. } | Intent::ResetConfig { .. } | Intent::Snapshot { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Decisions, without I/O and without a clock: the same input always gives the same answer.
+//!
+//! [`target`] names the set that a wish needs, so that the caller can look at that one set;
+//! [`decide`] then says what this boot does.
+
+pub mod history;
+pub mod intent;
+pub mod refusal;
+pub mod resolve;
+
+use crate::record::Uuid;
+use crate::record::journal::Journal;
+use crate::record::layout::Part;
+use crate::record::slots::Slots;
+use crate::record::state::{Request, State, Verb};
+use crate::store::place::Set;
+use intent::Intent;
+use refusal::Refusal;
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To boot.
+    Boot,
+    /// The recovery menu; its time-out in seconds, if one was given.
+    Menu(Option<u32>),
+    /// To change the live set, by somebody who was there (ESC, or the word typed) or not.
+    Change {
+        /// What.
+        verb: Verb,
+        /// Whether the person is known to be there.
+        present: bool,
+    },
+}
+
+/// Whether a sealed set is what it was when it was sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Every member has the recorded identity and is read-only.
+    Sound,
+    /// There is no such set.
+    Absent,
+    /// It has no readable manifest: a power cut or a stranger left it.
+    NoManifest,
+    /// It is parked, not sealed.
+    Parked,
+    /// A member is missing.
+    Missing(Part),
+    /// A member was written to, replaced or made writable since it was sealed.
+    Changed(Part),
+}
+
+/// What was found in the store, as far as a decision needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// UUID of the live system dataset; `None` when it is missing.
+    pub live_system: Option<Uuid>,
+    /// Another live dataset of the layout that is missing.
+    pub live_missing: Option<Part>,
+    /// Whether no live dataset exists at all.
+    pub nothing_live: bool,
+    /// Whether any numbered snapshot exists.
+    pub any_snapshot: bool,
+    /// Whether the image builder's marker is there.
+    pub marker: bool,
+    /// Two disks carry the same file system and device.
+    pub copied_disk: bool,
+    /// The machine has a config dataset.
+    pub has_config: bool,
+    /// The machine has data datasets.
+    pub has_data: bool,
+    /// Health of the set that [`target`] named.
+    pub target: Health,
+}
+
+/// What this boot does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Boots what is live; a refusal is said aloud first.
+    Boot(Option<Refusal>),
+    /// Carries this out, then decides again.
+    Transact {
+        /// What.
+        intent: Intent,
+        /// A waiting request that this replaces or carries out.
+        request: Option<Request>,
+    },
+    /// Opens the recovery prompt.
+    Menu {
+        /// Seconds until it boots on; `None` for the default.
+        seconds: Option<u32>,
+        /// Why, when nobody asked for it.
+        why: Option<Refusal>,
+    },
+}
+
+/// The set that must be looked at before [`decide`] can answer.
+pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
+    match state {
+        Slots::Empty => Some(Set::Factory),
+        Slots::Newer(_) | Slots::Damaged => None,
+        Slots::Valid { value, .. } => {
+            if let Some(parked) = value.parked {
+                return Some(Set::Snapshot(parked));
+            }
+            let verb = match wish {
+                Wish::Change { verb, present: true } => Some(verb),
+                _ => value.request.map(|request| request.verb),
+            };
+            resolve::intent(verb?, value).ok()?.source()
+        }
+    }
+}
+
+/// Decides. `journal` must have been recovered before; an open one means that recovery stopped.
+pub fn decide(
+    wish: Wish,
+    state: &Slots<State>,
+    journal: &Slots<Journal>,
+    facts: &Facts,
+) -> Decision {
+    let changes = matches!(wish, Wish::Change { .. });
+    if facts.copied_disk && facts.live_system.is_some() {
+        return Decision::Boot(Some(Refusal::CopiedDisk));
+    }
+    match (journal, state) {
+        (Slots::Newer(version), _) | (_, Slots::Newer(version)) => {
+            Decision::Boot(Some(Refusal::NewerFormat(*version)))
+        }
+        (Slots::Valid { value: Journal::Preparing(_) | Journal::Committing(_), .. }, _) => {
+            Decision::Boot(Some(Refusal::TransactionStuck))
+        }
+        (_, Slots::Empty) => without_state(changes, facts),
+        (_, Slots::Damaged) if facts.live_system.is_none() => {
+            Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) }
+        }
+        (_, Slots::Damaged) => Decision::Boot(Some(Refusal::StateDamaged)),
+        (_, Slots::Valid { value, .. }) => with_state(wish, value, facts),
+    }
+}
+
+/// Nothing was ever recorded: a first boot, an unprepared machine, or a fault.
+fn without_state(changes: bool, facts: &Facts) -> Decision {
+    if facts.live_system.is_some() {
+        return Decision::Boot(changes.then_some(Refusal::NoState));
+    }
+    let first = facts.marker && facts.nothing_live && !facts.any_snapshot && !facts.copied_disk;
+    if !first {
+        return Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) };
+    }
+    match resolve::sound(Set::Factory, facts.target) {
+        Ok(()) => Decision::Transact { intent: Intent::FirstBoot, request: None },
+        Err(refusal) => Decision::Menu { seconds: None, why: Some(refusal) },
+    }
+}
+
+fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
+    if let Some(parked) = state.parked {
+        return match facts.target {
+            Health::Parked => {
+                Decision::Transact { intent: Intent::Return { parked }, request: None }
+            }
+            _ => Decision::Boot(Some(Refusal::ParkedLost(parked))),
+        };
+    }
+    if facts.live_system.is_none() {
+        return Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) };
+    }
+    let (verb, request) = match (wish, state.request) {
+        (Wish::Change { verb, present: true }, request) => (verb, request),
+        (Wish::Change { verb, present: false }, None) => {
+            return Decision::Boot(Some(Refusal::NoConsent(verb)));
+        }
+        (Wish::Menu(seconds), _) => return Decision::Menu { seconds, why: None },
+        (_, Some(request)) => (request.verb, Some(request)),
+        (Wish::Boot, None) => {
+            let why = facts.live_missing.map(Refusal::LiveMissing);
+            return Decision::Boot(why);
+        }
+    };
+    match resolve::allowed(verb, state, facts) {
+        Ok(intent) => Decision::Transact { intent, request },
+        Err(refusal) => Decision::Boot(Some(refusal)),
+    }
+}

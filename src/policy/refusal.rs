@@ -1,0 +1,107 @@
+//! Why something is not done, and what to do instead: one line each.
+
+use super::Health;
+use crate::record::layout::Part;
+use crate::record::state::Verb;
+use crate::store::place::Set;
+use thiserror::Error;
+
+/// A refusal. Its text is what the operator reads; it names the remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// A change was asked for without presence, ticket or typed word.
+    #[error(
+        "refused to {0}: nobody confirmed it; choose the entry again and press ESC when it asks"
+    )]
+    NoConsent(Verb),
+    /// The history has nothing before the live set.
+    #[error("refused to roll back: no snapshot lies before the present system")]
+    NothingOlder,
+    /// The history has nothing after the live set.
+    #[error("refused to roll forward: the last change was not a rollback")]
+    NothingNewer,
+    /// The set that would be promoted is not what it was.
+    #[error("refused: {}", unsound(.0, .1))]
+    Unsound(Set, Health),
+    /// There is no configuration dataset.
+    #[error(
+        "refused: this machine has no config dataset; declare one in \
+         /usr/lib/backstay/layout.toml and run 'backstay init'"
+    )]
+    NoConfigDataset,
+    /// There is no data dataset.
+    #[error(
+        "refused: this machine has no data dataset; use backstay.reset=config, or declare one in \
+         /usr/lib/backstay/layout.toml and run 'backstay init'"
+    )]
+    NoDataDataset,
+    /// Two disks carry the same file system.
+    #[error(
+        "refused to change anything: two disks carry the same file system; detach the copy, or \
+         give it a new UUID with 'btrfstune -u'"
+    )]
+    CopiedDisk,
+    /// The records are of a newer format.
+    #[error(
+        "refused to change anything: the records have format {0}, which a newer backstay wrote; \
+         boot that version's entry"
+    )]
+    NewerFormat(u16),
+    /// Recovery stopped at something it does not know.
+    #[error("refused: an earlier change could not be finished; see the lines above")]
+    TransactionStuck,
+    /// Neither slot of the state is whole.
+    #[error(
+        "the state is damaged in both slots, nothing is changed; repair it with \
+         'backstay init --repair' in the running system"
+    )]
+    StateDamaged,
+    /// No state was ever written, although there is a live system.
+    #[error("refused: backstay was not set up on this machine; run 'backstay init' in it")]
+    NoState,
+    /// The live root is missing, and this is not a first boot.
+    #[error("the live system is missing and this is not a first boot: choose what to promote")]
+    NoLiveSystem,
+    /// A live dataset other than the root is missing.
+    #[error(
+        "the live {} dataset is missing: nothing is changed; restore it from a snapshot",
+        part(.0)
+    )]
+    LiveMissing(Part),
+    /// A snapshot was booted once, and what was parked is gone.
+    #[error("the system parked as {0} is missing: the snapshot that was booted once stays")]
+    ParkedLost(u32),
+    /// Destruction has begun.
+    #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]
+    Destroying,
+}
+
+fn unsound(set: &Set, health: &Health) -> String {
+    let name = match set {
+        Set::Factory => "the factory snapshot".to_owned(),
+        Set::Snapshot(id) => format!("snapshot {id}"),
+    };
+    let remedy = match set {
+        Set::Factory => "seal a new one with 'backstay factory seal'",
+        Set::Snapshot(_) => "choose another one (see the Snapshots menu)",
+    };
+    match health {
+        Health::Sound => format!("{name} is sound"),
+        Health::Absent => format!("{name} does not exist; {remedy}"),
+        Health::NoManifest => format!("{name} has no readable manifest; {remedy}"),
+        Health::Parked => format!("{name} is parked, not sealed; reboot to return to it"),
+        Health::Missing(it) => format!("{name} has lost its {}; {remedy}", part(it)),
+        Health::Changed(it) => {
+            format!("{name} was changed since it was sealed ({}); {remedy}", part(it))
+        }
+    }
+}
+
+fn part(part: &Part) -> &'static str {
+    match part {
+        Part::System => "system",
+        Part::Config => "configuration",
+        Part::Defaults => "configuration defaults",
+        Part::Data(_) => "data",
+    }
+}

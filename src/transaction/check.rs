@@ -1,0 +1,206 @@
+//! Whether a root can boot: an init, a kernel with its modules, no pin to another root.
+
+use super::Error;
+use crate::record::manifest::{Release, title};
+use crate::store::place::Place;
+use crate::store::{Node, Store};
+
+/// Symbolic links followed at the most, as the kernel does (`MAXSYMLINKS`, fs.h).
+const MAX_LINKS: usize = 40;
+
+/// The inits that the kernel and every initramfs know, in their order.
+pub const INITS: [&str; 4] = ["sbin/init", "etc/init", "bin/init", "bin/sh"];
+
+/// Follows symbolic links inside a dataset, as if it were the root. `None` when nothing is there.
+pub fn resolve<S: Store>(store: &S, root: Place, path: &str) -> Result<Option<String>, Error> {
+    let mut left: Vec<String> = components(path);
+    let mut done: Vec<String> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        done.push(name);
+        let here = done.join("/");
+        match store.node(root, &here)? {
+            None => return Ok(None),
+            Some(Node::Symlink) => {
+                links += 1;
+                let Some(target) = store.link(root, &here)?.filter(|_| links <= MAX_LINKS) else {
+                    return Ok(None);
+                };
+                done.pop();
+                if target.starts_with('/') {
+                    done.clear();
+                }
+                left.extend(components(&target));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Some(done.join("/")))
+}
+
+/// The names of a path, last first.
+fn components(path: &str) -> Vec<String> {
+    path.split('/')
+        .rev()
+        .filter(|name| !matches!(*name, "" | "."))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A root's own kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Its image, below the root.
+    pub image: String,
+    /// Its initramfs, below the root, if there is one.
+    pub initrd: Option<String>,
+    /// Its release, from the image's name.
+    pub release: Release,
+}
+
+/// Finds the kernel that GRUB would boot from a root: `boot/vmlinuz`, else `vmlinuz`.
+pub fn kernel<S: Store>(store: &S, root: Place) -> Result<Option<Kernel>, Error> {
+    for (image, initrd) in [
+        ("boot/vmlinuz", "boot/initrd.img"),
+        ("vmlinuz", "initrd.img"),
+    ] {
+        let Some(image) = resolve(store, root, image)? else {
+            continue;
+        };
+        let Some(release) = image
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.split_once('-'))
+        else {
+            continue;
+        };
+        let Ok(release) = Release::try_from(release.1) else {
+            continue;
+        };
+        return Ok(Some(Kernel {
+            image,
+            initrd: resolve(store, root, initrd)?,
+            release,
+        }));
+    }
+    Ok(None)
+}
+
+/// Whether a root has the modules of this kernel release.
+pub fn has_modules<S: Store>(store: &S, root: Place, release: &str) -> Result<bool, Error> {
+    let path = format!("lib/modules/{release}/modules.dep");
+    Ok(resolve(store, root, &path)?.is_some())
+}
+
+/// Checks that a root can boot; an error names what is missing.
+pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
+    let mut found = false;
+    for init in INITS {
+        found = found || resolve(store, root, init)?.is_some();
+    }
+    if !found {
+        return Err(Error::Unbootable("it has no init (/sbin/init)".to_owned()));
+    }
+    let Some(kernel) = kernel(store, root)? else {
+        return Err(Error::Unbootable(
+            "it has no kernel (/boot/vmlinuz or /vmlinuz, a link to vmlinuz-RELEASE)".to_owned(),
+        ));
+    };
+    if !has_modules(store, root, &kernel.release)? {
+        return Err(Error::Unbootable(format!(
+            "it has no modules for its kernel (/lib/modules/{})",
+            kernel.release
+        )));
+    }
+    let live = Place::Live(root.part())
+        .path(store.layout())
+        .unwrap_or_default();
+    match resolve(store, root, "etc/fstab")? {
+        Some(fstab) => pins(&store.content(root, &fstab)?.unwrap_or_default(), &live),
+        None => Ok(()),
+    }
+}
+
+/// Looks for a root line in an fstab that names another subvolume than the live one.
+fn pins(fstab: &[u8], live: &str) -> Result<(), Error> {
+    let text = String::from_utf8_lossy(fstab);
+    let root = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|fields| matches!(fields.as_slice(), [what, "/", ..] if !what.starts_with('#')));
+    let options = root
+        .as_ref()
+        .and_then(|fields| fields.get(3))
+        .copied()
+        .unwrap_or_default();
+    for option in options.split(',') {
+        let pinned = match option.split_once('=') {
+            Some(("subvol", name)) => name.trim_start_matches('/') != live,
+            Some(("subvolid", _)) => true,
+            _ => false,
+        };
+        if pinned {
+            return Err(Error::Unbootable(format!(
+                "its /etc/fstab pins the root by {option}: write subvol={live} there"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a root calls itself, from its os-release: the image version, else the pretty name.
+pub fn version<S: Store>(store: &S, root: Place) -> Result<Option<String>, Error> {
+    for path in ["etc/os-release", "usr/lib/os-release"] {
+        let Some(path) = resolve(store, root, path)? else {
+            continue;
+        };
+        let Some(content) = store.content(root, &path)? else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&content).into_owned();
+        let value = |key: &str| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+            Some(
+                line.trim()
+                    .trim_matches(|c| matches!(c, '"' | '\''))
+                    .to_owned(),
+            )
+        };
+        let image = value("IMAGE_VERSION").map(|version| match value("IMAGE_ID") {
+            Some(id) => format!("{id} {version}"),
+            None => version,
+        });
+        return Ok(image
+            .or_else(|| value("PRETTY_NAME"))
+            .map(|text| title(&text).to_string()));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_line_that_names_another_subvolume_is_a_pin() {
+        for (line, pinned) in [
+            ("UUID=1 / btrfs subvol=@rootfs 0 0", false),
+            ("UUID=1 / btrfs subvol=/@rootfs,noatime 0 0", false),
+            ("UUID=1 / btrfs defaults 0 0", false),
+            ("UUID=1 / btrfs", false),
+            ("# UUID=1 / btrfs subvolid=256 0 0", false),
+            ("UUID=1 /home btrfs subvolid=256 0 0", false),
+            ("UUID=1 / btrfs subvol=@old 0 0", true),
+            ("UUID=1 / btrfs noatime,subvolid=256 0 0", true),
+            ("UUID=1\t/\tbtrfs\tsubvol=@rootfs,subvolid=256", true),
+        ] {
+            assert_eq!(pins(line.as_bytes(), "@rootfs").is_err(), pinned, "{line}");
+        }
+    }
+}

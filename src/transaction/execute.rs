@@ -1,0 +1,216 @@
+//! Carries a plan out.
+
+use super::check;
+use super::finish::{finish, with_ballast};
+use super::plan::{Ending, Plan, Step};
+use super::records::Records;
+use super::recover::undo;
+use super::{Error, named};
+use crate::policy::intent::Intent;
+use crate::record::Uuid;
+use crate::record::block::TooLarge;
+use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Preparing, Swap};
+use crate::record::layout::Part;
+use crate::record::manifest::{Origin, title};
+use crate::store::Store;
+use crate::store::place::{File, Place};
+use heapless::Vec;
+
+/// GRUB sources it while a transaction is open; see grub-entries/grub.cfg.
+pub const ARMED: &[u8] = b"set backstay_armed=1\n";
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Nested subvolumes that stayed with what was live, by path.
+    pub left_behind: std::vec::Vec<String>,
+}
+
+/// Carries a plan out, telling `progress` each step before it is done. After an error nothing
+/// live was touched, unless the error came after the commit: then the next start finishes it.
+///
+/// The request in the state, if there is one, is taken out first and durably.
+pub fn execute<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Done, Error> {
+    if records.journal.value != Journal::Closed {
+        return Err(Error::Open);
+    }
+    if records.state.value.request.is_some() {
+        let mut state = records.state.value.clone();
+        state.request = None;
+        records.state.write(store, state)?;
+    }
+    let committing = match prepare(store, records, plan, now, progress) {
+        Ok(committing) => committing,
+        Err(error) => {
+            undo(store, records)?;
+            return Err(error);
+        }
+    };
+    progress(&Step::Commit);
+    if let Err(error) = records
+        .journal
+        .write(store, Journal::Committing(Box::new(committing)))
+    {
+        undo(store, records)?;
+        return Err(error);
+    }
+    finish(store, records, progress)
+}
+
+/// Everything that can fail. What it made is in the journal.
+fn prepare<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Committing, Error> {
+    let label = label(store, plan, now)?;
+    progress(&Step::Arm);
+    with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
+    store.sync()?;
+    announce(store, records, plan)?;
+    for step in &plan.steps {
+        match step {
+            Step::Clone { from, to, access } => {
+                progress(step);
+                let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
+                note(store, records, *to, made.identity.uuid)?;
+            }
+            Step::Check(place) => {
+                progress(step);
+                check::root(store, *place)?;
+            }
+            Step::Commit => break,
+            _ => {}
+        }
+    }
+    let swaps = swaps(store, plan)?;
+    let system = swaps
+        .iter()
+        .find(|swap| swap.live.part() == Part::System)
+        .map(|swap| swap.new);
+    let system = system.unwrap_or(records.state.value.live.system);
+    Ok(Committing {
+        id: plan.id,
+        swaps,
+        outcome: plan.ending.outcome(label),
+        after: plan.completed(system),
+        stays_armed: plan.ending == Ending::Parked,
+    })
+}
+
+/// Writes into the journal what is going to be made, before the first of it is.
+fn announce<S: Store>(store: &mut S, records: &mut Records, plan: &Plan) -> Result<(), Error> {
+    let mut made = Vec::new();
+    for step in &plan.steps {
+        let Step::Clone { from, to, .. } = step else {
+            continue;
+        };
+        let source = store.dataset(*from)?.ok_or_else(|| missing(store, *from))?;
+        if store.dataset(*to)?.is_some() {
+            return Err(Error::Occupied(path(store, *to)));
+        }
+        let one = Made {
+            at: *to,
+            parent: source.identity.uuid,
+            uuid: None,
+        };
+        made.push(one).map_err(|_| TooLarge)?;
+    }
+    if made.is_empty() {
+        return Ok(());
+    }
+    records
+        .journal
+        .write(store, Journal::Preparing(Box::new(Preparing { id: plan.id, made })))?;
+    with_ballast(store, |store| store.make_directory(plan.id))?;
+    Ok(())
+}
+
+/// Writes the UUID of a clone that was made into the journal.
+fn note<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    at: Place,
+    uuid: Uuid,
+) -> Result<(), Error> {
+    let mut journal = records.journal.value.clone();
+    if let Journal::Preparing(preparing) = &mut journal {
+        for one in preparing.made.iter_mut().filter(|one| one.at == at) {
+            one.uuid = Some(uuid);
+        }
+    }
+    records.journal.write(store, journal)
+}
+
+fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error> {
+    let mut swaps = Vec::new();
+    for step in &plan.steps {
+        let Step::Exchange { live, staged } = step else {
+            continue;
+        };
+        let old = store.dataset(*live)?.map(|dataset| dataset.identity.uuid);
+        let new = store
+            .dataset(*staged)?
+            .ok_or_else(|| missing(store, *staged))?
+            .identity
+            .uuid;
+        if old.is_none() != (plan.intent == Intent::FirstBoot) {
+            let place = path(store, *live);
+            return Err(Error::Third {
+                place,
+                found: named(old),
+            });
+        }
+        let swap = Swap {
+            live: *live,
+            staged: *staged,
+            old,
+            new,
+        };
+        swaps.push(swap).map_err(|_| TooLarge)?;
+    }
+    Ok(swaps)
+}
+
+fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
+    // What was live is sealed, but after a boot once it is the clone, which is live now, too.
+    let version = check::version(store, Place::Live(Part::System))?;
+    let (origin, why) = match (&plan.intent, &plan.ending) {
+        (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
+        (Intent::Forward { to }, _) => (Origin::Replaced, format!("before forward to {to}")),
+        (Intent::Select { id }, _) => (Origin::Replaced, format!("parked, {id} is booted once")),
+        (Intent::Return { .. }, _) => (Origin::BootedOnce, "was booted once".to_owned()),
+        (_, Ending::Sealed(origin)) => (*origin, "before reset".to_owned()),
+        _ => (Origin::Built, String::new()),
+    };
+    let title = match version {
+        Some(version) if why.is_empty() => title(&version),
+        Some(version) => title(&format!("{version}, {why}")),
+        None => title(&why),
+    };
+    Ok(Label {
+        title,
+        origin,
+        created: now,
+        clone_of: plan.was_clone_of,
+    })
+}
+
+fn missing<S: Store>(store: &S, place: Place) -> Error {
+    Error::Missing(path(store, place))
+}
+
+fn path<S: Store>(store: &S, place: Place) -> String {
+    place
+        .path(store.layout())
+        .unwrap_or_else(|| format!("{place:?}"))
+}

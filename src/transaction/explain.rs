@@ -1,0 +1,164 @@
+//! A plan in words: what changes, what stays, how to undo it.
+
+use super::plan::{Plan, Step};
+use crate::policy::intent::Intent;
+use crate::record::layout::{Layout, Part};
+use crate::store::place::Place;
+use serde::Serialize;
+
+/// A plan as a person reads it; each line is at most 78 columns for short dataset names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// One line: what happens.
+    pub title: String,
+    /// Each dataset that changes and where its new content comes from.
+    pub changes: Vec<String>,
+    /// Each dataset that stays as it is.
+    pub stays: Vec<String>,
+    /// What is lost for good; empty when nothing is.
+    pub lost: Vec<String>,
+    /// Whether it lasts.
+    pub lasts: String,
+    /// How to undo it.
+    pub undo: String,
+    /// What was not looked at.
+    pub unchecked: String,
+}
+
+/// Puts a plan into words.
+pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
+    let replaced: Vec<_> = plan.replaced().collect();
+    let changes = replaced
+        .iter()
+        .map(|(part, from)| {
+            let name = layout.title(*part);
+            match from {
+                Some(from) => format!("{name}: becomes a clone of {}", source(*from, layout)),
+                None => format!("{name}: returns to what it was"),
+            }
+        })
+        .collect();
+    let stays = layout
+        .all()
+        .filter(|part| *part != Part::Defaults)
+        .filter(|part| !replaced.iter().any(|(other, _)| other == part))
+        .map(|part| format!("{}: stays as it is", layout.title(part)))
+        .collect();
+    Explanation {
+        title: title(&plan.intent),
+        changes,
+        stays,
+        lost: lost(&plan.intent, plan.id),
+        lasts: lasts(&plan.intent),
+        undo: undo(plan),
+        unchecked: unchecked(plan, layout),
+    }
+}
+
+/// One line: what the intent does.
+pub fn title(intent: &Intent) -> String {
+    match intent {
+        Intent::Rollback { to } => format!("roll back to snapshot {to}"),
+        Intent::Forward { to } => format!("roll forward to snapshot {to}"),
+        Intent::Select { id } => format!("boot a clone of snapshot {id} once"),
+        Intent::Return { .. } => "return from the snapshot that was booted once".to_owned(),
+        Intent::ResetConfig { data: false } => {
+            "reset the configuration to this version's defaults".to_owned()
+        }
+        Intent::ResetConfig { data: true } => {
+            "reset configuration and data, keep the system's version".to_owned()
+        }
+        Intent::ResetSystem { keep_config: false } => {
+            "reset system and configuration to the factory version, keep data".to_owned()
+        }
+        Intent::ResetSystem { keep_config: true } => {
+            "reset the system to the factory version, keep configuration and data".to_owned()
+        }
+        Intent::ResetEverything => "reset everything to the factory version".to_owned(),
+        Intent::FirstBoot => "first boot: start the factory version".to_owned(),
+        Intent::Snapshot { .. } => "keep a snapshot of what is live".to_owned(),
+    }
+}
+
+fn source(place: Place, layout: &Layout) -> String {
+    match place {
+        Place::Snapshot(id, _) => format!("snapshot {id}"),
+        Place::Factory(_) => "the factory snapshot".to_owned(),
+        Place::Template(_) => "its empty template".to_owned(),
+        Place::Live(Part::Defaults) => "this version's defaults".to_owned(),
+        Place::Live(part) => format!("the live {}", layout.title(part)),
+    }
+}
+
+fn lost(intent: &Intent, id: u32) -> Vec<String> {
+    match intent {
+        Intent::ResetEverything => vec![
+            "once the new system was marked good, the old data and every snapshot but the factory"
+                .to_owned(),
+            format!("up to number {id} are deleted; deletion is not erasure of the disk"),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn lasts(intent: &Intent) -> String {
+    match intent {
+        Intent::Select { .. } => {
+            "it lasts for one boot: the next boot returns to the present system".to_owned()
+        }
+        _ => "it lasts: every boot from now on is this one".to_owned(),
+    }
+}
+
+fn undo(plan: &Plan) -> String {
+    let id = plan.id;
+    match plan.intent {
+        Intent::Rollback { .. } => {
+            format!("to undo it: roll forward (what was live is kept as snapshot {id})")
+        }
+        Intent::Forward { .. } => {
+            format!("to undo it: roll back (what was live is kept as snapshot {id})")
+        }
+        Intent::Select { .. } => "to undo it: reboot".to_owned(),
+        Intent::Return { .. } => {
+            format!("what was booted once is kept as snapshot {id}: roll back to {id} to use it")
+        }
+        Intent::ResetEverything => {
+            format!("to undo it before it is marked good: roll back (to snapshot {id})")
+        }
+        Intent::ResetConfig { .. } | Intent::ResetSystem { .. } => {
+            format!("to undo it: roll back (what was live is kept as snapshot {id})")
+        }
+        Intent::FirstBoot => "there is nothing before it to go back to".to_owned(),
+        Intent::Snapshot { .. } => "nothing that is live changes".to_owned(),
+    }
+}
+
+fn unchecked(plan: &Plan, layout: &Layout) -> String {
+    let system = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Exchange { live, .. } if live.part() == Part::System));
+    match (system, layout.data.is_empty()) {
+        (true, false) => "data compatibility not checked".to_owned(),
+        _ => String::new(),
+    }
+}
+
+impl core::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        for line in self.changes.iter().chain(&self.stays) {
+            writeln!(f, "  {line}")?;
+        }
+        for (i, line) in self.lost.iter().enumerate() {
+            writeln!(f, "  {}{line}", if i == 0 { "LOST: " } else { "      " })?;
+        }
+        for line in [&self.lasts, &self.undo, &self.unchecked] {
+            if !line.is_empty() {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What follows the commit record: the exchanges, the seal, the state. Every step finds out
+//! whether it was done already, so the same code runs the first time and after a power cut.
+
+use super::check;
+use super::execute::Done;
+use super::plan::Step;
+use super::records::Records;
+use super::{Error, named};
+use crate::record::block;
+use crate::record::journal::{Committing, Journal, Label, Outcome, Swap};
+use crate::record::layout::Part;
+use crate::record::manifest::{Kind, Manifest, Member};
+use crate::store::place::{File, Place, Set};
+use crate::store::{Carried, Result as StoreResult, Store, StoreError};
+use heapless::Vec;
+
+/// Runs an operation; on a full file system gives up the ballast and runs it once more.
+pub fn with_ballast<S: Store, T>(
+    store: &mut S,
+    mut operation: impl FnMut(&mut S) -> StoreResult<T>,
+) -> StoreResult<T> {
+    match operation(store) {
+        Err(StoreError::Full(_)) if store.give_up_ballast()? => {
+            store.sync()?;
+            operation(store)
+        }
+        result => result,
+    }
+}
+
+/// Finishes the transaction whose commit record is in the journal.
+pub fn finish<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Done, Error> {
+    let Journal::Committing(committing) = records.journal.value.clone() else {
+        return Ok(Done {
+            left_behind: std::vec::Vec::new(),
+        });
+    };
+    known(store, &committing)?;
+    for swap in &committing.swaps {
+        progress(&Step::Exchange {
+            live: swap.live,
+            staged: swap.staged,
+        });
+        exchange(store, swap)?;
+    }
+    let left_behind = carry_nested(store, &committing, progress)?;
+    match &committing.outcome {
+        Outcome::Sealed(label) => {
+            progress(&Step::Seal(committing.id));
+            seal(store, &committing, label)?;
+        }
+        Outcome::Parked(label) => {
+            progress(&Step::Park(committing.id));
+            let manifest = manifest(store, committing.id, Kind::Parked, label)?;
+            write_manifest(store, Set::Snapshot(committing.id), &manifest)?;
+        }
+        Outcome::Nothing => store.remove_directory(committing.id)?,
+    }
+    store.sync()?;
+    progress(&Step::Record);
+    records.state.write(store, committing.after.clone())?;
+    if committing.outcome == Outcome::Nothing {
+        store.remove(File::FirstBoot)?;
+    }
+    progress(&Step::Disarm);
+    records.journal.write(store, Journal::Closed)?;
+    if !committing.stays_armed {
+        store.remove(File::Armed)?;
+        store.sync()?;
+    }
+    Ok(Done { left_behind })
+}
+
+/// Before anything is touched: every live place holds the old dataset or the new one.
+fn known<S: Store>(store: &S, committing: &Committing) -> Result<(), Error> {
+    for swap in &committing.swaps {
+        let live = store
+            .dataset(swap.live)?
+            .map(|dataset| dataset.identity.uuid);
+        if live != Some(swap.new) && live != swap.old {
+            let place = swap.live.path(store.layout()).unwrap_or_default();
+            return Err(Error::Third {
+                place,
+                found: named(live),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn exchange<S: Store>(store: &mut S, swap: &Swap) -> Result<(), Error> {
+    let live = store
+        .dataset(swap.live)?
+        .map(|dataset| dataset.identity.uuid);
+    if live == Some(swap.new) {
+        return Ok(());
+    }
+    let staged = store
+        .dataset(swap.staged)?
+        .map(|dataset| dataset.identity.uuid);
+    if staged != Some(swap.new) {
+        let place = swap.staged.path(store.layout()).unwrap_or_default();
+        return Err(Error::Third {
+            place,
+            found: named(staged),
+        });
+    }
+    with_ballast(store, |store| match swap.old {
+        Some(_) => store.exchange(swap.live, swap.staged),
+        None => store.rename(swap.staged, swap.live),
+    })?;
+    store.sync()?;
+    Ok(())
+}
+
+fn carry_nested<S: Store>(
+    store: &mut S,
+    committing: &Committing,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<std::vec::Vec<String>, Error> {
+    let mut left_behind = std::vec::Vec::new();
+    let carries = |swap: &&Swap| swap.old.is_some() && swap.live.part() == Part::System;
+    for swap in committing.swaps.iter().filter(carries) {
+        let all = store.nested(swap.staged)?;
+        if !all.is_empty() {
+            progress(&Step::CarryNested);
+        }
+        for nested in &all {
+            // What lies inside another nested subvolume travels with it.
+            let inside = |other: &crate::store::Nested| {
+                nested
+                    .path
+                    .strip_prefix(&other.path)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            };
+            if all.iter().any(inside) {
+                continue;
+            }
+            let carried = with_ballast(store, |store| store.carry(nested, swap.staged, swap.live))?;
+            if carried == Carried::Stayed {
+                left_behind.push(nested.path.clone());
+            }
+        }
+        store.sync()?;
+    }
+    Ok(left_behind)
+}
+
+fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Result<(), Error> {
+    let id = committing.id;
+    let mut members = Vec::new();
+    for part in store.layout().all() {
+        let place = Place::Snapshot(id, part);
+        if store.dataset(place)?.is_none() {
+            continue;
+        }
+        let identity = store.seal(place)?;
+        members
+            .push(Member { part, identity })
+            .map_err(|_| block::TooLarge)?;
+    }
+    let manifest = Manifest {
+        members,
+        ..manifest(store, id, Kind::Snapshot, label)?
+    };
+    let set = Set::Snapshot(id);
+    write_manifest(store, set, &manifest)?;
+    store.sync()?;
+    let menu = menu_cfg(&manifest);
+    with_ballast(store, |store| {
+        store.replace(File::MenuCfg(set), menu.as_bytes())
+    })?;
+    Ok(())
+}
+
+fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<Manifest, Error> {
+    let kernel = check::kernel(store, Place::Snapshot(id, Part::System))?;
+    Ok(Manifest {
+        id,
+        kind,
+        origin: label.origin,
+        title: label.title.clone(),
+        created: label.created,
+        kernel: kernel.map(|kernel| kernel.release),
+        clone_of: label.clone_of,
+        members: Vec::new(),
+    })
+}
+
+/// Writes a manifest, unless the very same one is there already.
+pub fn write_manifest<S: Store>(store: &mut S, set: Set, manifest: &Manifest) -> Result<(), Error> {
+    let block = block::encode(1, manifest)?;
+    let file = File::Manifest(set);
+    if store.read(file)?.as_deref() != Some(block.as_slice()) {
+        with_ballast(store, |store| store.replace(file, &block))?;
+    }
+    Ok(())
+}
+
+/// What GRUB sources to list a snapshot. Titles hold nothing that GRUB would interpret.
+pub fn menu_cfg(manifest: &Manifest) -> String {
+    format!("set backstay_snapshot_title=\"{}\"\n", manifest.title)
+}

@@ -1,0 +1,71 @@
+//! Changes of the live set, each whole or not at all.
+//!
+//! [`plan`] says what will be done, as data. [`execute`] prepares (all that can fail), writes the
+//! journal's commit record, and finishes. [`recover`] undoes what was only prepared and finishes
+//! what was committed. A power cut
+//! - before the commit record: the live set is untouched; what was cloned is dropped;
+//! - after it: the rest is done at the next start of the agent, before any root is mounted;
+//! - in between, each exchange is atomic, and the system is exchanged last.
+
+pub mod check;
+pub mod execute;
+pub mod explain;
+pub mod finish;
+pub mod plan;
+pub mod records;
+pub mod recover;
+
+use crate::record::Uuid;
+use crate::record::block::TooLarge;
+use crate::store::StoreError;
+use thiserror::Error;
+
+/// A transaction did not happen, or could not be finished.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The history or the data grew beyond what a record holds.
+    #[error("{0}: prune snapshots (backstay list) and try again")]
+    TooLarge(#[from] TooLarge),
+    /// No state was ever written.
+    #[error("this store has no state yet: run 'backstay init' in the running system")]
+    NoState,
+    /// Neither slot of the state is whole.
+    #[error(
+        "the state is damaged in both slots: the live system boots; run 'backstay init --repair'"
+    )]
+    StateDamaged,
+    /// The records were written by a newer version.
+    #[error("the records have format {0}, this backstay reads up to 1: boot a newer one")]
+    Newer(u16),
+    /// A transaction is open that this call must not touch.
+    #[error("a transaction is open: reboot, so that the agent finishes or undoes it")]
+    Open,
+    /// The result could not boot.
+    #[error("the result could not boot: {0}")]
+    Unbootable(String),
+    /// A live place holds neither the old nor the new dataset of the transaction.
+    #[error(
+        "{place} holds a dataset ({found}) that the open transaction does not know: \
+         nothing was touched; see 'backstay list' and docs/recovery.md"
+    )]
+    Third {
+        /// The live name.
+        place: String,
+        /// What lies there.
+        found: String,
+    },
+    /// A source is missing.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// Something lies where the transaction wants to make a clone.
+    #[error("{0} exists already, although its number was never given out")]
+    Occupied(String),
+}
+
+/// A UUID for a message, or that there is none.
+fn named(uuid: Option<Uuid>) -> String {
+    uuid.map_or_else(|| "nothing".to_owned(), |uuid| uuid.to_string())
+}

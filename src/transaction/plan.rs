@@ -1,0 +1,315 @@
+//! A transaction as data: the steps that `--dry-run` prints, the agent executes and tests check.
+
+use crate::policy::history;
+use crate::policy::intent::Intent;
+use crate::record::journal::Outcome;
+use crate::record::layout::{Layout, Part};
+use crate::record::manifest::{Manifest, Origin};
+use crate::record::state::{Destroy, Last, Live, State, Verb};
+use crate::store::Access;
+use crate::store::place::{Place, Set};
+
+/// One step. Everything before `Commit` can fail and is undone; everything after it is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// GRUB boots the recovery kernel until the transaction is over. Durable before anything else.
+    Arm,
+    /// Make a clone in the next snapshot's place.
+    Clone {
+        /// The sealed or live source.
+        from: Place,
+        /// Where it is made.
+        to: Place,
+        /// Read-only when it is to stay there, writable when it becomes live.
+        access: Access,
+    },
+    /// The root at this place has an init, its kernel's modules, and no pin to another root.
+    Check(Place),
+    /// The journal's `committing` record is on disk: from here on it is finished.
+    Commit,
+    /// The live dataset and the staged one change places.
+    Exchange {
+        /// The constant name.
+        live: Place,
+        /// The place in the next snapshot.
+        staged: Place,
+    },
+    /// Subvolumes inside the old system move to the new one.
+    CarryNested,
+    /// What was live becomes read-only and gets its manifest.
+    Seal(u32),
+    /// What was live waits, writable, for its return.
+    Park(u32),
+    /// The new state is on disk.
+    Record,
+    /// GRUB boots the live system again.
+    Disarm,
+}
+
+/// What is planned, before anything was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is for.
+    pub intent: Intent,
+    /// The number under which what was live will lie.
+    pub id: u32,
+    /// The steps in their order.
+    pub steps: Vec<Step>,
+    /// How the set under `id` ends; its label is completed when the plan is carried out.
+    pub ending: Ending,
+    /// The snapshot that the set under `id` is a changed clone of.
+    pub was_clone_of: Option<u32>,
+    /// The state afterwards; the UUID of a new system is filled in when it is known.
+    pub after: State,
+}
+
+/// The end of the set under the plan's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Sealed, for this reason.
+    Sealed(Origin),
+    /// Parked until the next boot.
+    Parked,
+    /// Nothing remains there.
+    Nothing,
+}
+
+impl Ending {
+    /// The journal's form of it.
+    pub fn outcome(&self, label: crate::record::journal::Label) -> Outcome {
+        match self {
+            Ending::Sealed(_) => Outcome::Sealed(label),
+            Ending::Parked => Outcome::Parked(label),
+            Ending::Nothing => Outcome::Nothing,
+        }
+    }
+}
+
+/// Where each part of the set and the data comes from; parts that are not named stay as they are.
+struct Sources(Vec<(Part, Place)>);
+
+/// Makes the plan. `source` is the manifest of the set that is promoted: a set that kept data
+/// brings its data back. `now` is in seconds since 1970.
+pub fn plan(
+    intent: &Intent,
+    state: &State,
+    layout: &Layout,
+    source: Option<&Manifest>,
+    now: u64,
+) -> Plan {
+    let id = match intent {
+        Intent::Return { parked } => *parked,
+        _ => state.next_id,
+    };
+    let sources = sources(intent, layout, source);
+    let mut steps = vec![Step::Arm];
+    for (part, from) in &sources.0 {
+        let access = Access::Writable;
+        steps.push(Step::Clone {
+            from: *from,
+            to: Place::Snapshot(id, *part),
+            access,
+        });
+    }
+    let kept = kept(intent, layout, &sources);
+    for part in kept {
+        let (from, to) = (Place::Live(part), Place::Snapshot(id, part));
+        steps.push(Step::Clone {
+            from,
+            to,
+            access: Access::ReadOnly,
+        });
+    }
+    let system = Place::Snapshot(id, Part::System);
+    let exchanged = exchanged(intent, layout, &sources);
+    if exchanged.contains(&Part::System) {
+        steps.push(Step::Check(system));
+    }
+    steps.push(Step::Commit);
+    for part in &exchanged {
+        let (live, staged) = (Place::Live(*part), Place::Snapshot(id, *part));
+        steps.push(Step::Exchange { live, staged });
+    }
+    if exchanged.contains(&Part::System) && *intent != Intent::FirstBoot {
+        steps.push(Step::CarryNested);
+    }
+    let ending = ending(intent);
+    match ending {
+        Ending::Sealed(_) => steps.push(Step::Seal(id)),
+        Ending::Parked => steps.push(Step::Park(id)),
+        Ending::Nothing => {}
+    }
+    steps.push(Step::Record);
+    if ending != Ending::Parked {
+        steps.push(Step::Disarm);
+    }
+    let was_clone_of = match (intent, state.last) {
+        (
+            Intent::Return { .. },
+            Some(Last {
+                verb: Some(Verb::Select(id)),
+                ..
+            }),
+        ) => Some(id),
+        _ => state.live.clone_of,
+    };
+    let after = after(intent, state, id, now);
+    Plan {
+        intent: intent.clone(),
+        id,
+        steps,
+        ending,
+        was_clone_of,
+        after,
+    }
+}
+
+fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sources {
+    let from_set = |set: Set| layout.set().map(move |part| (part, set.place(part)));
+    let fresh_data = || {
+        layout
+            .data_parts()
+            .map(|part| (part, Place::Template(part)))
+    };
+    let mut sources: Vec<(Part, Place)> = match intent {
+        Intent::Rollback { to: id } | Intent::Forward { to: id } | Intent::Select { id } => {
+            let set = Set::Snapshot(*id);
+            // A boot once is for looking: it goes on with the present data.
+            let brings = !matches!(intent, Intent::Select { .. });
+            let data = layout.data_parts().filter(|part| {
+                brings && source.is_some_and(|manifest| manifest.identity(*part).is_some())
+            });
+            from_set(set)
+                .chain(data.map(|part| (part, set.place(part))))
+                .collect()
+        }
+        Intent::ResetConfig { data } => {
+            let config = (Part::Config, Place::Live(Part::Defaults));
+            [config]
+                .into_iter()
+                .chain(fresh_data().filter(|_| *data))
+                .collect()
+        }
+        Intent::ResetSystem { keep_config } => from_set(Set::Factory)
+            .filter(|(part, _)| !(*keep_config && *part == Part::Config))
+            .collect(),
+        Intent::ResetEverything | Intent::FirstBoot => {
+            from_set(Set::Factory).chain(fresh_data()).collect()
+        }
+        Intent::Return { .. } | Intent::Snapshot { .. } => Vec::new(),
+    };
+    sources.sort_unstable();
+    Sources(sources)
+}
+
+/// Parts that stay live and of which the sealed set holds a copy, so that it is whole.
+fn kept(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
+    match intent {
+        Intent::Return { .. } | Intent::FirstBoot => Vec::new(),
+        _ => {
+            let replaced = |part: &Part| sources.0.iter().any(|(other, _)| other == part);
+            layout.set().filter(|part| !replaced(part)).collect()
+        }
+    }
+}
+
+/// Parts whose live dataset is exchanged, in the order of the exchanges.
+fn exchanged(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
+    match intent {
+        Intent::Return { .. } => layout.set().collect(),
+        _ => sources.0.iter().map(|(part, _)| *part).collect(),
+    }
+}
+
+fn ending(intent: &Intent) -> Ending {
+    match intent {
+        Intent::Rollback { .. } | Intent::Forward { .. } => Ending::Sealed(Origin::Replaced),
+        Intent::Select { .. } => Ending::Parked,
+        Intent::Return { .. } => Ending::Sealed(Origin::BootedOnce),
+        Intent::ResetConfig { .. } | Intent::ResetSystem { .. } | Intent::ResetEverything => {
+            Ending::Sealed(Origin::BeforeReset)
+        }
+        Intent::FirstBoot => Ending::Nothing,
+        Intent::Snapshot { .. } => Ending::Sealed(Origin::Asked),
+    }
+}
+
+fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
+    let mut after = state.clone();
+    after.request = None;
+    after.last = Some(Last {
+        verb: intent.verb(),
+        id,
+        at: now,
+    });
+    match intent {
+        Intent::Return { .. } => after.parked = None,
+        Intent::FirstBoot => after.last = None,
+        _ => after.next_id = id.saturating_add(1),
+    }
+    match intent {
+        Intent::Rollback { to } | Intent::Forward { to } => history::go_to(&mut after, *to, id),
+        Intent::Select { .. } => after.parked = Some(id),
+        Intent::ResetConfig { .. }
+        | Intent::ResetSystem { .. }
+        | Intent::ResetEverything
+        | Intent::Snapshot { .. } => history::add(&mut after, id),
+        Intent::Return { .. } | Intent::FirstBoot => {}
+    }
+    match intent {
+        Intent::Rollback { to } | Intent::Forward { to } => after.live.clone_of = Some(*to),
+        Intent::ResetSystem { .. } | Intent::ResetEverything | Intent::FirstBoot => {
+            after.live.clone_of = Some(0);
+        }
+        _ => {}
+    }
+    if !matches!(
+        intent,
+        Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
+    ) {
+        after.destroy = None;
+        after.good = None;
+    }
+    if *intent == Intent::ResetEverything {
+        after.destroy = Some(Destroy {
+            live: after.live.system,
+            up_to: id,
+            begun: false,
+        });
+    }
+    after
+}
+
+impl Plan {
+    /// The state afterwards, now that the UUID of the new system is known.
+    pub fn completed(&self, system: crate::record::Uuid) -> State {
+        let mut after = self.after.clone();
+        if !matches!(self.intent, Intent::Select { .. }) {
+            after.live = Live {
+                system,
+                ..after.live
+            };
+        }
+        if let Some(destroy) = &mut after.destroy
+            && self.intent == Intent::ResetEverything
+        {
+            destroy.live = system;
+        }
+        after
+    }
+
+    /// The parts whose live dataset is replaced.
+    pub fn replaced(&self) -> impl Iterator<Item = (Part, Option<Place>)> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Exchange { live, staged } => Some((live.part(), self.origin_of(*staged))),
+            _ => None,
+        })
+    }
+
+    fn origin_of(&self, staged: Place) -> Option<Place> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Clone { from, to, .. } if *to == staged => Some(*from),
+            _ => None,
+        })
+    }
+}
