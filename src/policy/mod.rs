@@ -104,7 +104,10 @@ pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
                 return Some(Set::Snapshot(parked));
             }
             let verb = match wish {
-                Wish::Change { verb, present: true } => Some(verb),
+                Wish::Change {
+                    verb,
+                    present: true,
+                } => Some(verb),
                 _ => value.request.map(|request| request.verb),
             };
             resolve::intent(verb?, value).ok()?.source()
@@ -127,13 +130,18 @@ pub fn decide(
         (Slots::Newer(version), _) | (_, Slots::Newer(version)) => {
             Decision::Boot(Some(Refusal::NewerFormat(*version)))
         }
-        (Slots::Valid { value: Journal::Preparing(_) | Journal::Committing(_), .. }, _) => {
-            Decision::Boot(Some(Refusal::TransactionStuck))
-        }
+        (
+            Slots::Valid {
+                value: Journal::Preparing(_) | Journal::Committing(_),
+                ..
+            },
+            _,
+        ) => Decision::Boot(Some(Refusal::TransactionStuck)),
         (_, Slots::Empty) => without_state(changes, facts),
-        (_, Slots::Damaged) if facts.live_system.is_none() => {
-            Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) }
-        }
+        (_, Slots::Damaged) if facts.live_system.is_none() => Decision::Menu {
+            seconds: None,
+            why: Some(Refusal::NoLiveSystem),
+        },
         (_, Slots::Damaged) => Decision::Boot(Some(Refusal::StateDamaged)),
         (_, Slots::Valid { value, .. }) => with_state(wish, value, facts),
     }
@@ -146,29 +154,54 @@ fn without_state(changes: bool, facts: &Facts) -> Decision {
     }
     let first = facts.marker && facts.nothing_live && !facts.any_snapshot && !facts.copied_disk;
     if !first {
-        return Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) };
+        return Decision::Menu {
+            seconds: None,
+            why: Some(Refusal::NoLiveSystem),
+        };
     }
     match resolve::sound(Set::Factory, facts.target) {
-        Ok(()) => Decision::Transact { intent: Intent::FirstBoot, request: None },
-        Err(refusal) => Decision::Menu { seconds: None, why: Some(refusal) },
+        Ok(()) => Decision::Transact {
+            intent: Intent::FirstBoot,
+            request: None,
+        },
+        Err(refusal) => Decision::Menu {
+            seconds: None,
+            why: Some(refusal),
+        },
     }
 }
 
 fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
     if let Some(parked) = state.parked {
         return match facts.target {
-            Health::Parked => {
-                Decision::Transact { intent: Intent::Return { parked }, request: None }
-            }
+            Health::Parked => Decision::Transact {
+                intent: Intent::Return { parked },
+                request: None,
+            },
             _ => Decision::Boot(Some(Refusal::ParkedLost(parked))),
         };
     }
     if facts.live_system.is_none() {
-        return Decision::Menu { seconds: None, why: Some(Refusal::NoLiveSystem) };
+        return Decision::Menu {
+            seconds: None,
+            why: Some(Refusal::NoLiveSystem),
+        };
     }
     let (verb, request) = match (wish, state.request) {
-        (Wish::Change { verb, present: true }, request) => (verb, request),
-        (Wish::Change { verb, present: false }, None) => {
+        (
+            Wish::Change {
+                verb,
+                present: true,
+            },
+            request,
+        ) => (verb, request),
+        (
+            Wish::Change {
+                verb,
+                present: false,
+            },
+            None,
+        ) => {
             return Decision::Boot(Some(Refusal::NoConsent(verb)));
         }
         (Wish::Menu(seconds), _) => return Decision::Menu { seconds, why: None },

@@ -92,7 +92,10 @@ fn unsound(set: &Set, health: &Health) -> String {
         Health::Parked => format!("{name} is parked, not sealed; reboot to return to it"),
         Health::Missing(it) => format!("{name} has lost its {}; {remedy}", part(it)),
         Health::Changed(it) => {
-            format!("{name} was changed since it was sealed ({}); {remedy}", part(it))
+            format!(
+                "{name} was changed since it was sealed ({}); {remedy}",
+                part(it)
+            )
         }
     }
 }

@@ -26,12 +26,12 @@ pub fn asked(verb: Asked, keep_config: bool) -> Option<Verb> {
 pub fn intent(verb: Verb, state: &State) -> Result<Intent, Refusal> {
     Ok(match verb {
         Verb::Rollback(Some(to)) => Intent::Rollback { to },
-        Verb::Rollback(None) => {
-            Intent::Rollback { to: *state.older.last().ok_or(Refusal::NothingOlder)? }
-        }
-        Verb::Forward => {
-            Intent::Forward { to: *state.newer.first().ok_or(Refusal::NothingNewer)? }
-        }
+        Verb::Rollback(None) => Intent::Rollback {
+            to: *state.older.last().ok_or(Refusal::NothingOlder)?,
+        },
+        Verb::Forward => Intent::Forward {
+            to: *state.newer.first().ok_or(Refusal::NothingNewer)?,
+        },
         Verb::Select(id) => Intent::Select { id },
         Verb::ResetConfig { data } => Intent::ResetConfig { data },
         Verb::ResetSystem { keep_config } => Intent::ResetSystem { keep_config },

@@ -127,9 +127,10 @@ fn announce<S: Store>(store: &mut S, records: &mut Records, plan: &Plan) -> Resu
     if made.is_empty() {
         return Ok(());
     }
-    records
-        .journal
-        .write(store, Journal::Preparing(Box::new(Preparing { id: plan.id, made })))?;
+    records.journal.write(
+        store,
+        Journal::Preparing(Box::new(Preparing { id: plan.id, made })),
+    )?;
     with_ballast(store, |store| store.make_directory(plan.id))?;
     Ok(())
 }

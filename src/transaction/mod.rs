@@ -7,6 +7,7 @@
 //! - after it: the rest is done at the next start of the agent, before any root is mounted;
 //! - in between, each exchange is atomic, and the system is exchanged last.
 
+pub mod catalogue;
 pub mod check;
 pub mod execute;
 pub mod explain;

@@ -1,0 +1,86 @@
+//! What the store holds: snapshots with their manifests, and whether they are what they were.
+
+use super::Error;
+use crate::policy::{Facts, Health};
+use crate::record::block::{Block, decode};
+use crate::record::layout::Part;
+use crate::record::manifest::{Kind, Manifest};
+use crate::store::Store;
+use crate::store::place::{File, Place, Set};
+
+/// Reads a set's manifest; `None` when there is none that is whole.
+pub fn manifest<S: Store>(store: &S, set: Set) -> Result<Option<Manifest>, Error> {
+    let bytes = store.read(File::Manifest(set))?.unwrap_or_default();
+    Ok(match decode::<Manifest>(&bytes) {
+        Block::Valid { value, .. } => Some(value),
+        _ => None,
+    })
+}
+
+/// Looks at every member of a set and compares it with the manifest. Reads a few metadata items
+/// for each member, whatever its size.
+pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
+    let Some(manifest) = manifest(store, set)? else {
+        return Ok(match store.dataset(set.place(Part::System))? {
+            Some(_) => Health::NoManifest,
+            None => Health::Absent,
+        });
+    };
+    if manifest.kind == Kind::Parked {
+        return Ok(Health::Parked);
+    }
+    for part in store.layout().set() {
+        if manifest.identity(part).is_none() {
+            return Ok(Health::Missing(part));
+        }
+    }
+    for member in &manifest.members {
+        match store.dataset(set.place(member.part))? {
+            None => return Ok(Health::Missing(member.part)),
+            Some(found) if !found.read_only || found.identity != member.identity => {
+                return Ok(Health::Changed(member.part));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Health::Sound)
+}
+
+/// The ids of all snapshots, oldest first.
+pub fn ids<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
+    let mut ids = store.ids()?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.
+pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Result<Facts, Error> {
+    let layout = store.layout().clone();
+    let mut live_system = None;
+    let mut live_missing = None;
+    let mut nothing_live = true;
+    for part in layout.all() {
+        match store.dataset(Place::Live(part))? {
+            Some(dataset) => {
+                nothing_live = false;
+                if part == Part::System {
+                    live_system = Some(dataset.identity.uuid);
+                }
+            }
+            None if part != Part::System => live_missing = live_missing.or(Some(part)),
+            None => {}
+        }
+    }
+    Ok(Facts {
+        live_system,
+        live_missing,
+        nothing_live,
+        any_snapshot: !store.ids()?.is_empty(),
+        marker: store.read(File::FirstBoot)?.is_some(),
+        copied_disk,
+        has_config: layout.config.is_some(),
+        has_data: !layout.data.is_empty(),
+        target: target.map_or(Ok(Health::Absent), |set| health(store, set))?,
+    })
+}
