@@ -1,1 +1,3 @@
+//! `cargo check-all`: everything that must hold, in one command.
+
 fn main() {}

@@ -1,1 +1,3 @@
+//! `cargo demo`: backstay in a virtual machine, on your own terminal.
+
 fn main() {}

@@ -1,0 +1,149 @@
+//! The scenarios: stories that are played on virtual machines, one file a group.
+//!
+//! A scenario is a function over a [`Context`] and reads as a story: given a disk, when this entry
+//! is chosen, then this line on the console and this tree on the disk. It ends at the first thing
+//! that is not as expected. To add one, write the function in its group's file and name it in that
+//! file's `SCENARIOS`; the table here only joins the groups.
+
+mod context;
+pub mod runner;
+mod selftest;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub use context::Context;
+
+/// What a scenario runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Machine {
+    /// No guest at all, or one without a disk.
+    None,
+    /// The small disk with a busybox root: seconds.
+    Tiny,
+    /// The real Debian with systemd up to its login prompt: minutes under emulation.
+    Debian,
+}
+
+/// One story.
+pub struct Scenario {
+    /// Its name on the command line, in words joined by `-`.
+    pub name: &'static str,
+    /// What it shows, in one sentence.
+    pub about: &'static str,
+    /// What it runs on.
+    pub machine: Machine,
+    /// Whether every `cargo check-all` plays it; the others take turns.
+    pub core: bool,
+    /// When it is given up, under emulation.
+    pub limit: Duration,
+    /// The story.
+    pub play: fn(&mut Context) -> Result<()>,
+}
+
+impl Scenario {
+    /// A story on the small disk, given up after 10 minutes, that takes turns with others.
+    #[must_use]
+    pub const fn tiny(
+        name: &'static str,
+        about: &'static str,
+        play: fn(&mut Context) -> Result<()>,
+    ) -> Self {
+        let limit = Duration::from_secs(600);
+        Self {
+            name,
+            about,
+            machine: Machine::Tiny,
+            core: false,
+            limit,
+            play,
+        }
+    }
+
+    /// A story on the real Debian, given up after 20 minutes, that takes turns with others.
+    #[must_use]
+    pub const fn debian(
+        name: &'static str,
+        about: &'static str,
+        play: fn(&mut Context) -> Result<()>,
+    ) -> Self {
+        let limit = Duration::from_secs(1200);
+        Self {
+            machine: Machine::Debian,
+            limit,
+            ..Self::tiny(name, about, play)
+        }
+    }
+
+    /// A story without a disk.
+    #[must_use]
+    pub const fn plain(
+        name: &'static str,
+        about: &'static str,
+        play: fn(&mut Context) -> Result<()>,
+    ) -> Self {
+        let limit = Duration::from_secs(180);
+        Self {
+            machine: Machine::None,
+            limit,
+            ..Self::tiny(name, about, play)
+        }
+    }
+
+    /// The same, played by every `cargo check-all`.
+    #[must_use]
+    pub const fn core(mut self) -> Self {
+        self.core = true;
+        self
+    }
+
+    /// The same with another limit.
+    #[must_use]
+    pub const fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// A file of scenarios.
+pub struct Group {
+    /// Its name, for `--group`.
+    pub name: &'static str,
+    /// Its stories.
+    pub scenarios: &'static [Scenario],
+}
+
+/// All groups, in the order in which they are played.
+pub const GROUPS: &[Group] = &[Group {
+    name: "selftest",
+    scenarios: selftest::SCENARIOS,
+}];
+
+/// All scenarios with their groups' names.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static Scenario)> {
+    GROUPS.iter().flat_map(|group| {
+        group
+            .scenarios
+            .iter()
+            .map(|scenario| (group.name, scenario))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own_that_can_be_typed() {
+        let mut names: Vec<&str> = all().map(|(_, scenario)| scenario.name).collect();
+        for name in &names {
+            let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(name.chars().all(good), "{name}");
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

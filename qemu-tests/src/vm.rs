@@ -1,0 +1,387 @@
+//! Starting QEMU: a small PC with SeaBIOS, one CPU, raw disks on virtio, a serial line on pipes,
+//! no network, no display.
+//!
+//! A machine ends in one of three ways: the guest powers off, [`Vm::pull_plug`], or the value is
+//! dropped. QEMU never outlives this process, not even one that was killed (`setpriv --pdeathsig`).
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::accel::Accel;
+use crate::grub_menu::GrubMenu;
+use crate::serial::{Echo, Line, Serial};
+use crate::story::Story;
+
+/// Memory of a guest, in MiB: enough for Debian with systemd and for our initramfs.
+const MEMORY_MIB: u32 = 768;
+
+/// What the machine starts from.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The first disk's own boot loader, by the BIOS.
+    Disk,
+    /// This kernel, loaded by QEMU.
+    Kernel {
+        /// A Linux bzImage.
+        kernel: PathBuf,
+        /// Its initramfs.
+        initrd: Option<PathBuf>,
+        /// Its command line; should have `console=ttyS0`.
+        cmdline: String,
+    },
+}
+
+/// A raw disk image given to a machine as /dev/vda, /dev/vdb, … in order.
+#[derive(Debug, Clone)]
+pub struct Drive {
+    /// The image file.
+    pub path: PathBuf,
+    /// The guest cannot write it.
+    pub readonly: bool,
+}
+
+impl Drive {
+    /// A writable disk.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            readonly: false,
+        }
+    }
+
+    /// A disk that the guest can only read.
+    #[must_use]
+    pub fn readonly(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            readonly: true,
+        }
+    }
+}
+
+/// A machine to be started.
+pub struct VmConfig {
+    /// How it runs.
+    pub accel: Accel,
+    /// What it starts from.
+    pub start: Start,
+    /// Its disks.
+    pub drives: Vec<Drive>,
+    /// Its memory in MiB.
+    pub memory_mib: u32,
+    /// Further arguments of QEMU.
+    pub extra: Vec<OsString>,
+    /// The file to which the guest's serial output is appended, raw.
+    pub transcript: PathBuf,
+    /// A second place for the same, live.
+    pub echo: Option<Echo>,
+    /// Whether a reset of the guest ends the machine instead of starting it again.
+    pub no_reboot: bool,
+}
+
+impl VmConfig {
+    /// A machine that starts from its first disk.
+    pub fn disk(accel: Accel, disk: impl Into<PathBuf>, transcript: impl Into<PathBuf>) -> Self {
+        Self {
+            accel,
+            start: Start::Disk,
+            drives: vec![Drive::new(disk)],
+            memory_mib: MEMORY_MIB,
+            extra: Vec::new(),
+            transcript: transcript.into(),
+            echo: None,
+            no_reboot: false,
+        }
+    }
+
+    /// A machine that starts this kernel, without a disk so far.
+    pub fn kernel(
+        accel: Accel,
+        kernel: impl Into<PathBuf>,
+        initrd: Option<PathBuf>,
+        cmdline: impl Into<String>,
+        transcript: impl Into<PathBuf>,
+    ) -> Self {
+        let start = Start::Kernel {
+            kernel: kernel.into(),
+            initrd,
+            cmdline: cmdline.into(),
+        };
+        let drives = Vec::new();
+        Self {
+            start,
+            drives,
+            no_reboot: true,
+            ..Self::disk(accel, "", transcript)
+        }
+    }
+
+    /// One more disk.
+    #[must_use]
+    pub fn with_drive(mut self, drive: Drive) -> Self {
+        self.drives.push(drive);
+        self
+    }
+
+    /// The arguments of QEMU.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        add(&[
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "pc",
+        ]);
+        add(self.accel.arguments());
+        add(&[
+            "-smp",
+            "1",
+            "-m",
+            &self.memory_mib.to_string(),
+            "-serial",
+            "stdio",
+        ]);
+        if self.no_reboot {
+            add(&["-no-reboot"]);
+        }
+        for (index, drive) in self.drives.iter().enumerate() {
+            // A comma in a file name is doubled for QEMU's option parser.
+            let file = drive.path.display().to_string().replace(',', ",,");
+            let readonly = if drive.readonly { "on" } else { "off" };
+            let options = "format=raw,if=none,discard=unmap,detect-zeroes=off";
+            add(&[
+                "-drive",
+                &format!("id=d{index},file={file},{options},readonly={readonly}"),
+            ]);
+            let boot = if matches!(self.start, Start::Disk) && index == 0 {
+                ",bootindex=1"
+            } else {
+                ""
+            };
+            add(&["-device", &format!("virtio-blk-pci,drive=d{index}{boot}")]);
+        }
+        if let Start::Kernel {
+            kernel,
+            initrd,
+            cmdline,
+        } = &self.start
+        {
+            arguments.extend([
+                "-kernel".into(),
+                kernel.into(),
+                "-append".into(),
+                cmdline.into(),
+            ]);
+            if let Some(initrd) = initrd {
+                arguments.extend(["-initrd".into(), initrd.into()]);
+            }
+        }
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+}
+
+/// A machine that was started.
+pub struct Vm {
+    child: Child,
+    serial: Serial,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Vm {
+    /// Starts it; `story` bounds every wait.
+    ///
+    /// # Errors
+    /// When QEMU is not there (the text names the package) or does not start.
+    pub fn start(config: VmConfig, story: &Story) -> Result<Self> {
+        if let Some(directory) = config.transcript.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("create {}", directory.display()))?;
+        }
+        let mut command = qemu();
+        command.args(config.arguments());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context(
+            "start qemu-system-x86_64: install it with 'apt-get install qemu-system-x86'",
+        )?;
+        let (Some(keyboard), Some(output), Some(mut errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            bail!("qemu-system-x86_64 was started without its pipes");
+        };
+        let line = Line::listen(output, &config.transcript, config.echo)?;
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = errors.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let serial = Serial::new(line, Box::new(keyboard), story.clone());
+        Ok(Self {
+            child,
+            serial,
+            stderr: Some(stderr),
+        })
+    }
+
+    /// Its serial line.
+    pub const fn serial(&mut self) -> &mut Serial {
+        &mut self.serial
+    }
+
+    /// Its GRUB, to be worked by the serial line.
+    pub const fn grub(&mut self) -> GrubMenu<'_> {
+        GrubMenu::new(&mut self.serial)
+    }
+
+    /// Whether QEMU still runs.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self
+            .child
+            .try_wait()
+            .context("ask whether QEMU still runs")?
+            .is_none())
+    }
+
+    /// Waits at most `patience` until the guest has powered itself off.
+    ///
+    /// # Errors
+    /// When it did not, or QEMU failed.
+    pub fn wait_off(&mut self, patience: Duration) -> Result<()> {
+        let until = (Instant::now() + patience).min(self.serial.story().deadline());
+        loop {
+            if let Some(status) = self.child.try_wait().context("wait for QEMU")? {
+                return self.ended(status);
+            }
+            if Instant::now() >= until {
+                bail!(
+                    "the guest did not power off within {} s",
+                    patience.as_secs()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ended(&mut self, status: ExitStatus) -> Result<()> {
+        let said = self
+            .stderr
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default();
+        if !status.success() {
+            bail!("QEMU ended with {status}: {}", said.trim());
+        }
+        Ok(())
+    }
+
+    /// Pulls the plug: the guest is gone at once. What it had written to its disk by then is on the
+    /// disk, in order and whole, so this is *not* what a power cut can do to a disk; it is for
+    /// stories in which a machine is simply switched off.
+    ///
+    /// # Errors
+    /// When QEMU does not end.
+    pub fn pull_plug(mut self) -> Result<()> {
+        self.terminate()
+    }
+
+    /// SIGTERM: QEMU closes its images and leaves.
+    fn terminate(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)
+            .context("kill(QEMU, TERM)")?;
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= until {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("QEMU did not leave when it was asked to; it was killed");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the disk of a story that ended early is not looked at.
+        let _ = self.terminate();
+    }
+}
+
+/// QEMU, tied to the life of this thread where util-linux can do that.
+fn qemu() -> Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    if !Path::new(SETPRIV).exists() {
+        return Command::new("qemu-system-x86_64");
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(["--pdeathsig", "TERM", "--", "qemu-system-x86_64"]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(config: &VmConfig) -> String {
+        let words = config.arguments();
+        words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn a_machine_has_no_network_and_starts_from_its_first_disk() {
+        let config =
+            VmConfig::disk(Accel::Tcg, "/d/a,b.raw", "/t").with_drive(Drive::readonly("/c"));
+        let text = text(&config);
+        assert!(text.contains("-nodefaults"), "{text}");
+        assert!(!text.contains("net"), "{text}");
+        assert!(text.contains("id=d0,file=/d/a,,b.raw,"), "{text}");
+        assert!(
+            text.contains("virtio-blk-pci,drive=d0,bootindex=1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("id=d1,file=/c,") && text.contains("readonly=on"),
+            "{text}"
+        );
+        assert!(!text.contains("-no-reboot"), "{text}");
+    }
+
+    #[test]
+    fn a_kernel_is_started_without_a_disk_and_its_reboot_ends_it() {
+        let config = VmConfig::kernel(Accel::Tcg, "/k", Some("/i".into()), "console=ttyS0", "/t");
+        let text = text(&config);
+        assert!(
+            text.contains("-kernel /k -append console=ttyS0 -initrd /i"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-no-reboot") && !text.contains("-drive"),
+            "{text}"
+        );
+    }
+}
