@@ -182,8 +182,11 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
 }
 
 fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
-    // What was live is sealed, but after a boot once it is the clone, which is live now, too.
-    let version = check::version(store, Place::Live(Part::System))?;
+    let live = Place::Live(Part::System);
+    let version = match store.dataset(live)? {
+        Some(_) => check::version(store, live)?,
+        None => None,
+    };
     let (origin, why) = match (&plan.intent, &plan.ending) {
         (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),

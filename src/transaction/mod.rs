@@ -12,6 +12,8 @@ pub mod check;
 pub mod execute;
 pub mod explain;
 pub mod finish;
+#[cfg(test)]
+pub(crate) mod model;
 pub mod plan;
 pub mod records;
 pub mod recover;
