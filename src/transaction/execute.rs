@@ -163,7 +163,8 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
             .ok_or_else(|| missing(store, *staged))?
             .identity
             .uuid;
-        if old.is_none() != (plan.intent == Intent::FirstBoot) {
+        // A missing live dataset is replaced by a rename; a first boot never exchanges anything.
+        if old.is_some() && plan.intent == Intent::FirstBoot {
             let place = path(store, *live);
             return Err(Error::Third {
                 place,
