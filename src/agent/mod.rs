@@ -1,5 +1,29 @@
 //! Early boot, in the order it happens.
 //!
-//! [`pid1`] is the parent that never ends but in a hand-over; all work is done by its child, the worker.
+//! ```text
+//! setup     PID 1: /dev, /proc, console, the first line on it
+//! pid1      supervises; worker: the child that does the work and answers with an End; end: performs it
+//! modules   drivers from the initramfs
+//! device    waits for what root= names; block: the devices that are there
+//! mount     the store, the root and what belongs in it; options: rootflags=
+//! kexec     another root's own kernel
+//! handover  switch root; erase: the initramfs goes
+//! plain     the boot without any verb, after a worker died
+//! log       lines for a person, and the log; kmsg: the writer below it
+//! ```
 
+pub mod block;
+pub mod device;
+pub mod end;
+pub mod erase;
+pub mod handover;
+pub mod kexec;
+pub mod kmsg;
 pub mod log;
+pub mod modules;
+pub mod mount;
+pub mod options;
+pub mod pid1;
+pub mod plain;
+pub mod setup;
+pub mod worker;

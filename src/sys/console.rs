@@ -1,7 +1,7 @@
 //! Consoles: which there are (`/proc/consoles`), the standard descriptors, and the controlling terminal.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -74,14 +74,22 @@ pub fn open_stdio(path: &Path) -> Result<()> {
         .custom_flags(libc::O_NOCTTY)
         .open(path)
         .call(|| format!("open({path:?}, O_RDWR|O_NOCTTY)"))?;
-    rustix::stdio::dup2_stdin(&file).call(|| "dup2(console, 0)".into())?;
-    rustix::stdio::dup2_stdout(&file).call(|| "dup2(console, 1)".into())?;
-    rustix::stdio::dup2_stderr(&file).call(|| "dup2(console, 2)".into())?;
+    as_stdio(file.as_fd())?;
     // With fds 0-2 closed the file itself got one of those numbers: it must stay open then.
     if std::os::fd::AsRawFd::as_raw_fd(&file) <= 2 {
         std::mem::forget(file);
     }
     Ok(())
+}
+
+/// Makes `file` the standard input, output and error; it may be one of them.
+///
+/// # Errors
+/// `EBUSY`, `EMFILE`: what dup2(2) says.
+pub fn as_stdio(file: BorrowedFd<'_>) -> Result<()> {
+    rustix::stdio::dup2_stdin(file).call(|| "dup2(console, 0)".into())?;
+    rustix::stdio::dup2_stdout(file).call(|| "dup2(console, 1)".into())?;
+    rustix::stdio::dup2_stderr(file).call(|| "dup2(console, 2)".into())
 }
 
 /// Makes this process the leader of a session of its own, and `path` its controlling terminal.

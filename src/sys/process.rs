@@ -31,6 +31,8 @@ impl std::fmt::Display for Ended {
 /// Forks; the child runs `body` and exits with the status that it returns. The child never returns
 /// from this function: neither destructors nor exit handlers of the parent's frames run in it.
 ///
+/// A panic in `body` ends the child with SIGABRT, however panics are built.
+///
 /// Must be called while this process has one thread: the child is a copy of that thread only, and
 /// `body` allocates.
 ///
@@ -42,7 +44,8 @@ pub fn fork(body: impl FnOnce() -> i32) -> Result<i32> {
     match unsafe { nix::unistd::fork() }.call(|| "fork()".into())? {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
-            let status = body();
+            let body = std::panic::AssertUnwindSafe(body);
+            let status = std::panic::catch_unwind(body).unwrap_or_else(|_| std::process::abort());
             // SAFETY: _exit takes an integer and does not return.
             unsafe { libc::_exit(status) }
         }
@@ -101,6 +104,14 @@ pub fn exec(path: &Path, argv: &[String]) -> Error {
         .collect();
     let (Ok(c_path), Ok(c_argv)) = (c_path, c_argv) else {
         return Error::new(shown(), Errno::INVAL);
+    };
+    // SAFETY: SIG_DFL is no handler of ours: nothing of this program can run from it.
+    let _ = unsafe {
+        // Rust's start-up ignores SIGPIPE, and what is ignored stays so across exec.
+        nix::sys::signal::signal(
+            nix::sys::signal::SIGPIPE,
+            nix::sys::signal::SigHandler::SigDfl,
+        )
     };
     match nix::unistd::execv(&c_path, &c_argv) {
         Ok(never) => match never {},

@@ -1,0 +1,107 @@
+//! The worker as PID 1 sees it: a child that answers with an [`End`] over a pipe.
+
+use std::io::{Read, Write};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::pid1::{End, WorkerMode};
+use crate::sys::process;
+
+/// The longest answer, in bytes. A pipe holds 64 KiB, so the worker never blocks on a PID 1 that reads
+/// only after the worker has ended.
+const ANSWER_MAX: usize = 32 * 1024;
+
+/// Runs `work(mode)` in a child to its end, reaping whatever else ends meanwhile.
+///
+/// # Errors
+/// For people: how the child died, or that its answer cannot be read.
+pub fn run(mode: WorkerMode, work: impl FnOnce(WorkerMode) -> End) -> Result<End, String> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|errno| format!("the worker could not be started: pipe2(): {errno}"))?;
+    let child = process::fork(move || {
+        let Ok(answer) = postcard::to_allocvec(&work(mode)) else {
+            return 2;
+        };
+        if answer.len() > ANSWER_MAX {
+            return 3;
+        }
+        let mut writer = std::fs::File::from(writer);
+        if writer.write_all(&answer).is_ok() {
+            0
+        } else {
+            4
+        }
+    })
+    .map_err(|error| format!("the worker could not be started: {error}"))?;
+    super::log::forked();
+    let ended = wait(child).map_err(|error| format!("the worker was lost: {error}"))?;
+    if ended != process::Ended::Exit(0) {
+        return Err(format!("the worker ({mode:?}) failed: {ended}"));
+    }
+    let mut answer = Vec::new();
+    // An orphan may hold the writing end: what is there is read, nothing is waited for.
+    let _ = std::fs::File::from(reader)
+        .take(ANSWER_MAX as u64)
+        .read_to_end(&mut answer);
+    postcard::from_bytes(&answer)
+        .map_err(|error| format!("the worker ({mode:?}) gave no answer that can be read: {error}"))
+}
+
+/// PID 1 inherits every orphan and reaps it here; any other process has only this child.
+fn wait(child: i32) -> crate::sys::Result<process::Ended> {
+    if !rustix::process::getpid().is_init() {
+        return process::wait_for(child);
+    }
+    loop {
+        let (pid, ended) = process::reap()?;
+        if pid == child {
+            return Ok(ended);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_crosses_the_pipe_whole() {
+        let end = End::SwitchRoot {
+            root: "/sysroot".into(),
+            init: Some("/bin/sh".into()),
+            args: vec!["single".into(); 300],
+        };
+        assert_eq!(run(WorkerMode::Full, |_| end.clone()), Ok(end));
+    }
+
+    #[test]
+    fn a_worker_that_panics_or_is_killed_is_an_error_with_its_reason() {
+        let panics = run(WorkerMode::Full, |_| panic!("on purpose"));
+        assert!(
+            panics.clone().unwrap_err().contains("signal 6"),
+            "{panics:?}"
+        );
+        let killed = run(WorkerMode::Plain, |_| {
+            let me = rustix::process::getpid();
+            rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+            End::Reboot
+        });
+        assert!(
+            killed
+                .clone()
+                .unwrap_err()
+                .contains("(Plain) failed: signal 9"),
+            "{killed:?}"
+        );
+    }
+
+    #[test]
+    fn an_answer_longer_than_a_pipe_is_refused_and_does_not_hang() {
+        let result = run(WorkerMode::Full, |_| End::SwitchRoot {
+            root: "x".repeat(100_000),
+            init: None,
+            args: vec![],
+        });
+        assert!(result.unwrap_err().contains("exit status 3"));
+    }
+}
