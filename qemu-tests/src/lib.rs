@@ -1,15 +1,21 @@
 //! Virtual machines that try backstay on real disks.
 //!
-//! From the bottom up: [`vm`] starts QEMU ([`accel`] says how fast), [`console`] is what the guest
+//! From the bottom up: [`setup`] brings what the host lacks, [`toolbox`] is a guest of Debian's tools
+//! that works on disks without root, [`image`] makes the disks ([`cache`] keeps them), [`vm`] starts
+//! QEMU ([`accel`] says how fast), [`console`] is what the guest
 //! has written so far, [`serial`] is the line a person types on and waits at, [`grub_menu`] reads
 //! and works GRUB's menu there, [`story`] remembers what a scenario is doing, [`scenario`] holds
 //! the stories themselves with their table and the runner, [`report`] what is said about them.
 
 pub mod accel;
+pub mod cache;
 pub mod console;
 pub mod grub_menu;
+pub mod image;
 pub mod report;
 pub mod scenario;
 pub mod serial;
+pub mod setup;
 pub mod story;
+pub mod toolbox;
 pub mod vm;

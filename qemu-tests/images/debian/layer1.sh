@@ -1,0 +1,30 @@
+# A disk with a whole Debian. /dev/disk1 is its tarball.
+make_store
+root=/mnt/@rootfs
+tar -C $root --numeric-owner --xattrs --xattrs-include='*' -xpf /dev/disk1
+rm -rf $root/var/cache/apt/* $root/var/lib/apt/lists/* $root/var/log/*.log $root/boot/grub
+
+fill_datasets
+link_kernel
+
+echo appliance > $root/etc/hostname
+printf '127.0.0.1\tlocalhost\n127.0.1.1\tappliance\n' > $root/etc/hosts
+# A new machine: its identity is made when it first starts.
+echo uninitialized > $root/etc/machine-id
+rm -f $root/var/lib/dbus/machine-id $root/var/lib/systemd/random-seed $root/etc/ssh/ssh_host_*
+echo 'root:backstay' | chroot $root chpasswd
+
+# What a test machine waits for in vain or does not need; each costs seconds under emulation.
+for unit in systemd-firstboot.service systemd-networkd-wait-online.service systemd-timesyncd.service \
+    systemd-udev-settle.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-binfmt.service \
+    systemd-pcrphase.service systemd-tpm2-setup.service systemd-tpm2-setup-early.service \
+    grub-common.service grub-initrd-fallback.service getty@tty1.service; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+
+# GRUB of this Debian, by its own program. Its packages are told not to write anywhere else.
+for dir in dev proc sys mnt; do mount --rbind "/$dir" "$root/$dir"; done
+grub_install chroot $root
+for dir in mnt sys proc dev; do umount -l "$root/$dir"; done
+umount /mnt

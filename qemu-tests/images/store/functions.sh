@@ -1,0 +1,63 @@
+# Functions of the scripts that make disks; they run in the toolbox guest.
+# STORE_UUID and PARTITION_UUID are set by what is put before this file.
+
+# Partitions /dev/disk0 (GPT: a partition for GRUB's core image, the store), makes the file system,
+# mounts its top level on /mnt and creates the live datasets.
+make_store() {
+    sgdisk --clear \
+        --new=1:2048:4095 --typecode=1:EF02 --change-name=1:bios-boot \
+        --new=2:4096:0 --typecode=2:8300 --change-name=2:store \
+        --partition-guid="2:$PARTITION_UUID" /dev/disk0
+    name-disks
+    mkfs.btrfs --quiet --label store --uuid "$STORE_UUID" /dev/disk0p2
+    mount -o noatime /dev/disk0p2 /mnt
+    for name in @rootfs @config @data @backstay; do
+        btrfs subvolume create "/mnt/$name"
+    done
+}
+
+# Writes what both systems have in common: versions, the table of datasets, fstab, mount points.
+fill_datasets() {
+    root=/mnt/@rootfs
+    mkdir -p $root/etc/appliance $root/srv/data $root/var/lib/backstay/config $root/usr/lib/backstay
+    cp /in/layout.toml $root/usr/lib/backstay/layout.toml
+    echo 1 > $root/etc/appliance-release
+    mkdir -p /mnt/@config/etc/appliance
+    echo 1 > /mnt/@config/etc/appliance/version
+    echo 'made by the customer' > /mnt/@data/content
+    cat > $root/etc/fstab <<END
+UUID=$STORE_UUID / btrfs noatime,subvol=@rootfs 0 0
+UUID=$STORE_UUID /var/lib/backstay/config btrfs noatime,subvol=@config 0 0
+UUID=$STORE_UUID /srv/data btrfs noatime,subvol=@data 0 0
+/var/lib/backstay/config/etc/appliance /etc/appliance none bind 0 0
+END
+}
+
+# boot/vmlinuz and boot/initrd.img of the one kernel there; the distribution's own initramfs gets
+# the name that it keeps when ours takes its place.
+link_kernel() {
+    release=$(cd /mnt/@rootfs/usr/lib/modules && echo *)
+    cd /mnt/@rootfs/boot
+    mv "initrd.img-$release" "initrd.img-$release.stock"
+    ln -sf "vmlinuz-$release" vmlinuz
+    ln -sf "initrd.img-$release" initrd.img
+    ln -sf "initrd.img-$release.stock" initrd.img.stock
+    cd /
+}
+
+# grub_install [chroot DIR]: installs GRUB with its prefix in @backstay, outside every dataset.
+grub_install() {
+    mkdir -p /mnt/@backstay/grub
+    "$@" grub-install --target=i386-pc --no-floppy --disk-module=biosdisk --fonts= --themes= --locales= \
+        --boot-directory=/mnt/@backstay /dev/disk0
+    cat > /mnt/@backstay/grub/grub.cfg <<END
+serial --unit=0 --speed=115200
+terminal_input serial
+terminal_output serial
+set timeout=1
+menuentry 'live system with the stock initramfs' {
+    linux /@rootfs/boot/vmlinuz root=UUID=$STORE_UUID rootflags=subvol=@rootfs ro console=ttyS0,115200 quiet
+    initrd /@rootfs/boot/initrd.img.stock
+}
+END
+}

@@ -1,0 +1,50 @@
+//! Builds and looks at the disk images by hand: `cargo run -p qemu-tests --bin images -- COMMAND`.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use qemu_tests::image::{self, Image};
+use qemu_tests::toolbox::{self, Disk};
+
+const USAGE: &str = "\
+usage: images COMMAND
+  layer1 tiny|debian   build the disk without backstay; print its path
+  toolbox [DISK…]      run the shell script on standard input in the toolbox guest; disks are writable";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let result = match words.as_slice() {
+        ["layer1", "tiny"] => path_of(image::tiny_layer1()),
+        ["layer1", "debian"] => path_of(image::debian_layer1()),
+        ["toolbox", disks @ ..] => run_script(disks),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            eprintln!("images: {:.1} s", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("images: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn path_of(image: Result<Image, image::Error>) -> Result<String, Box<dyn std::error::Error>> {
+    Ok(format!("{}\n", image?.path.display()))
+}
+
+fn run_script(disks: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
+    let mut script = String::new();
+    std::io::stdin().read_to_string(&mut script)?;
+    let disks: Vec<Disk> = disks.iter().map(Disk::read_write).collect();
+    Ok(toolbox::run(&disks, &script, Duration::from_secs(300))?)
+}

@@ -1,0 +1,183 @@
+//! Trees of Debian packages as tarballs, made by mmdebstrap from Debian's mirror.
+//!
+//! They depend on Debian alone and take the longest, so they are kept for the whole machine. The key
+//! of one is its recipe (release, packages, options): a newer point release does not make
+//! a new one, deleting the file does. `BACKSTAY_MIRROR` names another mirror.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::cache::{Cache, Key};
+use crate::setup::{self, KEYRING};
+use crate::toolbox::Error;
+
+/// A tarball in the cache.
+#[derive(Debug, Clone)]
+pub struct Tarball {
+    /// The file, uncompressed.
+    pub path: PathBuf,
+    /// The identity of its recipe.
+    pub key: Key,
+}
+
+/// What is asked of mmdebstrap.
+struct Recipe {
+    /// The entry's name in the cache.
+    name: &'static str,
+    /// For people.
+    what: &'static str,
+    release: &'static str,
+    /// `extract` unpacks packages with what they depend on and configures nothing; `minbase` is a whole small system.
+    variant: &'static str,
+    packages: &'static [&'static str],
+    /// Shell commands run with the tree as `$1` after the packages were unpacked.
+    hooks: &'static [&'static str],
+}
+
+/// Documentation and translations: nothing reads them there.
+const LEFT_OUT: &[&str] = &[
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+];
+
+/// depmod is run by a package script, which `extract` does not run.
+const DEPMOD: &str =
+    r#"for dir in "$1"/lib/modules/*; do chroot "$1" /usr/sbin/depmod "${dir##*/}"; done"#;
+
+/// The tools of the toolbox guest, and the kernel of all test machines.
+pub fn toolbox() -> Result<Tarball, Error> {
+    Recipe {
+        name: "toolbox-packages",
+        what: "the toolbox's packages",
+        release: "trixie",
+        variant: "extract",
+        packages: &[
+            "linux-image-cloud-amd64",
+            "busybox-static",
+            "btrfs-progs",
+            "e2fsprogs",
+            "gdisk",
+            "fdisk",
+            "tar",
+            "zstd",
+            "attr",
+            "util-linux",
+            "mount",
+            "coreutils",
+            "dash",
+            "bash",
+            "findutils",
+            "grep",
+            "sed",
+            "mawk",
+            "kmod",
+            "diffutils",
+            "grub-pc-bin",
+            "grub2-common",
+            "grub-common",
+        ],
+        hooks: &[DEPMOD],
+    }
+    .ensure()
+}
+
+/// A whole Debian 13 with systemd, its cloud kernel, initramfs-tools, GRUB and btrfs-progs.
+pub fn debian() -> Result<Tarball, Error> {
+    Recipe {
+        name: "debian-packages",
+        what: "a Debian 13 root",
+        release: "trixie",
+        variant: "minbase",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "udev",
+            "dbus",
+            "linux-image-cloud-amd64",
+            "initramfs-tools",
+            "grub-pc",
+            "btrfs-progs",
+            "login",
+            "passwd",
+            "kmod",
+            "zstd",
+            "less",
+            "nano",
+        ],
+        hooks: &[],
+    }
+    .ensure()
+}
+
+/// Debian 12's cloud kernel (6.1): another release than that of the images.
+pub fn other_kernel() -> Result<Tarball, Error> {
+    Recipe {
+        name: "other-kernel-packages",
+        what: "Debian 12's kernel",
+        release: "bookworm",
+        variant: "extract",
+        packages: &["linux-image-cloud-amd64", "kmod"],
+        hooks: &[DEPMOD],
+    }
+    .ensure()
+}
+
+impl Recipe {
+    fn key(&self, mirror: &str) -> Key {
+        Key::of("mmdebstrap 1")
+            .text(mirror)
+            .text(self.release)
+            .text(self.variant)
+            .text(&self.packages.join(" "))
+            .text(&self.hooks.join("\n"))
+            .text(&LEFT_OUT.join(" "))
+            .finish()
+    }
+
+    fn ensure(&self) -> Result<Tarball, Error> {
+        let mirror = std::env::var("BACKSTAY_MIRROR")
+            .unwrap_or_else(|_| String::from("http://deb.debian.org/debian"));
+        let key = self.key(&mirror);
+        let cache = Cache::machine()?;
+        let path = cache.entry(self.name, "tar", &key, |path| self.build(&mirror, path))?;
+        Ok(Tarball { path, key })
+    }
+
+    fn build(&self, mirror: &str, path: &Path) -> Result<(), Error> {
+        setup::ensure()?;
+        let what = format!("building {} with mmdebstrap", self.what);
+        setup::say(&format!("{what}, about a minute…"));
+        let start = Instant::now();
+        let mut command = Command::new("mmdebstrap");
+        command
+            .arg(format!("--variant={}", self.variant))
+            .arg(format!(
+                "--mode={}",
+                if setup::is_root() { "root" } else { "unshare" }
+            ))
+            .args(["--architectures=amd64", "--format=tar"])
+            .arg(format!("--include={}", self.packages.join(",")));
+        for tree in LEFT_OUT {
+            command.arg(format!("--dpkgopt=path-exclude={tree}"));
+        }
+        for hook in self.hooks {
+            command.arg(format!("--extract-hook={hook}"));
+        }
+        command.arg(self.release).arg(path).arg(format!(
+            "deb [signed-by={KEYRING}] {mirror} {} main",
+            self.release
+        ));
+        let log = path.with_extension("log");
+        setup::run_long(&what, &mut command, &log)?;
+        let _ = std::fs::remove_file(&log);
+        setup::say(&format!(
+            "built {} in {} s",
+            self.what,
+            start.elapsed().as_secs()
+        ));
+        Ok(())
+    }
+}
