@@ -5,6 +5,8 @@
 //! wrote and what [`Store::clone_to`] made. Any prefix of the operations since the last `sync` may
 //! be on disk after a power cut, because a store commits in the background when it likes.
 
+#[cfg(test)]
+pub mod memory;
 pub mod place;
 
 use crate::record::block::BLOCK;

@@ -163,7 +163,8 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
             .ok_or_else(|| missing(store, *staged))?
             .identity
             .uuid;
-        if old.is_none() != (plan.intent == Intent::FirstBoot) {
+        // A missing live dataset is replaced by a rename; a first boot never exchanges anything.
+        if old.is_some() && plan.intent == Intent::FirstBoot {
             let place = path(store, *live);
             return Err(Error::Third {
                 place,
@@ -182,8 +183,11 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
 }
 
 fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
-    // What was live is sealed, but after a boot once it is the clone, which is live now, too.
-    let version = check::version(store, Place::Live(Part::System))?;
+    let live = Place::Live(Part::System);
+    let version = match store.dataset(live)? {
+        Some(_) => check::version(store, live)?,
+        None => None,
+    };
     let (origin, why) = match (&plan.intent, &plan.ending) {
         (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),

@@ -65,6 +65,7 @@ pub fn finish<S: Store>(
     records.state.write(store, committing.after.clone())?;
     if committing.outcome == Outcome::Nothing {
         store.remove(File::FirstBoot)?;
+        store.sync()?;
     }
     progress(&Step::Disarm);
     records.journal.write(store, Journal::Closed)?;

@@ -12,6 +12,9 @@ pub mod check;
 pub mod execute;
 pub mod explain;
 pub mod finish;
+pub mod history_log;
+#[cfg(test)]
+pub(crate) mod model;
 pub mod plan;
 pub mod records;
 pub mod recover;

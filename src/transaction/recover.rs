@@ -21,14 +21,30 @@ pub enum Recovered {
     Finished(u32, Done),
 }
 
-/// Undoes or finishes an open transaction. An error leaves everything as it was found.
+/// Whether GRUB boots the recovery kernel although nothing waits for it: the power went between
+/// the last record and the removal of the hint.
+pub fn hint_is_stale<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
+    let state = &records.state.value;
+    let waits = state.request.is_some() || state.parked.is_some();
+    let closed = records.journal.value == Journal::Closed;
+    Ok(closed && !waits && store.read(File::Armed)?.is_some())
+}
+
+/// Undoes or finishes an open transaction, and removes a stale hint. An error leaves everything as
+/// it was found.
 pub fn recover<S: Store>(
     store: &mut S,
     records: &mut Records,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Recovered, Error> {
     match &records.journal.value {
-        Journal::Closed => Ok(Recovered::Nothing),
+        Journal::Closed => {
+            if hint_is_stale(store, records)? {
+                store.remove(File::Armed)?;
+                store.sync()?;
+            }
+            Ok(Recovered::Nothing)
+        }
         Journal::Preparing(preparing) => {
             let id = preparing.id;
             undo(store, records)?;
