@@ -10,14 +10,15 @@
 //! What can go wrong is a value: [`Refused`] for what a person typed, [`DoesNotFit`] for a line that
 //! cannot be built.
 //!
-//! The parameters are one constant, [`TABLE`]. The parser, the refusals
-//! and the table-driven tests are made from it, and from nothing else.
+//! The parameters are one constant, [`TABLE`]. The parser, the manual page backstay-cmdline(7)
+//! ([`man::page`]) and the table-driven tests are made from it, and from nothing else.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod boot;
 mod device;
 mod line;
+pub mod man;
 mod parse;
 mod refused;
 mod request;

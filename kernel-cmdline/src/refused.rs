@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use crate::table::{Fit, Kind, Parameter, TABLE};
+use crate::table::{Fit, Parameter, TABLE};
 
 /// Most bytes of a refusal's quoted text, as it is shown.
 const OFFENDING_MAX: usize = 64;
@@ -143,7 +143,7 @@ pub enum Refused {
         token: Offending,
     },
     /// Right, and not in this version.
-    #[error("backstay.{}{}{value} is not built in this version: take it out{}", parameter.name, Equals(value), Instead(parameter))]
+    #[error("backstay.{}{}{value} is not built in this version: take it out", parameter.name, Equals(value))]
     NotBuilt {
         /// The parameter.
         parameter: &'static Parameter,
@@ -229,20 +229,5 @@ struct Equals<'a>(&'a Offending);
 impl fmt::Display for Equals<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(if self.0.as_str().is_empty() { "" } else { "=" })
-    }
-}
-
-/// What else the parameter could be given.
-struct Instead(&'static Parameter);
-
-impl fmt::Display for Instead {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let built = self.0.forms.iter().find(|form| form.built);
-        match built {
-            Some(form) if self.0.kind != Kind::Sentinel => {
-                write!(out, ", or use {}", form.value.syntax())
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -67,7 +67,7 @@ pub enum Level {
 /// What `backstay.fence=` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// Refuse a version that cannot read the present data (what happens without the parameter, too).
+    /// Refuse a version that cannot read the present data.
     Refuse,
     /// Convert the data first.
     Convert,

@@ -287,7 +287,7 @@ pub const TABLE: &[Parameter] = &[
         kind: Kind::Modifier,
         fit: Fit::Changing,
         forms: &[
-            form(
+            not_built(
                 Value::Word("refuse"),
                 Effect::Fence(Fence::Refuse),
                 "refuse it",
@@ -304,7 +304,10 @@ pub const TABLE: &[Parameter] = &[
             ),
         ],
         meaning: "what to do with a version that cannot read the present data",
-        help: &["Without it, such a version is refused."],
+        help: &[
+            "This version does not check whether data can be read, and each plan says so. Even \
+                 fence=refuse is refused by name, since it could not be kept.",
+        ],
     },
     Parameter {
         name: "tarball",
