@@ -20,6 +20,8 @@ mod device;
 mod line;
 pub mod man;
 mod parse;
+#[cfg(feature = "premise")]
+pub mod premise;
 mod refused;
 mod request;
 mod table;
