@@ -9,6 +9,7 @@
 
 pub mod accel;
 pub mod cache;
+pub mod check;
 pub mod console;
 pub mod grub_menu;
 pub mod image;

@@ -91,6 +91,16 @@ impl Scenario {
         }
     }
 
+    /// How long one of its kind usually takes at most, under emulation, when two are played at once.
+    #[must_use]
+    pub const fn usual(&self) -> Duration {
+        Duration::from_secs(match self.machine {
+            Machine::None => 10,
+            Machine::Tiny => 120,
+            Machine::Debian => 480,
+        })
+    }
+
     /// The same, played by every `cargo check-all`.
     #[must_use]
     pub const fn core(mut self) -> Self {

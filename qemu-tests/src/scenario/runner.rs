@@ -17,6 +17,7 @@ const PROGRESS: Duration = Duration::from_secs(30);
 const TAIL: usize = 40;
 
 /// How to play.
+#[derive(Clone)]
 pub struct Options {
     /// Where each scenario gets a directory of its name.
     pub directory: PathBuf,
@@ -28,7 +29,7 @@ pub struct Options {
     pub keep: bool,
     /// Show the consoles while they are played (one at a time then).
     pub show: bool,
-    /// No scenario is begun after this.
+    /// No scenario is begun that will probably not be over then ([`Scenario::usual`]).
     pub until: Option<Instant>,
 }
 
@@ -129,6 +130,17 @@ pub fn play(
         }
     });
     outcomes
+}
+
+/// The next scenario for which there is time.
+fn take(
+    waiting: &mut VecDeque<&'static Scenario>,
+    until: Option<Instant>,
+) -> Option<&'static Scenario> {
+    let now = Instant::now();
+    let fits = |scenario: &&Scenario| until.is_none_or(|until| now + scenario.usual() <= until);
+    let index = waiting.iter().position(fits)?;
+    waiting.remove(index)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,0 +1,143 @@
+//! `cargo check-all --full` can be interrupted: what passed is kept in a state file, and counts as
+//! long as no file of the version (docs/ aside) and no binary has changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::command::{target, workspace};
+use super::{Tally, agent, quick};
+use crate::accel::Accel;
+use crate::scenario::{Machine, all};
+
+/// What passed of a version.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// What it belongs to.
+    version: String,
+    /// Scenarios that passed, with their seconds.
+    passed: BTreeMap<String, f32>,
+}
+
+impl State {
+    fn file() -> PathBuf {
+        target().join("check-all/full.json")
+    }
+
+    /// What is known of `version`; nothing where the file is missing, garbled or of another one.
+    #[must_use]
+    pub fn load(version: &str) -> Self {
+        let text = fs::read_to_string(Self::file()).unwrap_or_default();
+        match serde_json::from_str::<Self>(&text) {
+            Ok(state) if state.version == version => state,
+            _ => Self {
+                version: version.to_owned(),
+                passed: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// Whether a scenario passed before.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.passed.contains_key(name)
+    }
+
+    /// Keeps that a scenario passed.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep(&mut self, name: &str, took: Duration) -> Result<()> {
+        self.passed.insert(name.to_owned(), took.as_secs_f32());
+        let file = Self::file();
+        let new = file.with_extension("new");
+        fs::write(&new, serde_json::to_string_pretty(self)?)
+            .and_then(|()| fs::rename(&new, &file))
+            .with_context(|| format!("write {}", file.display()))
+    }
+}
+
+/// The version that results belong to: a digest of the tree's files and of the binaries.
+///
+/// # Errors
+/// When there is no binary.
+pub fn version() -> Result<String> {
+    let mut digest = Sha256::new();
+    digest.update(quick::files());
+    for name in agent::BINARIES {
+        let path = agent::path(name);
+        digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+    }
+    Ok(digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+fn said(command: &str, arguments: &[&str]) -> String {
+    let output = Command::new(command)
+        .args(arguments)
+        .current_dir(workspace())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let text = text.unwrap_or_default();
+    text.lines().next().unwrap_or("unknown").to_owned()
+}
+
+/// Writes docs/check-report.md.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
+    let mut text = String::from("# Report of `cargo check-all --full`\n\n| | |\n|---|---|\n");
+    for (what, value) in [
+        ("date", said("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])),
+        ("commit", said("git", &["log", "-1", "--format=%H %s"])),
+        ("host", said("uname", &["-srm"])),
+        ("QEMU", said("qemu-system-x86_64", &["--version"])),
+        ("guests run by", accel.name().to_owned()),
+        ("Rust", said("rustc", &["--version"])),
+        (
+            "result",
+            crate::report::counts(tally.passed, tally.failed.len()),
+        ),
+    ] {
+        let _ = writeln!(text, "| {what} | {value} |");
+    }
+    text.push_str("\n## Checks\n\n| check | seconds |\n|---|---:|\n");
+    for (name, took) in &tally.times {
+        let _ = writeln!(text, "| {name} | {:.0} |", took.as_secs_f32());
+    }
+    text.push_str(
+        "\n## Scenarios\n\nD: on the real Debian.\n\n| scenario | | seconds |\n|---|---|---:|\n",
+    );
+    for (_, scenario) in all() {
+        let mark = if scenario.machine == Machine::Debian {
+            "D"
+        } else {
+            ""
+        };
+        let time = state.passed.get(scenario.name);
+        let time = time.map_or_else(|| "**not passed**".to_owned(), |time| format!("{time:.0}"));
+        let _ = writeln!(text, "| {} | {mark} | {time} |", scenario.name);
+    }
+    for (title, list) in [("Failed", &tally.failed), ("Not run", &tally.not_run)] {
+        if !list.is_empty() {
+            let _ = write!(text, "\n## {title}\n\n");
+            for line in list {
+                let _ = writeln!(text, "- {line}");
+            }
+        }
+    }
+    let path = workspace().join("docs/check-report.md");
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}

@@ -1,0 +1,128 @@
+//! Checks that need no virtual machine.
+
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+
+use super::command::{Ran, cargo, run, workspace};
+use super::{Failed, Tally, dependencies};
+
+/// Time for anything that may first have to build the workspace.
+const BUILD: Duration = Duration::from_secs(1200);
+
+/// All of them.
+pub fn check(tally: &mut Tally) {
+    tally.check("formatting (cargo fmt --check)", || {
+        passes("fmt", cargo(&["fmt", "--all", "--check"]))
+    });
+    tally.check("lints (cargo clippy, warnings are errors)", || {
+        let arguments = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        passes("clippy", cargo(&arguments))
+    });
+    tally.check("quick tests (cargo test --workspace)", tests);
+    dependencies::check(tally);
+}
+
+fn passes(name: &str, command: Command) -> Result<usize, Failed> {
+    run(name, command, BUILD)?.succeeded()?;
+    Ok(1)
+}
+
+/// The workspace's tests, counted one by one.
+fn tests() -> Result<usize, Failed> {
+    let ran = run(
+        "test",
+        cargo(&["test", "--workspace", "--no-fail-fast", "--locked"]),
+        BUILD,
+    )?;
+    let (passed, failed) = count_tests(&ran.output);
+    println!("  {passed} tests passed, {} failed", failed.len());
+    if ran.status.success() && failed.is_empty() && passed > 0 {
+        return Ok(passed);
+    }
+    Err(Failed {
+        passed,
+        failed,
+        why: explain(&ran),
+    })
+}
+
+/// The tests that passed, and the names of those that failed, from what `cargo test` printed.
+fn count_tests(output: &str) -> (usize, Vec<String>) {
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    for line in output.lines() {
+        let Some(test) = line.strip_prefix("test ") else {
+            continue;
+        };
+        if test.ends_with("... ok") {
+            passed += 1;
+        } else if let Some((name, _)) = test.split_once(" ... FAILED") {
+            failed.push(name.to_owned());
+        }
+    }
+    (passed, failed)
+}
+
+/// The part of the output that says what failed, else its end.
+fn explain(ran: &Ran) -> String {
+    match ran.output.find("\nfailures:\n") {
+        Some(at) => {
+            let shown = ran.output[at..].lines().take(120);
+            let shown: String = shown.map(|line| format!("    | {line}\n")).collect();
+            shown + &format!("  all of it: {}", ran.log.display())
+        }
+        None => ran.tail(60),
+    }
+}
+
+/// A list of the files of this version with their contents' digests, without docs/, and what was
+/// changed since. Empty where there is no git.
+#[must_use]
+pub fn files() -> String {
+    git(&["ls-files", "-s", "--", ":!docs"]) + &git(&["diff", "HEAD", "--", ":!docs"])
+}
+
+/// A seed that is another one each day and for each commit.
+#[must_use]
+pub fn seed() -> u64 {
+    let commit = git(&["rev-parse", "HEAD"]);
+    let commit = commit
+        .get(..8)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    (commit.unwrap_or(0) + now.as_secs() / 86_400) % 1_000_000
+}
+
+fn git(arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(arguments)
+        .current_dir(workspace())
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_counted_by_their_own_lines() {
+        let output = "running 3 tests\ntest a::b ... ok\ntest c ... FAILED\ntest d - should panic ... ok\n\
+                      test src/lib.rs - x (line 3) ... ok\ntest result: FAILED. 9 passed; 1 failed\n";
+        assert_eq!(count_tests(output), (3, vec!["c".to_owned()]));
+    }
+}
