@@ -12,6 +12,7 @@ pub mod cache;
 pub mod check;
 pub mod console;
 pub mod grub_menu;
+pub mod guest;
 pub mod image;
 pub mod report;
 pub mod scenario;

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::accel::Accel;
 use crate::grub_menu::GrubMenu;
+use crate::guest::{Debian, Tiny};
 use crate::serial::{Echo, Line, Serial};
 use crate::story::Story;
 
@@ -244,6 +245,22 @@ impl Vm {
     /// Its GRUB, to be worked by the serial line.
     pub const fn grub(&mut self) -> GrubMenu<'_> {
         GrubMenu::new(&mut self.serial)
+    }
+
+    /// The tiny system, once it is up.
+    ///
+    /// # Errors
+    /// When it does not say within the line's patience that it is up.
+    pub fn tiny(&mut self) -> Result<Tiny<'_>> {
+        Tiny::up(self)
+    }
+
+    /// The Debian system, once it shows its login prompt.
+    ///
+    /// # Errors
+    /// When the prompt does not come.
+    pub fn debian(&mut self) -> Result<Debian<'_>> {
+        Debian::up(self)
     }
 
     /// Whether QEMU still runs.

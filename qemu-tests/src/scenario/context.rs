@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::accel::Accel;
+use crate::image;
 use crate::story::Story;
 use crate::vm::{Vm, VmConfig};
 
@@ -75,7 +75,7 @@ impl Context {
     pub fn copy_disk(&self, image: &Path, name: &str) -> Result<PathBuf> {
         self.step(format!("take a copy of {}", file_name(image)));
         let copy = self.directory.join(name);
-        sparse_copy(image, &copy)?;
+        image::copy(image, &copy)?;
         Ok(copy)
     }
 
@@ -107,28 +107,6 @@ impl Context {
     pub fn check(&self, holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
         if holds { Ok(()) } else { bail!(otherwise()) }
     }
-}
-
-/// Copies a raw image without filling its holes, by reflink where the file system can.
-///
-/// # Errors
-/// When cp(1) fails.
-pub(crate) fn sparse_copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp")
-        .args(["--reflink=auto", "--sparse=always", "--"])
-        .args([from, to])
-        .output()
-        .context("run cp")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "copy {} to {}: {}",
-            from.display(),
-            to.display(),
-            said.trim()
-        );
-    }
-    Ok(())
 }
 
 fn file_name(path: &Path) -> String {

@@ -95,12 +95,7 @@ pub fn play(
             let (send, waiting, running) = (send.clone(), &waiting, &running);
             scope.spawn(move || {
                 loop {
-                    let over = options.until.is_some_and(|until| Instant::now() >= until);
-                    let next = if over {
-                        None
-                    } else {
-                        locked(waiting).pop_front()
-                    };
+                    let next = take(&mut locked(waiting), options.until);
                     let Some(scenario) = next else { break };
                     locked(running).push((scenario.name, Instant::now()));
                     let outcome = play_one(scenario, options);
@@ -178,6 +173,25 @@ pub fn play_one(scenario: &'static Scenario, options: &Options) -> Outcome {
     }
 }
 
+/// A line for a failure: menus are drawn without line ends, so blanks are squeezed and only the end of
+/// a long line is shown.
+fn shown(row: &str) -> String {
+    const MOST: usize = 160;
+    let words: Vec<&str> = row.split(' ').filter(|word| !word.is_empty()).collect();
+    let squeezed = if row.len() > MOST {
+        words.join(" ")
+    } else {
+        row.to_owned()
+    };
+    let count = squeezed.chars().count();
+    let end: String = squeezed.chars().skip(count.saturating_sub(MOST)).collect();
+    if count > MOST {
+        format!("\u{2026}{end}")
+    } else {
+        end
+    }
+}
+
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
@@ -196,7 +210,7 @@ fn describe(context: &Context, error: &anyhow::Error) -> String {
         Some(line) => {
             let _ = writeln!(text, "  the console's last {TAIL} lines:");
             for row in line.tail(TAIL) {
-                let _ = writeln!(text, "    | {row}");
+                let _ = writeln!(text, "    | {}", shown(&row));
             }
             let _ = writeln!(
                 text,

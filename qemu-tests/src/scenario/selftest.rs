@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Context, Scenario};
+use crate::image;
 use crate::serial::{Instead, Unmet};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -28,6 +29,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "harness-notices-the-end",
         "a guest that ends is no silence",
         notices_the_end,
+    ),
+    Scenario::tiny(
+        "harness-boots-a-tiny-disk",
+        "the small disk without backstay boots through its GRUB, takes a command, restarts, powers off",
+        boots_tiny,
+    ),
+    Scenario::debian(
+        "harness-boots-a-debian-disk",
+        "the Debian disk without backstay boots through its GRUB to its login prompt",
+        boots_debian,
     ),
 ];
 
@@ -107,6 +118,36 @@ fn notices_the_end(ctx: &mut Context) -> Result<()> {
         Err(error) if error.to_string().contains("exit status: 1") => Ok(()),
         other => bail!("QEMU's exit status 1 was taken for {other:?}"),
     }
+}
+
+fn boots_tiny(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.copy_disk(&image::tiny_layer1()?.path, "disk.raw")?;
+    let mut vm = ctx.boot(&disk)?;
+    let menu = vm.grub().wait()?;
+    vm.grub().choose(&[menu.current()])?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("1", "1", "made_by_the_customer")?;
+    let release = tiny.succeed("uname -r")?;
+    ctx.check(release.trim() == tiny.said().kernel, || {
+        format!("uname -r says {release}")
+    })?;
+    ctx.check(tiny.run("false")?.status == 1, || {
+        "false succeeded".to_owned()
+    })?;
+    tiny.restart()?;
+    vm.grub().wait()?;
+    vm.tiny()?.power_off()
+}
+
+fn boots_debian(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.copy_disk(&image::debian_layer1()?.path, "disk.raw")?;
+    let mut vm = ctx.boot(&disk)?;
+    let mut debian = vm.debian()?;
+    let up = debian.run("systemctl is-system-running --wait")?;
+    ctx.check(up.output.trim() == "running", || {
+        format!("systemd says {}", up.output)
+    })?;
+    debian.power_off()
 }
 
 fn unmet(result: Result<()>) -> Result<Instead> {
