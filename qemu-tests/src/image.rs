@@ -6,10 +6,12 @@
 
 pub mod base;
 mod copy;
+pub mod inspect;
 pub mod packages;
 
 pub use base::{Image, System};
 pub use copy::copy;
+pub use inspect::{Listing, Tree, inspect};
 
 pub use crate::toolbox::Error;
 

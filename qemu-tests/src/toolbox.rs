@@ -62,6 +62,14 @@ pub enum Error {
         /// The end of the kernel's console.
         console: String,
     },
+    /// The script printed something else than its reader expects.
+    #[error("{what}: {reason}")]
+    Output {
+        /// What the script was to do.
+        what: String,
+        /// What is wrong with its output.
+        reason: String,
+    },
     /// The unpacked packages lack something that the guest needs.
     #[error("the toolbox packages hold no {0}: Debian may have moved it")]
     Missing(&'static str),
@@ -82,7 +90,18 @@ pub(crate) fn io_error(call: &'static str, path: &Path) -> impl FnOnce(io::Error
 #[derive(Debug, Clone)]
 pub struct Disk {
     path: PathBuf,
-    writable: bool,
+    access: Access,
+}
+
+/// What the guest's writes do to the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// They are refused.
+    ReadOnly,
+    /// They are kept.
+    ReadWrite,
+    /// They go to a temporary file and vanish with the guest.
+    Scratch,
 }
 
 impl Disk {
@@ -90,7 +109,15 @@ impl Disk {
     pub fn read_only(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            writable: false,
+            access: Access::ReadOnly,
+        }
+    }
+
+    /// A disk that the guest can write, but what it writes vanishes with it.
+    pub fn scratch(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            access: Access::Scratch,
         }
     }
 
@@ -98,7 +125,7 @@ impl Disk {
     pub fn read_write(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            writable: true,
+            access: Access::ReadWrite,
         }
     }
 }
@@ -231,16 +258,16 @@ impl Run<'_> {
                 .arg("-device")
                 .arg(format!("virtserialport,chardev={port},name={port}"));
         }
-        drive(&mut qemu, "in", &input, false);
+        drive(&mut qemu, "in", &input, Access::ReadOnly);
         for (at, disk) in self.job.disks.iter().enumerate() {
-            drive(&mut qemu, &format!("disk{at}"), &disk.path, disk.writable);
+            drive(&mut qemu, &format!("disk{at}"), &disk.path, disk.access);
         }
         if self.job.collect.is_some() {
             let out = self.path("out.tar");
             File::create(&out)
                 .and_then(|file| file.set_len(COLLECT_SIZE))
                 .map_err(io_error("create", &out))?;
-            drive(&mut qemu, "out", &out, true);
+            drive(&mut qemu, "out", &out, Access::ReadWrite);
         }
         let errors = self.path("qemu");
         let errors = File::create(&errors).map_err(io_error("create", &errors))?;
@@ -328,16 +355,16 @@ impl Run<'_> {
 }
 
 /// A virtio drive that the guest knows by `serial`. Holes stay holes, freed blocks become holes.
-fn drive(qemu: &mut Command, serial: &str, path: &Path, writable: bool) {
+fn drive(qemu: &mut Command, serial: &str, path: &Path, access: Access) {
     let mut value = option("file=", path);
     value.push(format!(
         ",if=none,id={serial},format=raw,discard=unmap,detect-zeroes=unmap,"
     ));
     // The host's page cache keeps the writes if only QEMU ends; a run that a crash cuts short is not used.
-    value.push(if writable {
-        "cache=unsafe"
-    } else {
-        "readonly=on"
+    value.push(match access {
+        Access::ReadOnly => "readonly=on",
+        Access::ReadWrite => "cache=unsafe",
+        Access::Scratch => "snapshot=on",
     });
     qemu.arg("-drive").arg(value);
     qemu.arg("-device")

@@ -10,6 +10,7 @@ use qemu_tests::toolbox::{self, Disk};
 const USAGE: &str = "\
 usage: images COMMAND
   layer1 tiny|debian   build the disk without backstay; print its path
+  inspect DISK [PATH…] print the subvolumes and the files below the paths (. for all)
   toolbox [DISK…]      run the shell script on standard input in the toolbox guest; disks are writable";
 
 fn main() -> ExitCode {
@@ -19,6 +20,11 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["layer1", "tiny"] => path_of(image::tiny_layer1()),
         ["layer1", "debian"] => path_of(image::debian_layer1()),
+        ["inspect", disk, paths @ ..] => {
+            image::inspect(disk.as_ref(), image::Listing::Below(paths))
+                .map(|tree| tree.to_string())
+                .map_err(Into::into)
+        }
         ["toolbox", disks @ ..] => run_script(disks),
         _ => {
             eprintln!("{USAGE}");
