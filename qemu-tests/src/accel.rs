@@ -43,10 +43,11 @@ impl Accel {
         }
     }
 
-    /// Finds out with `kernel` (a Linux bzImage), or reads in `cache` (a directory) what was found
-    /// out since this machine was started. Whatever fails: emulation.
+    /// Finds out with the kernel that `kernel` returns (a Linux bzImage; asked for only if needed), or
+    /// reads in the directory `cache` what was found out since this machine was started. Whatever
+    /// fails: emulation.
     #[must_use]
-    pub fn detect(kernel: &Path, cache: &Path) -> Self {
+    pub fn detect(kernel: impl FnOnce() -> Result<PathBuf>, cache: &Path) -> Self {
         // Without a device there is nothing to try, and nothing worth remembering.
         if File::options()
             .read(true)
@@ -64,7 +65,10 @@ impl Accel {
             Some("tcg ") => return Self::Tcg,
             _ => {}
         }
-        let found = if runs_a_guest(kernel, TRIAL).unwrap_or(false) {
+        let found = if kernel()
+            .and_then(|kernel| runs_a_guest(&kernel, TRIAL))
+            .unwrap_or(false)
+        {
             Self::Kvm
         } else {
             Self::Tcg

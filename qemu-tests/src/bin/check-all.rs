@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
-use qemu_tests::accel::Accel;
 use qemu_tests::check::command::target;
 use qemu_tests::check::full::{self, State};
 use qemu_tests::check::{Tally, agent, quick};
@@ -68,13 +67,14 @@ fn run() -> Result<ExitCode> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     };
+    let accel = runner::prepare()?;
     let mut tally = Tally::default();
     quick::check(&mut tally);
     agent::check(&mut tally);
     let until = (!arguments.full).then(|| begun + Duration::from_secs(arguments.minutes * 60));
     let options = Options {
         directory: target().join("vm"),
-        accel: Accel::Tcg,
+        accel,
         jobs: arguments.jobs,
         keep: false,
         show: false,

@@ -1,11 +1,10 @@
 //! `cargo vm`: plays scenarios on virtual machines.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
-use qemu_tests::accel::Accel;
+use qemu_tests::check::command::target;
 use qemu_tests::report;
 use qemu_tests::scenario::runner::{self, Options};
 
@@ -82,19 +81,14 @@ fn run() -> Result<ExitCode> {
         runner::shuffle(&mut scenarios, seed);
     }
     let options = Options {
-        directory: PathBuf::from("target/vm"),
-        accel: Accel::Tcg,
+        directory: target().join("vm"),
+        accel: runner::prepare()?,
         jobs: arguments.jobs,
         keep: arguments.keep,
         show: arguments.show,
         until: None,
     };
-    println!(
-        "{} scenarios, {} at a time, by {}",
-        scenarios.len(),
-        options.jobs,
-        options.accel.name()
-    );
+    println!("{} scenarios, {} at a time", scenarios.len(), options.jobs);
     let outcomes = runner::play(&scenarios, &options, |outcome| {
         println!("{}", report::outcome(outcome))
     });

@@ -10,6 +10,8 @@ use anyhow::{Result, bail};
 
 use super::{Context, Scenario, all};
 use crate::accel::Accel;
+use crate::cache::Cache;
+use crate::{setup, toolbox};
 
 /// How often somebody who watches is told what is being played.
 const PROGRESS: Duration = Duration::from_secs(30);
@@ -31,6 +33,18 @@ pub struct Options {
     pub show: bool,
     /// No scenario is begun that will probably not be over then ([`Scenario::usual`]).
     pub until: Option<Instant>,
+}
+
+/// Brings what the host lacks and finds out how guests run here.
+///
+/// # Errors
+/// When something is missing that cannot be brought: the text names the way out.
+pub fn prepare() -> Result<Accel> {
+    setup::ensure()?;
+    let kernel = || Ok(toolbox::ensure_initramfs()?.kernel);
+    let accel = Accel::detect(kernel, Cache::machine()?.dir());
+    println!("guests run by {}", accel.name());
+    Ok(accel)
 }
 
 /// How a scenario went.
