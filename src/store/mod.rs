@@ -5,6 +5,7 @@
 //! wrote and what [`Store::clone_to`] made. Any prefix of the operations since the last `sync` may
 //! be on disk after a power cut, because a store commits in the background when it likes.
 
+pub mod btrfs;
 #[cfg(test)]
 pub mod memory;
 pub mod place;

@@ -8,6 +8,7 @@
 //! enough to know what was tried.
 #![allow(unsafe_code)]
 
+pub mod btrfs;
 pub mod console;
 pub mod kexec;
 pub mod kmsg;

@@ -1,0 +1,54 @@
+//! A look inside a dataset.
+
+use super::file::kind;
+use super::path::{self, DIRECTORY, LOOK, if_there, open};
+use super::{Btrfs, Doing, Result};
+use crate::store::Node;
+use crate::store::place::Place;
+use crate::sys::{self, Context};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, readlinkat};
+
+impl Btrfs {
+    /// The root of the dataset at a place, if one lies there.
+    pub(super) fn inside(&self, place: Place) -> Result<Option<OwnedFd>> {
+        self.subvolume(&self.path(place)?)
+    }
+}
+
+pub fn node(dataset: &OwnedFd, path: &str) -> Result<Option<Node>> {
+    let look = || {
+        let Some(fd) = if_there(open(dataset, path, LOOK))? else {
+            return Ok(None);
+        };
+        Ok(Some(match kind(&fd)? {
+            FileType::RegularFile => Node::File,
+            FileType::Directory => Node::Directory,
+            FileType::Symlink => Node::Symlink,
+            _ => Node::Other,
+        }))
+    };
+    look().doing(|| format!("looking at {path}"))
+}
+
+pub fn names(dataset: &OwnedFd, path: &str) -> Result<Vec<String>> {
+    let list = || match if_there(open(dataset, path, DIRECTORY))? {
+        Some(directory) => path::names(directory),
+        None => Ok(Vec::new()),
+    };
+    list().doing(|| format!("listing {path}"))
+}
+
+pub fn link(dataset: &OwnedFd, path: &str) -> Result<Option<String>> {
+    let read = || -> sys::Result<Option<String>> {
+        let Some(fd) = if_there(open(dataset, path, LOOK))? else {
+            return Ok(None);
+        };
+        if kind(&fd)? != FileType::Symlink {
+            return Ok(None);
+        }
+        let target = readlinkat(&fd, "", Vec::new()).call(|| format!("readlinkat({path:?})"))?;
+        Ok(Some(target.to_string_lossy().into_owned()))
+    };
+    read().doing(|| format!("reading the link {path}"))
+}

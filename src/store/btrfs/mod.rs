@@ -1,0 +1,228 @@
+//! The store on a btrfs, by ioctls alone.
+//!
+//! ```text
+//! (top level, subvolume id 5)
+//! @rootfs  @config  @data…           live datasets
+//! @backstay/                         a subvolume, mode 0700: old programs stay out of users' reach
+//!   state, journal                   two slots each, NOCOW, overwritten in place   slot.rs
+//!   layout, log, first-boot          small files, replaced whole                   file.rs
+//!   ballast/                         metadata that can be given up                 ballast.rs
+//!   snapshots/12/{system,config,defaults}, factory/{…}, data/<dataset>/12, defaults
+//! ```
+//!
+//! What a power cut leaves behind: a clone or nothing ([`Store::clone_to`]); either of two names
+//! or both changed, never one missing ([`Store::exchange`], [`Store::rename`]); some of the nested
+//! subvolumes of a dataset that was being destroyed; an old or a new small file; one torn slot of
+//! two. Everything but clones and slots needs [`Store::sync`] to be on disk.
+//!
+//! One process at a time makes changes: callers hold the lock of the machine.
+
+mod ballast;
+mod carry;
+mod file;
+mod inside;
+mod listing;
+mod nested;
+mod path;
+pub mod pins;
+mod skeleton;
+mod slot;
+mod subvolume;
+
+use super::place::{File, Place};
+use super::{Access, Carried, Dataset, Nested, Node, Result, Store, StoreError};
+use crate::record::block::{BLOCK, Block, decode};
+use crate::record::layout::Layout;
+use crate::record::{Identity, Uuid};
+use crate::sys::btrfs::{self as ioctl, SUBVOLUME_INODE, SUPER_MAGIC, TOP_LEVEL};
+use crate::sys::{self, Context};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, syncfs};
+use rustix::io::Errno;
+use std::path::Path;
+
+pub use subvolume::Space;
+
+/// A btrfs by its top level, which somebody mounted.
+#[derive(Debug)]
+pub struct Btrfs {
+    top: OwnedFd,
+    layout: Layout,
+}
+
+impl Btrfs {
+    /// Takes the descriptor of the root of the mounted top level, after a look that it is one.
+    pub fn open(top: OwnedFd, layout: Layout) -> Result<Btrfs> {
+        let looking = || "looking at the mounted top level";
+        let kind = fstatfs(&top).call(|| "fstatfs".to_owned()).doing(looking)?;
+        let inode = fstat(&top).call(|| "fstat".to_owned()).doing(looking)?;
+        if u64::try_from(kind.f_type).ok() != Some(SUPER_MAGIC) || inode.st_ino != SUBVOLUME_INODE {
+            return Err(StoreError::Place(
+                "this is not the root of a mounted btrfs: mount one with subvolid=5".to_owned(),
+            ));
+        }
+        let id = ioctl::subvolume_id(&top).doing(looking)?;
+        if id != TOP_LEVEL {
+            return Err(StoreError::Place(format!(
+                "this is subvolume {id}, not the top level: mount it with subvolid=5"
+            )));
+        }
+        Ok(Btrfs { top, layout })
+    }
+
+    /// The same by the path of the directory where the top level is mounted.
+    pub fn open_path(top: &Path, layout: Layout) -> Result<Btrfs> {
+        Btrfs::open(open_top(top)?, layout)
+    }
+
+    /// What the store under this top level records as its layout; `None` where no store is. For the
+    /// time before there is a layout to open the store with.
+    pub fn recorded_layout(top: impl AsFd) -> Result<Option<Block<Layout>>> {
+        let bytes = file::read(top, &File::Layout.path())?;
+        Ok(bytes.map(|bytes| decode(&bytes)))
+    }
+
+    /// Takes another layout, such as one that was just recorded.
+    pub fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+    }
+
+    /// The top level.
+    pub fn top(&self) -> BorrowedFd<'_> {
+        self.top.as_fd()
+    }
+
+    /// The path of a place below the top level.
+    fn path(&self, place: Place) -> Result<String> {
+        place.path(&self.layout).ok_or_else(|| {
+            let part = self.layout.title(place.part());
+            StoreError::Place(format!(
+                "the layout of this machine has no {part} at {place:?}"
+            ))
+        })
+    }
+}
+
+/// Opens the directory where a top level is mounted.
+pub fn open_top(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open({path:?})"))
+        .doing(|| "opening the mounted top level")
+}
+
+/// Turns the error of a system call into the store's, with what was being done.
+trait Doing<T> {
+    fn doing<S: core::fmt::Display>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Doing<T> for sys::Result<T> {
+    fn doing<S: core::fmt::Display>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| {
+            let text = format!("{}: {error}", what());
+            match error.errno {
+                Errno::NOSPC | Errno::DQUOT => StoreError::Full(text),
+                _ => StoreError::System(text),
+            }
+        })
+    }
+}
+
+impl Store for Btrfs {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn dataset(&self, place: Place) -> Result<Option<Dataset>> {
+        self.dataset_at(&self.path(place)?)
+    }
+
+    fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset> {
+        self.clone_path(&self.path(from)?, &self.path(to)?, access)
+    }
+
+    fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
+        self.exchange_paths(&self.path(one)?, &self.path(other)?)
+    }
+
+    fn rename(&mut self, from: Place, to: Place) -> Result<()> {
+        self.rename_path(&self.path(from)?, &self.path(to)?)
+    }
+
+    fn seal(&mut self, place: Place) -> Result<Identity> {
+        self.seal_path(&self.path(place)?)
+    }
+
+    fn destroy(&mut self, place: Place, uuid: Uuid) -> Result<()> {
+        self.destroy_path(&self.path(place)?, uuid)
+    }
+
+    fn nested(&self, place: Place) -> Result<Vec<Nested>> {
+        self.nested_in(&self.path(place)?)
+    }
+
+    fn carry(&mut self, nested: &Nested, from: Place, to: Place) -> Result<Carried> {
+        self.carry_path(nested, &self.path(from)?, &self.path(to)?)
+    }
+
+    fn ids(&self) -> Result<Vec<u32>> {
+        self.ids_present()
+    }
+
+    fn make_directory(&mut self, id: u32) -> Result<()> {
+        self.make_snapshot_directory(id)
+    }
+
+    fn remove_directory(&mut self, id: u32) -> Result<()> {
+        self.remove_snapshot_directory(id)
+    }
+
+    fn read(&self, file: File) -> Result<Option<Vec<u8>>> {
+        file::read(&self.top, &file.path())
+    }
+
+    fn write_slot(&mut self, file: File, slot: usize, block: &[u8; BLOCK]) -> Result<()> {
+        slot::write(&self.top, file, slot, block)
+    }
+
+    fn replace(&mut self, file: File, bytes: &[u8]) -> Result<()> {
+        file::replace(&self.top, &file.path(), bytes)
+    }
+
+    fn remove(&mut self, file: File) -> Result<()> {
+        file::remove(&self.top, &file.path())
+    }
+
+    fn give_up_ballast(&mut self) -> Result<bool> {
+        let given = ballast::give_up(&self.top)?;
+        if given {
+            self.sync()?;
+        }
+        Ok(given)
+    }
+
+    fn node(&self, place: Place, path: &str) -> Result<Option<Node>> {
+        self.inside(place)?
+            .map_or(Ok(None), |dataset| inside::node(&dataset, path))
+    }
+
+    fn names(&self, place: Place, path: &str) -> Result<Vec<String>> {
+        self.inside(place)?
+            .map_or(Ok(Vec::new()), |dataset| inside::names(&dataset, path))
+    }
+
+    fn link(&self, place: Place, path: &str) -> Result<Option<String>> {
+        self.inside(place)?
+            .map_or(Ok(None), |dataset| inside::link(&dataset, path))
+    }
+
+    fn content(&self, place: Place, path: &str) -> Result<Option<Vec<u8>>> {
+        self.inside(place)?
+            .map_or(Ok(None), |dataset| file::read(&dataset, path))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        syncfs(&self.top)
+            .call(|| "syncfs(top level)".to_owned())
+            .doing(|| "bringing the changes to disk")
+    }
+}

@@ -1,0 +1,140 @@
+//! Subvolumes inside datasets: find them, and destroy a dataset with them.
+//!
+//! A snapshot does not contain the subvolumes inside its source, only an empty stub directory for
+//! each. So after an exchange they lie in the old dataset; `carry.rs` moves them to the new one.
+
+use super::path::{DIRECTORY, if_there, open_bytes};
+use super::{Btrfs, Doing, Result};
+use crate::record::Uuid;
+use crate::store::{Nested, StoreError};
+use crate::sys::btrfs::{self as ioctl, Info};
+use crate::sys::{self, Context};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{fstat, stat};
+
+/// A subvolume inside another one, or the outermost itself.
+struct Inner {
+    /// Below the outermost, in bytes: people name subvolumes as they like.
+    path: Vec<u8>,
+    info: Info,
+    /// The device number that files in it have.
+    device: u64,
+}
+
+impl Inner {
+    fn look(fd: impl AsFd, path: Vec<u8>) -> sys::Result<Inner> {
+        Ok(Inner {
+            path,
+            info: ioctl::info(&fd)?,
+            device: fstat(fd).call(|| "fstat(subvolume)".to_owned())?.st_dev,
+        })
+    }
+
+    fn name(&self, outer: &str) -> String {
+        let below = String::from_utf8_lossy(&self.path);
+        if below.is_empty() {
+            outer.to_owned()
+        } else {
+            format!("{outer}/{below}")
+        }
+    }
+}
+
+/// The outermost subvolume and all inside it, parents before children. One that vanishes meanwhile
+/// is left out. No descriptor is kept, because there may be thousands.
+fn tree(outer: BorrowedFd<'_>) -> sys::Result<Vec<Inner>> {
+    let mut found = vec![Inner::look(outer, Vec::new())?];
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        next += 1;
+        let Some(fd) = if_there(open_bytes(outer, &parent.path, DIRECTORY))? else {
+            continue;
+        };
+        let mut prefix = parent.path.clone();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        for child in ioctl::children(&fd)? {
+            let Some(below) = if_there(ioctl::child_path(&fd, child))? else {
+                continue;
+            };
+            let Some(inner) = if_there(open_bytes(&fd, &below, DIRECTORY))? else {
+                continue;
+            };
+            found.push(Inner::look(inner, [prefix.as_slice(), &below].concat())?);
+        }
+    }
+    Ok(found)
+}
+
+impl Btrfs {
+    pub(super) fn nested_in(&self, path: &str) -> Result<Vec<Nested>> {
+        let outer = self.present(path)?;
+        let all = tree(outer.as_fd()).doing(|| format!("listing the subvolumes inside {path}"))?;
+        let nested = all.into_iter().skip(1).map(|inner| Nested {
+            // A path that is not UTF-8 is shown, but not found again: such a one stays.
+            path: String::from_utf8_lossy(&inner.path).into_owned(),
+            uuid: Uuid(inner.info.uuid),
+        });
+        Ok(nested.collect())
+    }
+
+    pub(super) fn destroy_path(&self, path: &str, uuid: Uuid) -> Result<()> {
+        let Some(outer) = self.subvolume(path)? else {
+            return Ok(());
+        };
+        let doing = || format!("destroying {path}");
+        let found = Uuid(ioctl::info(&outer).doing(doing)?.uuid);
+        if found != uuid {
+            return Err(StoreError::Place(format!(
+                "{path} is subvolume {found}, not {uuid}: it was left alone"
+            )));
+        }
+        let all = tree(outer.as_fd()).doing(doing)?;
+        self.refuse_in_use(path, &all)?;
+        for parent in all.iter().filter(|parent| parent.info.read_only) {
+            if all.iter().any(|child| child.info.parent == parent.info.id) {
+                // A read-only subvolume does not let go of its children. This one is destroyed in
+                // this very call, which is why it may become writable here and nowhere else.
+                let parent = open_bytes(&outer, &parent.path, DIRECTORY).doing(doing)?;
+                ioctl::set_read_only(parent, false).doing(doing)?;
+            }
+        }
+        drop(outer);
+        for inner in all.iter().rev() {
+            // By id: names may have been exchanged meanwhile.
+            ioctl::destroy_subvolume(&self.top, inner.info.id)
+                .doing(|| format!("destroying {}", inner.name(path)))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel would refuse these too, but only after their children were destroyed.
+    fn refuse_in_use(&self, path: &str, all: &[Inner]) -> Result<()> {
+        let default = self.default_subvolume()?;
+        if let Some(inner) = all.iter().find(|inner| inner.info.id == default) {
+            return Err(StoreError::Place(format!(
+                "{} is the default subvolume of the file system and was not destroyed: make \
+                 another one the default first",
+                inner.name(path)
+            )));
+        }
+        let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+        for swap in swaps
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+        {
+            let Ok(device) = stat(swap).map(|stat| stat.st_dev) else {
+                continue;
+            };
+            if let Some(inner) = all.iter().find(|inner| inner.device == device) {
+                return Err(StoreError::Place(format!(
+                    "{} holds the active swap file {swap} and was not destroyed: swapoff it first",
+                    inner.name(path)
+                )));
+            }
+        }
+        Ok(())
+    }
+}

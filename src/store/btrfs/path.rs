@@ -1,0 +1,103 @@
+//! Paths below a directory that we hold, and directories.
+//!
+//! Datasets hold what other people wrote: a symbolic link or a mount in the way must not lead out
+//! of them. So every path is opened beneath the directory, and no link or mount is followed; a link
+//! in the way counts as if nothing lay there.
+
+use super::{Doing, Result};
+use crate::sys::{self, Context};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat2, unlinkat};
+use rustix::io::Errno;
+
+/// How directories are opened.
+pub const DIRECTORY: OFlags = OFlags::DIRECTORY;
+/// How anything is opened to be looked at: nothing happens to it, and a link is itself.
+pub const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW);
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// Opens what lies at `path` beneath `directory`; a path without a name is the directory itself.
+pub fn open(directory: impl AsFd, path: &str, flags: OFlags) -> sys::Result<OwnedFd> {
+    open_bytes(directory, path.as_bytes(), flags)
+}
+
+/// The same for a path that may not be UTF-8.
+pub fn open_bytes(directory: impl AsFd, path: &[u8], flags: OFlags) -> sys::Result<OwnedFd> {
+    let mode = if flags.contains(OFlags::CREATE) {
+        0o644
+    } else {
+        0
+    };
+    let flags = flags | OFlags::CLOEXEC;
+    let start = path.iter().position(|byte| *byte != b'/');
+    let below = start.and_then(|start| path.get(start..)).unwrap_or(b".");
+    openat2(directory, below, flags, Mode::from_raw_mode(mode), BENEATH)
+        .call(|| format!("openat2({:?}, {flags:?})", String::from_utf8_lossy(path)))
+}
+
+/// Whether the error says that nothing lies at the path.
+pub fn is_absent(error: &sys::Error) -> bool {
+    matches!(error.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
+/// `None` where nothing lies at the path.
+pub fn if_there<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directory and the name in it.
+pub fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// Opens a directory beneath `top`, making what is missing of it.
+pub fn make_directories(top: impl AsFd, path: &str) -> sys::Result<OwnedFd> {
+    let mut directory = open(&top, "", DIRECTORY)?;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let next = open(&directory, name, DIRECTORY);
+        directory = match next {
+            Err(error) if error.errno == Errno::NOENT => {
+                mkdirat(&directory, name, Mode::from_raw_mode(0o755))
+                    .call(|| format!("mkdirat({name:?}, 0755) for {path:?}"))?;
+                open(&directory, name, DIRECTORY)?
+            }
+            other => other?,
+        };
+    }
+    Ok(directory)
+}
+
+/// The names in a directory that is open, sorted; what is not UTF-8 is shown as well as it can be.
+pub fn names(directory: impl AsFd) -> sys::Result<Vec<String>> {
+    let read = || -> rustix::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.to_bytes() != b"." && name.to_bytes() != b".." {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    read().call(|| "getdents64".to_owned())
+}
+
+/// Removes a file; none there is success.
+pub fn unlink(directory: impl AsFd, name: &str) -> Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno)
+            .call(|| format!("unlinkat({name:?})"))
+            .doing(|| "removing a file"),
+    }
+}

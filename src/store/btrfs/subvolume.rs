@@ -1,0 +1,198 @@
+//! Subvolumes as datasets: look, clone, exchange, rename, seal.
+
+use super::path::{DIRECTORY, is_absent, make_directories, open, split};
+use super::{Btrfs, Doing, Result};
+use crate::record::{Identity, Uuid};
+use crate::store::place::Place;
+use crate::store::{Access, Dataset, Store, StoreError};
+use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
+use crate::sys::{self, Context};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{RenameFlags, fstat, fstatfs, renameat_with};
+use rustix::io::Errno;
+
+/// Room on the file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What new data can take, as the kernel estimates it.
+    pub available: u64,
+}
+
+/// What a subvolume says of itself, as a dataset.
+fn identify(fd: impl AsFd, path: &str) -> Result<(Info, Dataset)> {
+    let info = ioctl::info(fd).doing(|| format!("reading the identity of {path}"))?;
+    let dataset = Dataset {
+        identity: Identity {
+            uuid: Uuid(info.uuid),
+            ctransid: info.ctransid,
+        },
+        parent: Some(Uuid(info.parent_uuid)).filter(|uuid| uuid.0 != [0; 16]),
+        read_only: info.read_only,
+    };
+    Ok((info, dataset))
+}
+
+impl Btrfs {
+    /// Opens the subvolume at a path; `None` when nothing lies there.
+    pub(super) fn subvolume(&self, path: &str) -> Result<Option<OwnedFd>> {
+        let other = |what| {
+            Err(StoreError::Place(format!(
+                "{path} is not a subvolume but {what}"
+            )))
+        };
+        let fd = match open(&self.top, path, DIRECTORY) {
+            Ok(fd) => fd,
+            Err(error) if error.errno == Errno::NOENT => return Ok(None),
+            Err(error) if is_absent(&error) => return other("a file or a symbolic link"),
+            Err(error) => return Err(error).doing(|| format!("opening {path}")),
+        };
+        let stat = fstat(&fd).call(|| "fstat".to_owned());
+        if stat.doing(|| format!("looking at {path}"))?.st_ino == SUBVOLUME_INODE {
+            Ok(Some(fd))
+        } else {
+            other("an ordinary directory")
+        }
+    }
+
+    /// The same where one must be.
+    pub(super) fn present(&self, path: &str) -> Result<OwnedFd> {
+        let missing = || StoreError::Place(format!("{path} does not exist"));
+        self.subvolume(path)?.ok_or_else(missing)
+    }
+
+    pub(super) fn dataset_at(&self, path: &str) -> Result<Option<Dataset>> {
+        let fd = self.subvolume(path)?;
+        fd.map(|fd| Ok(identify(fd, path)?.1)).transpose()
+    }
+
+    /// Opens the directory for a new entry, making it, and gives the entry's name.
+    fn room_for<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str)> {
+        let (parent, name) = split(path);
+        let directory = make_directories(&self.top, parent);
+        Ok((
+            directory.doing(|| format!("making the directory of {path}"))?,
+            name,
+        ))
+    }
+
+    pub(super) fn clone_path(&self, from: &str, to: &str, access: Access) -> Result<Dataset> {
+        let source = self.present(from)?;
+        let (directory, name) = self.room_for(to)?;
+        let read_only = access == Access::ReadOnly;
+        made(
+            ioctl::snapshot(source, directory, name, read_only),
+            to,
+            || format!("cloning {from} to {to}"),
+        )?;
+        Ok(identify(self.present(to)?, to)?.1)
+    }
+
+    /// Makes an empty dataset where nothing lies, making parent directories. It has no parent. On
+    /// disk after the next sync.
+    pub fn create(&mut self, place: Place) -> Result<Dataset> {
+        let path = self.path(place)?;
+        self.create_path(&path)
+    }
+
+    /// The same for a path below the top level.
+    pub fn create_path(&mut self, path: &str) -> Result<Dataset> {
+        let (directory, name) = self.room_for(path)?;
+        made(ioctl::create_subvolume(directory, name), path, || {
+            format!("creating {path}")
+        })?;
+        Ok(identify(self.present(path)?, path)?.1)
+    }
+
+    pub(super) fn exchange_paths(&self, one: &str, other: &str) -> Result<()> {
+        // Before Linux 5.14 an exchange of a subvolume with an ordinary directory corrupted the
+        // file system: both are looked at first.
+        for path in [one, other] {
+            self.present(path)?;
+        }
+        self.move_entry(one, other, RenameFlags::EXCHANGE)
+            .doing(|| format!("exchanging {one} with {other}"))
+    }
+
+    pub(super) fn rename_path(&self, from: &str, to: &str) -> Result<()> {
+        self.present(from)?;
+        self.room_for(to)?;
+        made(
+            self.move_entry(from, to, RenameFlags::NOREPLACE),
+            to,
+            || format!("moving {from} to {to}"),
+        )
+    }
+
+    fn move_entry(&self, from: &str, to: &str, flags: RenameFlags) -> sys::Result<()> {
+        let ((from_parent, from_name), (to_parent, to_name)) = (split(from), split(to));
+        let from_directory = open(&self.top, from_parent, DIRECTORY)?;
+        let to_directory = open(&self.top, to_parent, DIRECTORY)?;
+        renameat_with(from_directory, from_name, to_directory, to_name, flags)
+            .call(|| format!("renameat2({from:?}, {to:?}, {flags:?})"))
+    }
+
+    /// Only for a dataset that nobody has open: a writer that holds a descriptor is not stopped.
+    pub(super) fn seal_path(&mut self, path: &str) -> Result<Identity> {
+        let fd = self.present(path)?;
+        if !identify(&fd, path)?.0.read_only {
+            ioctl::set_read_only(&fd, true).doing(|| format!("sealing {path}"))?;
+        }
+        // The last change has its final number only now.
+        self.sync()?;
+        let (_, dataset) = identify(fd, path)?;
+        if !dataset.read_only {
+            return Err(StoreError::System(format!(
+                "{path} was sealed, and somebody made it writable at once"
+            )));
+        }
+        Ok(dataset.identity)
+    }
+
+    /// The id of the subvolume that is mounted where no `subvol=` is given; 5 is the top level.
+    pub fn default_subvolume(&self) -> Result<u64> {
+        ioctl::default_subvolume(&self.top).doing(|| "reading the default subvolume")
+    }
+
+    /// Makes the dataset at this place the default subvolume. On disk after the next sync.
+    pub fn set_default_subvolume(&mut self, place: Place) -> Result<()> {
+        let path = self.path(place)?;
+        let id = identify(self.present(&path)?, &path)?.0.id;
+        ioctl::set_default_subvolume(&self.top, id)
+            .doing(|| format!("making {path} the default subvolume"))
+    }
+
+    /// The subvolume id of the dataset at this place, to compare with the default subvolume.
+    pub fn subvolume_id(&self, place: Place) -> Result<u64> {
+        let path = self.path(place)?;
+        Ok(identify(self.present(&path)?, &path)?.0.id)
+    }
+
+    /// The UUID of the file system.
+    pub fn file_system_uuid(&self) -> Result<Uuid> {
+        let uuid = ioctl::file_system_uuid(&self.top);
+        Ok(Uuid(uuid.doing(|| "reading the file system's UUID")?))
+    }
+
+    /// How much room there is.
+    pub fn space(&self) -> Result<Space> {
+        let fs = fstatfs(&self.top).call(|| "fstatfs(top level)".to_owned());
+        let fs = fs.doing(|| "asking for free space")?;
+        let block = u64::try_from(fs.f_bsize).unwrap_or(0);
+        Ok(Space {
+            total: fs.f_blocks.saturating_mul(block),
+            available: fs.f_bavail.saturating_mul(block),
+        })
+    }
+}
+
+/// An entry was to be made at `to`: names what is in the way.
+fn made(result: sys::Result<()>, to: &str, doing: impl FnOnce() -> String) -> Result<()> {
+    match result {
+        Err(error) if matches!(error.errno, Errno::EXIST | Errno::NOTEMPTY) => {
+            Err(StoreError::Place(format!("{to} exists already")))
+        }
+        other => other.doing(doing),
+    }
+}
