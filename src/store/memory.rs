@@ -304,7 +304,8 @@ impl Store for Memory {
         if target == Some(Content::Nested(nested.uuid)) {
             return Ok(Carried::Moved);
         }
-        if target != Some(Content::Directory) {
+        let empty = self.names(to, &nested.path)?.is_empty();
+        if target != Some(Content::Directory) || !empty {
             return Ok(Carried::Stayed);
         }
         self.change(|world| {

@@ -7,7 +7,11 @@
 
 pub mod btrfs;
 #[cfg(test)]
+pub mod conformance;
+#[cfg(test)]
 pub mod memory;
+#[cfg(test)]
+mod memory_bench;
 pub mod place;
 
 use crate::record::block::BLOCK;

@@ -10,9 +10,9 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, readlinkat};
 
 impl Btrfs {
-    /// The root of the dataset at a place, if one lies there.
-    pub(super) fn inside(&self, place: Place) -> Result<Option<OwnedFd>> {
-        self.subvolume(&self.path(place)?)
+    /// The root of the dataset at a place, where one must be.
+    pub(super) fn inside(&self, place: Place) -> Result<OwnedFd> {
+        self.present(&self.path(place)?)
     }
 }
 

@@ -24,7 +24,6 @@ mod inside;
 mod listing;
 mod nested;
 mod path;
-pub mod pins;
 mod skeleton;
 mod slot;
 mod subvolume;
@@ -201,23 +200,19 @@ impl Store for Btrfs {
     }
 
     fn node(&self, place: Place, path: &str) -> Result<Option<Node>> {
-        self.inside(place)?
-            .map_or(Ok(None), |dataset| inside::node(&dataset, path))
+        inside::node(&self.inside(place)?, path)
     }
 
     fn names(&self, place: Place, path: &str) -> Result<Vec<String>> {
-        self.inside(place)?
-            .map_or(Ok(Vec::new()), |dataset| inside::names(&dataset, path))
+        inside::names(&self.inside(place)?, path)
     }
 
     fn link(&self, place: Place, path: &str) -> Result<Option<String>> {
-        self.inside(place)?
-            .map_or(Ok(None), |dataset| inside::link(&dataset, path))
+        inside::link(&self.inside(place)?, path)
     }
 
     fn content(&self, place: Place, path: &str) -> Result<Option<Vec<u8>>> {
-        self.inside(place)?
-            .map_or(Ok(None), |dataset| file::read(&dataset, path))
+        file::read(&self.inside(place)?, path)
     }
 
     fn sync(&mut self) -> Result<()> {
