@@ -7,6 +7,8 @@ pub mod history;
 pub mod intent;
 pub mod refusal;
 pub mod resolve;
+#[cfg(test)]
+mod space;
 
 use crate::record::Uuid;
 use crate::record::journal::Journal;
@@ -123,8 +125,14 @@ pub fn decide(
     facts: &Facts,
 ) -> Decision {
     let changes = matches!(wish, Wish::Change { .. });
-    if facts.copied_disk && facts.live_system.is_some() {
-        return Decision::Boot(Some(Refusal::CopiedDisk));
+    if facts.copied_disk {
+        return match facts.live_system {
+            Some(_) => Decision::Boot(Some(Refusal::CopiedDisk)),
+            None => Decision::Menu {
+                seconds: None,
+                why: Some(Refusal::CopiedDisk),
+            },
+        };
     }
     match (journal, state) {
         (Slots::Newer(version), _) | (_, Slots::Newer(version)) => {
@@ -152,7 +160,7 @@ fn without_state(changes: bool, facts: &Facts) -> Decision {
     if facts.live_system.is_some() {
         return Decision::Boot(changes.then_some(Refusal::NoState));
     }
-    let first = facts.marker && facts.nothing_live && !facts.any_snapshot && !facts.copied_disk;
+    let first = facts.marker && facts.nothing_live && !facts.any_snapshot;
     if !first {
         return Decision::Menu {
             seconds: None,

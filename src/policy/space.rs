@@ -1,0 +1,298 @@
+//! The whole small state space of a decision: every wish, state, journal and fact, and the rules
+//! that hold for all of them, stated apart from the code that decides.
+
+use super::intent::Intent;
+use super::refusal::Refusal;
+use super::{Decision, Facts, Health, Wish, decide};
+use crate::record::Uuid;
+use crate::record::journal::{Journal, Preparing};
+use crate::record::layout::Part;
+use crate::record::slots::{Position, Slots};
+use crate::record::state::{Destroy, Live, Request, State, Verb};
+
+const LIVE: Uuid = Uuid([1; 16]);
+
+fn verbs() -> Vec<Verb> {
+    let mut verbs = vec![Verb::Rollback(None), Verb::Rollback(Some(7)), Verb::Forward];
+    verbs.extend([Verb::Select(7), Verb::ResetEverything]);
+    for both in [false, true] {
+        verbs.push(Verb::ResetConfig { data: both });
+        verbs.push(Verb::ResetSystem { keep_config: both });
+    }
+    verbs
+}
+
+fn wishes() -> Vec<Wish> {
+    let mut wishes = vec![Wish::Boot, Wish::Menu(None), Wish::Menu(Some(5))];
+    for verb in verbs() {
+        wishes.extend([true, false].map(|present| Wish::Change { verb, present }));
+    }
+    wishes
+}
+
+fn states() -> Vec<Slots<State>> {
+    let mut states = vec![Slots::Empty, Slots::Newer(9), Slots::Damaged];
+    let requests = [
+        None,
+        Some(Verb::Rollback(None)),
+        Some(Verb::ResetEverything),
+    ];
+    for request in requests {
+        for parked in [None, Some(8)] {
+            for (older, newer) in [(&[][..], &[][..]), (&[3, 4][..], &[5][..])] {
+                for begun in [None, Some(false), Some(true)] {
+                    let mut state = State::new(Live {
+                        system: LIVE,
+                        clone_of: None,
+                    });
+                    state.request = request.map(|verb| Request {
+                        ticket: [3; 16],
+                        verb,
+                        created: 0,
+                    });
+                    state.parked = parked;
+                    state.older = older.iter().copied().collect();
+                    state.newer = newer.iter().copied().collect();
+                    state.destroy = begun.map(|begun| Destroy {
+                        live: LIVE,
+                        up_to: 2,
+                        begun,
+                    });
+                    let at = Position { seq: 1, slot: 0 };
+                    states.push(Slots::Valid {
+                        value: state,
+                        at,
+                        torn: false,
+                    });
+                }
+            }
+        }
+    }
+    states
+}
+
+fn journals() -> Vec<Slots<Journal>> {
+    let open = Journal::Preparing(Box::new(Preparing {
+        id: 6,
+        made: heapless::Vec::new(),
+    }));
+    let at = Position { seq: 1, slot: 0 };
+    let valid = |value| Slots::Valid {
+        value,
+        at,
+        torn: false,
+    };
+    vec![
+        Slots::Empty,
+        Slots::Damaged,
+        Slots::Newer(9),
+        valid(Journal::Closed),
+        valid(open),
+    ]
+}
+
+fn all_facts() -> Vec<Facts> {
+    let healths = [
+        Health::Sound,
+        Health::Absent,
+        Health::NoManifest,
+        Health::Parked,
+        Health::Missing(Part::System),
+        Health::Changed(Part::Config),
+    ];
+    let mut all = Vec::new();
+    for bits in 0..64u32 {
+        let bit = |n: u32| bits & (1 << n) != 0;
+        for target in healths {
+            for live_missing in [None, Some(Part::Config)] {
+                all.push(Facts {
+                    live_system: bit(0).then_some(LIVE),
+                    live_missing,
+                    nothing_live: !bit(0) && bit(1),
+                    any_snapshot: bit(2),
+                    marker: bit(3),
+                    copied_disk: bit(4),
+                    has_config: bit(5),
+                    has_data: bit(5),
+                    target,
+                });
+            }
+        }
+    }
+    all
+}
+
+fn state_of(state: &Slots<State>) -> Option<&State> {
+    match state {
+        Slots::Valid { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+/// Calls `rule` with every combination and its decision; says how many there were.
+fn for_all(rule: impl Fn(Wish, &Slots<State>, &Slots<Journal>, &Facts, &Decision)) -> usize {
+    let (wishes, states, journals, facts) = (wishes(), states(), journals(), all_facts());
+    let mut count = 0;
+    for wish in &wishes {
+        for state in &states {
+            for journal in &journals {
+                for facts in &facts {
+                    rule(
+                        *wish,
+                        state,
+                        journal,
+                        facts,
+                        &decide(*wish, state, journal, facts),
+                    );
+                    count += 1;
+                }
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn nothing_changes_without_presence_ticket_first_boot_or_return() {
+    let count = for_all(|wish, state, _, facts, decision| {
+        let Decision::Transact { intent, request } = decision else {
+            return;
+        };
+        match intent {
+            Intent::Return { parked } => {
+                assert_eq!(
+                    state_of(state).and_then(|state| state.parked),
+                    Some(*parked)
+                );
+            }
+            Intent::FirstBoot => {
+                assert_eq!(*state, Slots::Empty);
+                assert!(facts.marker && facts.nothing_live && !facts.any_snapshot);
+                assert!(facts.live_system.is_none());
+            }
+            _ => {
+                let present = matches!(wish, Wish::Change { present: true, .. });
+                let ticket = state_of(state)
+                    .is_some_and(|state| request.is_some() && state.request == *request);
+                assert!(present || ticket, "{wish:?} {intent:?}");
+            }
+        }
+    });
+    assert!(count > 1_000_000, "{count}");
+}
+
+#[test]
+fn nothing_changes_on_a_copied_disk_with_an_unknown_record_or_an_open_journal() {
+    for_all(|_, state, journal, facts, decision| {
+        let open = matches!(
+            journal,
+            Slots::Newer(_)
+                | Slots::Valid {
+                    value: Journal::Preparing(_),
+                    ..
+                }
+        );
+        let unknown = matches!(state, Slots::Newer(_) | Slots::Damaged);
+        if facts.copied_disk || open || unknown {
+            assert!(
+                !matches!(decision, Decision::Transact { .. }),
+                "{decision:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn only_a_sound_set_is_promoted() {
+    for_all(|_, _, _, facts, decision| {
+        if let Decision::Transact { intent, .. } = decision {
+            match intent.source() {
+                Some(_) => assert_eq!(facts.target, Health::Sound),
+                None if matches!(intent, Intent::Return { .. }) => {
+                    assert_eq!(facts.target, Health::Parked);
+                }
+                None => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn a_live_system_boots_whatever_else_is_wrong_and_a_missing_one_never_looks_like_a_first_boot() {
+    for_all(
+        |wish, state, _, facts, decision| match (facts.live_system, decision) {
+            (Some(_), Decision::Menu { why, .. }) => {
+                assert_eq!(*why, None);
+                assert!(matches!(wish, Wish::Menu(_)));
+            }
+            (
+                None,
+                Decision::Transact {
+                    intent: Intent::FirstBoot,
+                    ..
+                },
+            ) => {
+                assert_eq!(*state, Slots::Empty);
+            }
+            _ => {}
+        },
+    );
+}
+
+#[test]
+fn a_wish_that_is_not_carried_out_is_refused_aloud() {
+    for_all(|wish, state, _, facts, decision| {
+        let asks = matches!(wish, Wish::Change { .. });
+        let waits = state_of(state).is_some_and(|state| state.request.is_some());
+        if asks && !waits && facts.live_system.is_some() {
+            match decision {
+                Decision::Boot(refusal) => assert!(refusal.is_some(), "{wish:?} {state:?}"),
+                Decision::Menu { why, .. } => assert!(why.is_some()),
+                Decision::Transact { .. } => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn a_missing_config_or_data_dataset_refuses_what_needs_it() {
+    for_all(|_, _, _, facts, decision| {
+        if let Decision::Transact { intent, .. } = decision {
+            let config = matches!(
+                intent,
+                Intent::ResetConfig { .. } | Intent::ResetSystem { keep_config: true }
+            );
+            assert!(!config || facts.has_config);
+            assert!(*intent != Intent::ResetConfig { data: true } || facts.has_data);
+        }
+    });
+}
+
+#[test]
+fn every_refusal_is_one_line_that_names_a_remedy() {
+    let texts = [
+        Refusal::NoConsent(Verb::ResetEverything),
+        Refusal::NothingOlder,
+        Refusal::NothingNewer,
+        Refusal::Unsound(
+            crate::store::place::Set::Factory,
+            Health::Changed(Part::System),
+        ),
+        Refusal::NoConfigDataset,
+        Refusal::NoDataDataset,
+        Refusal::CopiedDisk,
+        Refusal::NewerFormat(9),
+        Refusal::TransactionStuck,
+        Refusal::StateDamaged,
+        Refusal::NoState,
+        Refusal::NoLiveSystem,
+        Refusal::LiveMissing(Part::Config),
+        Refusal::ParkedLost(8),
+        Refusal::Destroying,
+    ];
+    for refusal in texts {
+        let text = refusal.to_string();
+        assert!(!text.contains('\n') && text.len() < 160, "{text}");
+        assert!(text.is_ascii());
+    }
+}
