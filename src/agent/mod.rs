@@ -1,6 +1,7 @@
 //! Early boot, in the order it happens.
 //!
 //! ```text
+//! flow      one boot, in order: asked → session → act → root → kernel
 //! setup     PID 1: /dev, /proc, console, the first line on it
 //! pid1      supervises; worker: the child that does the work and answers with an End; end: performs it
 //! modules   drivers from the initramfs
@@ -12,11 +13,16 @@
 //! log       lines for a person, and the log; kmsg: the writer below it
 //! ```
 
+pub mod act;
+pub mod asked;
 pub mod block;
 pub mod device;
 pub mod end;
 pub mod erase;
+pub mod flow;
 pub mod handover;
+pub mod hibernation;
+pub mod kernel;
 pub mod kexec;
 pub mod kmsg;
 pub mod log;
@@ -25,5 +31,8 @@ pub mod mount;
 pub mod options;
 pub mod pid1;
 pub mod plain;
+pub mod prompt;
+pub mod root;
+pub mod session;
 pub mod setup;
 pub mod worker;

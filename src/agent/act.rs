@@ -1,0 +1,243 @@
+//! Finishes what was left open, then decides and carries out, aloud.
+
+use super::session::{self, Session};
+use crate::policy::intent::Intent;
+use crate::policy::{self, Decision, Facts, Wish, resolve};
+use crate::record::Uuid;
+use crate::record::slots::Slots;
+use crate::record::state::{Live, State, Verb};
+use crate::say;
+use crate::store::StoreError;
+use crate::transaction::explain::{Explanation, explain};
+use crate::transaction::plan::{Plan, Step, plan};
+use crate::transaction::records::{Records, read_journal, read_state};
+use crate::transaction::recover::{Recovered, hint_is_stale, recover};
+use crate::transaction::{catalogue, execute, history_log};
+use thiserror::Error;
+
+/// Decisions in one boot at the most: a return, a verb, and the answer that nothing is left to do.
+const ROUNDS: usize = 3;
+
+/// What was asked for could not be done.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The transaction.
+    #[error(transparent)]
+    Transaction(#[from] crate::transaction::Error),
+    /// The store.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        Error::Transaction(error.into())
+    }
+}
+
+/// What the boot goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The live set.
+    Boot,
+    /// The recovery prompt, which boots on after these seconds, if the live set can boot.
+    Prompt(Option<u32>),
+}
+
+/// Seconds since 1970 by the machine's clock; shown to people, never compared.
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Opens the records; a store without any state gets one in memory, which is written only by a
+/// first boot.
+pub fn records(session: &Session) -> Result<Records, crate::transaction::Error> {
+    match read_state(&session.store)? {
+        Slots::Empty => {
+            let live = Live {
+                system: Uuid([0; 16]),
+                clone_of: Some(0),
+            };
+            Records::fresh(&session.store, State::new(live))
+        }
+        _ => Records::open(&session.store),
+    }
+}
+
+/// Undoes or finishes a transaction that a power cut left open.
+pub fn finish_open(session: &mut Session) -> Result<(), Error> {
+    let open = match records(session) {
+        Ok(records) => {
+            records.journal.value != crate::record::journal::Journal::Closed
+                || hint_is_stale(&session.store, &records)?
+        }
+        // What cannot be read is answered by the decision, which reads it again.
+        Err(_) => return Ok(()),
+    };
+    if !open {
+        return Ok(());
+    }
+    if session.is_copied() {
+        say!("an earlier change is unfinished, but two disks carry the same file system:");
+        say!("nothing is touched; detach the copy and restart");
+        return Ok(());
+    }
+    session.make_writable()?;
+    let mut records = records(session)?;
+    match recover(&mut session.store, &mut records, &mut tell)? {
+        Recovered::Nothing => {}
+        Recovered::Undone(id) => {
+            let text = format!("a change was interrupted before it took effect: undone ({id})");
+            say!("{text}");
+            say!("the system is as it was before; ask again if you still want the change");
+            history_log::append(&mut session.store, now(), &text);
+        }
+        Recovered::Finished(id, _) => {
+            let text = format!("a change was interrupted: finished now (former system: {id})");
+            say!("{text}");
+            say!("to undo it: roll back, or 'backstay rollback {id}'");
+            history_log::append(&mut session.store, now(), &text);
+        }
+    }
+    Ok(())
+}
+
+/// Decides what this boot does, and does it.
+pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Error> {
+    for _ in 0..ROUNDS {
+        let (state, journal) = (read_state(&session.store)?, read_journal(&session.store)?);
+        if let Slots::Valid { torn: true, .. } = state {
+            say!("one of the two copies of the state is damaged: the other one is used");
+        }
+        let facts = facts(session, policy::target(wish, &state))?;
+        match policy::decide(wish, &state, &journal, &facts) {
+            Decision::Boot(refusal) => {
+                if let Some(refusal) = refusal {
+                    say!("{refusal}");
+                    say!("nothing was changed; starting the system");
+                    withdraw_refused(session, wish)?;
+                }
+                return Ok(Next::Boot);
+            }
+            Decision::Menu { seconds, why } => {
+                if let Some(why) = why {
+                    say!("{why}");
+                }
+                return Ok(Next::Prompt(seconds));
+            }
+            Decision::Transact { intent, request } => {
+                if let (Some(request), Wish::Change { present: true, .. }) = (request, wish) {
+                    say!(
+                        "the waiting request to {} is withdrawn by this",
+                        request.verb
+                    );
+                }
+                carry_out(session, &intent)?;
+                // A return is not what was asked for: that comes in the next round.
+                if !matches!(intent, Intent::Return { .. }) {
+                    wish = Wish::Boot;
+                    if matches!(intent, Intent::Select { .. }) {
+                        return Ok(Next::Boot);
+                    }
+                }
+            }
+        }
+    }
+    Ok(Next::Boot)
+}
+
+/// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
+/// live system again.
+fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
+    let Slots::Valid { value, .. } = read_state(&session.store)? else {
+        return Ok(());
+    };
+    if value.request.is_none() || wish != Wish::Boot || session.is_copied() {
+        return Ok(());
+    }
+    session.make_writable()?;
+    let mut records = Records::open(&session.store)?;
+    let mut state = records.state.value.clone();
+    state.request = None;
+    records.state.write(&mut session.store, state)?;
+    recover(&mut session.store, &mut records, &mut |_| {})?;
+    Ok(())
+}
+
+/// The facts that a decision needs.
+pub fn facts(
+    session: &Session,
+    target: Option<crate::store::place::Set>,
+) -> Result<Facts, crate::transaction::Error> {
+    catalogue::facts(&session.store, target, session.is_copied())
+}
+
+/// The plan of a verb that a person chose at the prompt, with its explanation.
+pub fn plan_of(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+    let records = Records::open(&session.store).map_err(|error| error.to_string())?;
+    let state = &records.state.value;
+    let intent = resolve::intent(verb, state).map_err(|refusal| refusal.to_string())?;
+    let facts = facts(session, intent.source()).map_err(|error| error.to_string())?;
+    let intent = resolve::allowed(verb, state, &facts).map_err(|refusal| refusal.to_string())?;
+    make_plan(session, &records, &intent).map_err(|error| error.to_string())
+}
+
+fn make_plan(
+    session: &Session,
+    records: &Records,
+    intent: &Intent,
+) -> Result<(Plan, Explanation), crate::transaction::Error> {
+    let layout = crate::store::Store::layout(&session.store);
+    let source = match intent.source() {
+        Some(set) => catalogue::manifest(&session.store, set)?,
+        None => None,
+    };
+    let plan = plan(intent, &records.state.value, layout, source.as_ref(), now());
+    let explanation = explain(&plan, layout);
+    Ok((plan, explanation))
+}
+
+/// Carries an intent out, and says what was done, whether it lasts and how to undo it.
+pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
+    session.make_writable()?;
+    let mut records = records(session)?;
+    let (plan, explanation) = make_plan(session, &records, intent)?;
+    for line in explanation.to_string().lines() {
+        say!("{line}");
+    }
+    let now = now();
+    let result = execute::execute(&mut session.store, &mut records, &plan, now, &mut tell);
+    let done = match result {
+        Ok(done) => done,
+        Err(error) => {
+            let text = format!("not done: {} ({error})", explanation.title);
+            history_log::append(&mut session.store, now, &text);
+            return Err(error.into());
+        }
+    };
+    for path in &done.left_behind {
+        say!(
+            "the subvolume /{path} stays with the former system (snapshot {})",
+            plan.id
+        );
+    }
+    say!("done: {}", explanation.title);
+    say!("{}", explanation.lasts);
+    say!("{}", explanation.undo);
+    let text = format!("done: {}; {}", explanation.title, explanation.undo);
+    history_log::append(&mut session.store, now, &text);
+    Ok(())
+}
+
+/// The steps that take a moment, as they begin.
+fn tell(step: &Step) {
+    match step {
+        Step::Clone { .. } | Step::Arm | Step::Park(_) | Step::Record | Step::Disarm => {}
+        Step::Check(_) => say!("checking that the result can boot"),
+        Step::Commit => say!("from here on it is finished, even if the power goes"),
+        Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
+        Step::CarryNested => say!("moving nested subvolumes to the new system"),
+        Step::Seal(id) => say!("keeping what was live as snapshot {id}"),
+    }
+}

@@ -1,0 +1,206 @@
+//! One boot, in order; what the worker does.
+//!
+//! ```text
+//! modules → the root's device → hibernation? → store → finish what is open → decide and act
+//!         → mount root, config, data → does the kernel fit? → switch root | kexec | restart
+//! ```
+//! Whatever fails on the way to a change, the live system is started and the reason said. A power
+//! cut anywhere leaves what the transaction's journal describes.
+
+use super::act::{self, Next};
+use super::asked::{self, Asked};
+use super::block::Places;
+use super::device::{self, Found};
+use super::kernel::{self, Kernel};
+use super::modules::Modules;
+use super::pid1::{End, WorkerMode};
+use super::prompt::{self, Choice};
+use super::session::{self, Session};
+use super::{hibernation, mount, plain, root};
+use crate::policy::Wish;
+use crate::say;
+use crate::store::Store;
+use crate::sys::probe::Content;
+use kernel_cmdline::Boot;
+use std::path::Path;
+
+/// The worker: everything between PID 1's first line and the hand-over.
+pub fn work(mode: WorkerMode) -> End {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    let asked = asked::read(&line);
+    if mode == WorkerMode::Plain {
+        return plain(&line);
+    }
+    if let Err(error) = mount::api_for_worker() {
+        say!("{error}");
+    }
+    let boot = Boot::read(&line);
+    let mut modules = Modules::of_running_kernel();
+    modules.cold_plug(Path::new("/sys/bus"));
+    let Some(name) = boot.root_device() else {
+        say!("the command line names no root: give root=UUID=...");
+        return without_root();
+    };
+    let limit = device::limit(&boot);
+    let found = match device::wait(name, limit, &Places::default(), &mut modules) {
+        Ok(found) => found,
+        Err(error) => {
+            say!("{error}");
+            return without_root();
+        }
+    };
+    if !found
+        .devices
+        .iter()
+        .all(|device| matches!(device.content, Content::Btrfs(_)))
+    {
+        if asked.wish != Wish::Boot {
+            say!("refused: the root is not on btrfs, which backstay needs; nothing is changed");
+        }
+        return plain(&line);
+    }
+    if hibernation::resume_if_hibernated(&boot, &mut modules) {
+        return start(&line, &boot, &asked, &found, None);
+    }
+    btrfs(mode, &line, &boot, &asked, &found)
+}
+
+/// Mounts what the command line names and goes on, without the store.
+fn plain(line: &[u8]) -> End {
+    match plain::boot(line) {
+        Ok(end) => end,
+        Err(error) => {
+            say!("{error}");
+            without_root()
+        }
+    }
+}
+
+/// The root's device never came, or does not mount: somebody has to look.
+fn without_root() -> End {
+    match prompt::open(None, None) {
+        // Trying again is a restart: devices and modules start from nothing.
+        Choice::Boot | Choice::Reboot => End::Reboot,
+        Choice::PowerOff => End::PowerOff,
+    }
+}
+
+fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &Found) -> End {
+    let mut session = match Session::open(found) {
+        Ok(session) => session,
+        Err(session::Error::NotMounted(error)) => {
+            say!("{error}");
+            return without_root();
+        }
+        Err(error) => {
+            if asked.wish != Wish::Boot {
+                say!("refused: {error}");
+            }
+            log::info!("{error}");
+            return start(line, boot, asked, found, None);
+        }
+    };
+    if !session.rung.is_writable() && session.rung != mount::Rung::ReadOnly {
+        say!(
+            "the file system is damaged: it mounts only {}",
+            session.rung
+        );
+    }
+    let next = match mode {
+        WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
+        _ => act_aloud(&mut session, asked),
+    };
+    if let Next::Prompt(seconds) = next {
+        let seconds = seconds.unwrap_or(prompt::SECONDS);
+        let silence = can_boot(&session).then_some(seconds);
+        match prompt::open(Some(&mut session), silence) {
+            Choice::Boot => {}
+            Choice::Reboot => return end(session, End::Reboot),
+            Choice::PowerOff => return end(session, End::PowerOff),
+        }
+    }
+    start(line, boot, asked, found, Some(session))
+}
+
+fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
+    if asked.refused.is_some() {
+        // Its reason was the first line; say what follows from it.
+        say!("nothing was changed; starting the system");
+    }
+    if let Err(error) = act::finish_open(session) {
+        say!("an earlier change could not be finished: {error}");
+    }
+    match act::decide_and_act(session, asked.wish) {
+        Ok(next) => next,
+        Err(error) => {
+            say!("not done: {error}");
+            say!("the system is started as it is");
+            Next::Boot
+        }
+    }
+}
+
+fn can_boot(session: &Session) -> bool {
+    let system = crate::store::place::Place::Live(crate::record::layout::Part::System);
+    session
+        .store
+        .dataset(system)
+        .is_ok_and(|dataset| dataset.is_some())
+}
+
+fn end(session: Session, end: End) -> End {
+    session.close();
+    end
+}
+
+/// Mounts the system and hands over.
+fn start(
+    line: &[u8],
+    boot: &Boot<'_>,
+    asked: &Asked,
+    found: &Found,
+    mut session: Option<Session>,
+) -> End {
+    let layout = session
+        .as_ref()
+        .map(|session| session.store.layout().clone());
+    loop {
+        match root::mount_btrfs(found, boot, layout.as_ref()) {
+            Ok(at) => return hand_over(&at, line, boot, asked.handed_over, session),
+            Err(error) => say!("{error}"),
+        }
+        match prompt::open(session.as_mut(), None) {
+            Choice::Boot => {}
+            Choice::Reboot => return End::Reboot,
+            Choice::PowerOff => return End::PowerOff,
+        }
+    }
+}
+
+fn hand_over(
+    at: &Path,
+    line: &[u8],
+    boot: &Boot<'_>,
+    handed_over: bool,
+    mut session: Option<Session>,
+) -> End {
+    let kernel = kernel::settle(at, line, handed_over, session.as_mut());
+    if let Some(session) = session {
+        session.close();
+    }
+    match kernel {
+        Kernel::Stays => End::SwitchRoot {
+            root: at.display().to_string(),
+            init: boot.init.map(str::to_owned),
+            args: plain::init_args(),
+        },
+        Kernel::Loaded | Kernel::Restart => {
+            mount::clear(at);
+            if kernel == Kernel::Loaded {
+                End::Kexec
+            } else {
+                End::Reboot
+            }
+        }
+    }
+}

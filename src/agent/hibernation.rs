@@ -1,0 +1,77 @@
+//! A hibernated system is resumed or left alone: its image on disk is a promise that nothing else
+//! writes to its file systems.
+
+use super::block::Places;
+use super::device;
+use super::modules::Modules;
+use crate::say;
+use crate::sys::probe;
+use kernel_cmdline::Boot;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a device named by `resume=` is waited for, after the root's device is there.
+const WAIT: Duration = Duration::from_secs(5);
+const RESUME: &str = "/sys/power/resume";
+const OFFSET: &str = "/sys/power/resume_offset";
+
+/// Whether an image is there that the command line would resume. If so, resumes it: then this call
+/// does not return, unless the kernel refuses the image.
+pub fn resume_if_hibernated(boot: &Boot<'_>, modules: &mut Modules) -> bool {
+    if boot.noresume || boot.nohibernate {
+        return false;
+    }
+    let Some(named) = boot.resume_device() else {
+        return false;
+    };
+    let found = match device::wait(named, Some(WAIT), &Places::default(), modules) {
+        Ok(found) => found,
+        Err(error) => {
+            say!("resume= names a device that is not there: {error}");
+            return false;
+        }
+    };
+    let Some(path) = found.paths().into_iter().next() else {
+        return false;
+    };
+    let offset = boot.resume_offset.unwrap_or(0);
+    match is_hibernated(&path, offset) {
+        Ok(false) => false,
+        Ok(true) => {
+            say!(
+                "a hibernated system lies on {}: resuming it, nothing is touched",
+                path.display()
+            );
+            if let Err(error) = resume(&path, offset) {
+                say!("it was not resumed: {error}");
+            }
+            say!("the image could not be resumed: no change is made, the system starts as it is");
+            true
+        }
+        Err(error) => {
+            say!(
+                "{} cannot be read ({error}): treated as hibernated",
+                path.display()
+            );
+            true
+        }
+    }
+}
+
+fn is_hibernated(path: &Path, offset: u64) -> std::io::Result<bool> {
+    let mut device = File::open(path)?;
+    // The offset is in pages; swap on x86 and arm64 Debian has pages of 4 KiB.
+    let header = probe::swap::read(&mut device, offset.saturating_mul(4096))?;
+    Ok(header.is_some_and(|header| header.hibernated))
+}
+
+fn resume(path: &Path, offset: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(path)?.rdev();
+    if offset != 0 {
+        std::fs::write(OFFSET, offset.to_string())?;
+    }
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    std::fs::write(RESUME, format!("{major}:{minor}"))
+}

@@ -1,0 +1,124 @@
+//! Whether the running kernel fits the root, and the one hand-over when it does not.
+//!
+//! After a promotion the root usually has another kernel than the one that carried it out. It is
+//! started by kexec, with a command line that says so (`backstay.attempt`): a kernel that was
+//! started that way never hands over again. Where kexec is forbidden, the machine restarts through
+//! GRUB, once for a live system: a mark in the state is durable before.
+
+use super::kexec::{self, RootKernel};
+use super::session::Session;
+use crate::record::Uuid;
+use crate::say;
+use crate::transaction::records::Records;
+use kernel_cmdline::{DoesNotFit, Line};
+use std::path::Path;
+
+/// How the boot goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// With the running kernel.
+    Stays,
+    /// The root's kernel is loaded: jump.
+    Loaded,
+    /// Restart through GRUB, which boots the root's own kernel.
+    Restart,
+}
+
+/// Compares the running kernel with the root mounted at `root`, and prepares the hand-over.
+pub fn settle(
+    root: &Path,
+    line: &[u8],
+    handed_over: bool,
+    session: Option<&mut Session>,
+) -> Kernel {
+    if kexec::fits_running_kernel(root).unwrap_or(false) {
+        return Kernel::Stays;
+    }
+    let running = kexec::running_release();
+    if handed_over {
+        say!("this root has no modules for the running kernel {running}, and the hand-over was");
+        say!("already used: starting it nevertheless; hardware may be missing");
+        return Kernel::Stays;
+    }
+    let kernel = match RootKernel::find(root) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            say!("the running kernel {running} has no modules in this root, and {error}");
+            say!("starting it nevertheless; hardware may be missing");
+            return Kernel::Stays;
+        }
+    };
+    let error = match command_line(line) {
+        Ok(line) => match kernel.load(line.as_str().unwrap_or_default()) {
+            Ok(()) => {
+                say!("starting the system's own kernel {}", kernel.release);
+                return Kernel::Loaded;
+            }
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    say!(
+        "the system's own kernel {} was not started: {error}",
+        kernel.release
+    );
+    restart_once(session)
+}
+
+/// The present command line without what it asked of us, marked as a hand-over.
+fn command_line(line: &[u8]) -> Result<Line, DoesNotFit> {
+    let mut line = Line::without_backstay(line)?;
+    line.append("backstay.attempt", Some("1:1"))?;
+    line.append("backstay.end", None)?;
+    Ok(line)
+}
+
+/// Restarts through GRUB unless that was done for this live system already.
+fn restart_once(session: Option<&mut Session>) -> Kernel {
+    let Some(session) = session else {
+        return Kernel::Stays;
+    };
+    match mark(session) {
+        Ok(true) => {
+            say!("restarting, so that the boot menu starts it");
+            Kernel::Restart
+        }
+        Ok(false) => {
+            say!(
+                "a restart did not help before: starting with this kernel; hardware may be missing"
+            );
+            Kernel::Stays
+        }
+        Err(error) => {
+            say!("{error}: starting with this kernel; hardware may be missing");
+            Kernel::Stays
+        }
+    }
+}
+
+/// Sets the mark, durably; false (and the mark taken away) if it stood there already.
+fn mark(session: &mut Session) -> Result<bool, super::act::Error> {
+    session.make_writable()?;
+    let mut records = Records::open(&session.store)?;
+    let live: Uuid = records.state.value.live.system;
+    let mut state = records.state.value.clone();
+    let first = state.rebooted_for != Some(live);
+    state.rebooted_for = first.then_some(live);
+    records.state.write(&mut session.store, state)?;
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hand_over_keeps_the_line_but_what_was_asked_of_us() {
+        let line = b"root=UUID=1 rootflags=subvol=@rootfs ro quiet \
+                     backstay.rollback=previous backstay.present backstay.end\n";
+        assert_eq!(
+            command_line(line).unwrap().as_str().unwrap(),
+            "root=UUID=1 rootflags=subvol=@rootfs ro quiet backstay.attempt=1:1 backstay.end"
+        );
+    }
+}

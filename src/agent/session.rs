@@ -1,0 +1,116 @@
+//! The store during one boot: read-only until something has to be written.
+//!
+//! A clean file system is mounted read-only, which writes nothing, and held until the hand-over. An
+//! unclean one is mounted writable, so that btrfs replays its log before GRUB's view and ours can
+//! differ. What has to be written is written through a second, writable mount.
+
+use super::device::Found;
+use super::mount::{self, NotMounted, Rung};
+use crate::record::block::{Block, decode};
+use crate::record::layout::Layout;
+use crate::store::btrfs::Btrfs;
+use crate::store::place::{File, STORE};
+use crate::sys;
+use std::path::Path;
+use thiserror::Error;
+
+const READ_ONLY_AT: &str = "/store";
+const WRITABLE_AT: &str = "/store-writable";
+
+/// Why there is no store to work with.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The file system does not mount.
+    #[error(transparent)]
+    NotMounted(#[from] NotMounted),
+    /// It mounts, but holds no store.
+    #[error("this file system has no {STORE}: run 'backstay init' in the running system")]
+    NoStore,
+    /// The layout record cannot be used.
+    #[error("the record of the datasets ({STORE}/layout) is {0}: run 'backstay init' again")]
+    Layout(&'static str),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A mount point could not be made.
+    #[error(transparent)]
+    Call(#[from] sys::Error),
+}
+
+/// The mounted store.
+#[derive(Debug)]
+pub struct Session {
+    found: Found,
+    /// How it is mounted.
+    pub rung: Rung,
+    /// The store; where [`Session::rung`] is not writable, only its reading half works.
+    pub store: Btrfs,
+}
+
+impl Session {
+    /// Mounts the store and reads the layout.
+    pub fn open(found: &Found) -> Result<Session, Error> {
+        let rungs = if found.has_log() {
+            &Rung::LADDER[..]
+        } else {
+            &[Rung::ReadOnly, Rung::NoReplay, Rung::BackupRoot][..]
+        };
+        let at = Path::new(READ_ONLY_AT);
+        mount::clear(at);
+        make(at)?;
+        let rung = mount::top_level(&found.paths(), at, rungs, false)?;
+        let store = open(at)?;
+        Ok(Session {
+            found: found.clone(),
+            rung,
+            store,
+        })
+    }
+
+    /// Two disks carry this file system: nothing may be changed.
+    pub fn is_copied(&self) -> bool {
+        self.found.is_copied()
+    }
+
+    /// Makes the store writable, once.
+    pub fn make_writable(&mut self) -> Result<(), Error> {
+        if self.rung.is_writable() {
+            return Ok(());
+        }
+        let at = Path::new(WRITABLE_AT);
+        make(at)?;
+        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], false)?;
+        self.store = open(at)?;
+        Ok(())
+    }
+
+    /// Unmounts everything of the store.
+    pub fn close(self) {
+        drop(self.store);
+        for at in [WRITABLE_AT, READ_ONLY_AT] {
+            mount::clear(Path::new(at));
+        }
+    }
+}
+
+fn make(at: &Path) -> Result<(), Error> {
+    match std::fs::create_dir(at) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(sys::Error::from_io(format!("mkdir({at:?})"), &error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(at: &Path) -> Result<Btrfs, Error> {
+    if !at.join(STORE).is_dir() {
+        return Err(Error::NoStore);
+    }
+    let bytes = std::fs::read(at.join(File::Layout.path())).unwrap_or_default();
+    let layout = match decode::<Layout>(&bytes) {
+        Block::Valid { value, .. } => value,
+        Block::Newer(_) => return Err(Error::Layout("of a newer backstay")),
+        Block::Zero | Block::Damaged => return Err(Error::Layout("missing or damaged")),
+    };
+    Ok(Btrfs::open_path(at, layout)?)
+}
