@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use initramfs::Cpio;
 pub use initramfs::{build as build_initramfs, ensure as ensure_initramfs};
 
 /// What can go wrong with a run.

@@ -6,6 +6,7 @@
 //! file's `SCENARIOS`; the table here only joins the groups.
 
 mod context;
+mod kernel;
 pub mod runner;
 mod selftest;
 
@@ -125,10 +126,16 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they are played.
-pub const GROUPS: &[Group] = &[Group {
-    name: "selftest",
-    scenarios: selftest::SCENARIOS,
-}];
+pub const GROUPS: &[Group] = &[
+    Group {
+        name: "selftest",
+        scenarios: selftest::SCENARIOS,
+    },
+    Group {
+        name: "kernel",
+        scenarios: kernel::SCENARIOS,
+    },
+];
 
 /// All scenarios with their groups' names.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static Scenario)> {

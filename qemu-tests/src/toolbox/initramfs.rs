@@ -197,14 +197,14 @@ fn is_wanted(name: &str, modules: &BTreeSet<String>) -> bool {
 }
 
 /// A writer of the cpio format that the kernel unpacks ('newc', Documentation/driver-api/early-userspace/buffer-format.rst).
-struct Cpio<W> {
+pub(crate) struct Cpio<W> {
     out: W,
     inode: u32,
     links: HashMap<String, Vec<u8>>,
 }
 
 impl<W: Write> Cpio<W> {
-    fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self {
             out,
             inode: 0,
@@ -249,15 +249,21 @@ impl<W: Write> Cpio<W> {
         }
     }
 
-    fn directory(&mut self, name: &str) -> io::Result<()> {
+    pub(crate) fn directory(&mut self, name: &str) -> io::Result<()> {
         self.header(name, 0o040_755, 0, (0, 0))
     }
 
-    fn device(&mut self, name: &str, mode: u32, major: u32, minor: u32) -> io::Result<()> {
+    pub(crate) fn device(
+        &mut self,
+        name: &str,
+        mode: u32,
+        major: u32,
+        minor: u32,
+    ) -> io::Result<()> {
         self.header(name, 0o020_000 | mode, 0, (major, minor))
     }
 
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    pub(crate) fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.header(name, 0o100_000 | mode, content.len(), (0, 0))?;
         self.data(content)
     }
@@ -285,7 +291,7 @@ impl<W: Write> Cpio<W> {
             .write_all([0; 3].get(..padding).unwrap_or_default())
     }
 
-    fn end(&mut self) -> io::Result<()> {
+    pub(crate) fn end(&mut self) -> io::Result<()> {
         self.header("TRAILER!!!", 0, 0, (0, 0))?;
         self.out.flush()
     }
