@@ -1,0 +1,267 @@
+//! Puts the standalone initramfs together and writes it.
+//!
+//! ```text
+//! init                          the agent
+//! dev/ dev/console              the node, so that descriptors 0 to 2 are open from the start
+//! proc/ sys/ run/ sysroot/      what the agent mounts on
+//! bin/sh                        only if a shell was given
+//! lib/modules/RELEASE/          chosen modules as they are in the root, depmod's tables reduced to them
+//! ```
+//! The archive is not compressed: the modules, most of it, are compressed already, every kernel takes
+//! it, and nothing has to be unpacked twice on a slow machine. It is the same, byte for byte, for the
+//! same input: sorted, no times, no owners.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::choose::choose;
+use crate::cpio::Archive;
+use crate::depmod::{Index, module_name};
+use crate::elf;
+
+/// Where a root may keep its modules; the first is what the others link to where they are merged.
+const MODULE_PLACES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
+const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
+
+/// What to build, from what.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The root whose modules are taken; `/` for the running system.
+    pub root: PathBuf,
+    /// The kernel's release.
+    pub release: String,
+    /// The agent: a static program.
+    pub agent: PathBuf,
+    /// The archive to write; an older one is replaced whole.
+    pub output: PathBuf,
+    /// Further modules (names or aliases) for hardware that the list does not know.
+    pub extra_modules: Vec<String>,
+    /// A static shell for whoever sits at the console, as `/bin/sh`; none by default.
+    pub shell: Option<PathBuf>,
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Names of the modules in it, sorted.
+    pub modules: Vec<String>,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// Why nothing was built. The old archive, if there was one, is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel is not installed there, or depmod did not run.
+    #[error(
+        "{root:?} has no modules of kernel {release} (lib/modules/{release}/modules.dep): install that kernel, or run depmod"
+    )]
+    NoModules {
+        /// The root.
+        root: PathBuf,
+        /// The release.
+        release: String,
+    },
+    /// Without it no store can be mounted.
+    #[error("kernel {0} has no btrfs, neither built in nor as a module")]
+    NoBtrfs(String),
+    /// It would not start.
+    #[error(
+        "{0:?} is not a static program for this machine: an initramfs has no libraries; build it for the musl target"
+    )]
+    NotStatic(PathBuf),
+    /// A name that would lead out of the archive's tree.
+    #[error("{0:?} is not a kernel release")]
+    BadRelease(String),
+    /// A file could not be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// The call and the file.
+        what: String,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+trait Context<T> {
+    fn of(self, call: &str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn of(self, call: &str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            what: format!("{call}({path:?})"),
+            source,
+        })
+    }
+}
+
+/// Builds the archive. When this returns it is on disk under its name: written beside it, synced,
+/// renamed, and the directory synced. A power cut leaves the old archive or the new one, and perhaps
+/// a file `OUTPUT.new`, which the next run overwrites.
+///
+/// # Errors
+/// [`Error`]; the old archive then stays.
+pub fn build(options: &Options) -> Result<Built, Error> {
+    let release = &options.release;
+    if release.is_empty() || release.starts_with('.') || release.contains('/') {
+        return Err(Error::BadRelease(release.clone()));
+    }
+    let no_modules = || Error::NoModules {
+        root: options.root.clone(),
+        release: release.clone(),
+    };
+    let dir = MODULE_PLACES
+        .iter()
+        .map(|place| options.root.join(place).join(release))
+        .find(|dir| dir.join("modules.dep").is_file())
+        .ok_or_else(no_modules)?;
+    let index = Index::read(&dir).of("read", &dir.join("modules.dep"))?;
+    let modules = choose(&index, &options.extra_modules);
+    if !modules.iter().any(|name| name == "btrfs") && !index.builtin.contains("btrfs") {
+        return Err(Error::NoBtrfs(release.clone()));
+    }
+    let files = contents(options, &dir, &index, &modules)?;
+    let bytes = replace(&options.output, |file| write_archive(file, &files))?;
+    Ok(Built { modules, bytes })
+}
+
+/// Where the data of an archive's file comes from.
+enum Data {
+    Here(Vec<u8>),
+    From(PathBuf),
+}
+
+/// All regular files: name in the archive, mode, data.
+fn contents(
+    options: &Options,
+    dir: &Path,
+    index: &Index,
+    modules: &[String],
+) -> Result<BTreeMap<String, (u32, Data)>, Error> {
+    let mut files = BTreeMap::new();
+    let programs = [
+        (Some(&options.agent), "init"),
+        (options.shell.as_ref(), "bin/sh"),
+    ];
+    for (path, name) in programs {
+        let Some(path) = path else { continue };
+        let program = std::fs::read(path).of("read", path)?;
+        if !elf::is_static(&program) {
+            return Err(Error::NotStatic(path.clone()));
+        }
+        files.insert(name.to_owned(), (0o755, Data::Here(program)));
+    }
+    let base = format!("lib/modules/{}", options.release);
+    for module in modules.iter().filter_map(|name| index.modules.get(name)) {
+        let name = format!("{base}/{}", module.path.display());
+        files.insert(name, (0o644, Data::From(dir.join(&module.path))));
+    }
+    for (name, text) in tables(dir, modules)? {
+        files.insert(
+            format!("{base}/{name}"),
+            (0o644, Data::Here(text.into_bytes())),
+        );
+    }
+    Ok(files)
+}
+
+/// depmod's tables with only the lines of `modules`; the list of built-in modules as it is.
+fn tables(dir: &Path, modules: &[String]) -> Result<Vec<(&'static str, String)>, Error> {
+    let inside: BTreeSet<&str> = modules.iter().map(String::as_str).collect();
+    let keep =
+        |name: Option<&str>| name.is_some_and(|name| inside.contains(module_name(name).as_str()));
+    type Keep<'a> = &'a dyn Fn(&str) -> bool;
+    let rules: [(&str, Keep<'_>); 4] = [
+        ("modules.dep", &|line| keep(line.split(':').next())),
+        ("modules.alias", &|line| {
+            line.starts_with("alias ") && keep(line.split_whitespace().last())
+        }),
+        ("modules.softdep", &|line| {
+            line.starts_with("softdep ") && keep(line.split_whitespace().nth(1))
+        }),
+        ("modules.builtin", &|_| true),
+    ];
+    let mut tables = Vec::new();
+    for (name, rule) in rules {
+        let path = dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).of("read", &path)?;
+        let mut lines: Vec<&str> = text.lines().filter(|line| rule(line)).collect();
+        // depmod's order of these follows the directory's; of the others the order means something.
+        if name == "modules.dep" || name == "modules.builtin" {
+            lines.sort_unstable();
+        }
+        let mut reduced = lines.join("\n");
+        reduced.push('\n');
+        tables.push((name, reduced));
+    }
+    Ok(tables)
+}
+
+fn write_archive(file: File, files: &BTreeMap<String, (u32, Data)>) -> Result<(File, u64), Error> {
+    let wrote = |result: std::io::Result<()>| result.of("write", Path::new("the archive"));
+    let mut archive = Archive::new(BufWriter::new(file));
+    let mut directories: BTreeSet<String> = DIRECTORIES.iter().map(|d| (*d).to_owned()).collect();
+    for name in files.keys() {
+        let parents = Path::new(name).ancestors().skip(1);
+        directories.extend(
+            parents
+                .map(|p| p.display().to_string())
+                .filter(|p| !p.is_empty()),
+        );
+    }
+    // Sorted, so that a directory comes before what is in it.
+    for name in &directories {
+        wrote(archive.directory(name, 0o755))?;
+    }
+    // Major and minor of the system console: Documentation/admin-guide/devices.txt.
+    wrote(archive.character_device("dev/console", 0o600, (5, 1)))?;
+    for (name, (mode, data)) in files {
+        match data {
+            Data::Here(bytes) => wrote(archive.file(name, *mode, bytes))?,
+            Data::From(path) => {
+                let bytes = std::fs::read(path).of("read", path)?;
+                wrote(archive.file(name, *mode, &bytes))?;
+            }
+        }
+    }
+    let (writer, bytes) = archive.finish().of("write", Path::new("the archive"))?;
+    let file = writer.into_inner().map_err(|error| error.into_error());
+    Ok((file.of("write", Path::new("the archive"))?, bytes))
+}
+
+/// Writes `OUTPUT.new`, syncs it, renames it, syncs the directory.
+fn replace(
+    output: &Path,
+    write: impl FnOnce(File) -> Result<(File, u64), Error>,
+) -> Result<u64, Error> {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let result = File::create(&new).of("create", &new).and_then(|file| {
+        let (mut file, bytes) = write(file)?;
+        file.flush()
+            .and_then(|()| file.sync_all())
+            .of("fsync", &new)?;
+        std::fs::rename(&new, output).of("rename", output)?;
+        Ok(bytes)
+    });
+    if result.is_err() {
+        // What is half written helps nobody; that it may not go changes nothing.
+        let _ = std::fs::remove_file(&new);
+    }
+    let bytes = result?;
+    let parent = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .of("fsync", parent)?;
+    Ok(bytes)
+}
