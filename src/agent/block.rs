@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::sys::probe::partition::{self, Identity};
 use crate::sys::probe::{self, Content};
 
-/// Devices that are slow to open or can hold nothing: RAM disks and floppies.
-const SKIPPED: [&str; 2] = ["ram", "fd"];
+/// Devices that hold no root: RAM disks, and floppies and optical drives, where a look at an empty one
+/// takes seconds and fills the console with the kernel's I/O errors.
+const SKIPPED: [&str; 3] = ["ram", "fd", "sr"];
 /// sysfs counts in these units, whatever the device's own block size is.
 const SYSFS_SECTOR: u64 = 512;
 

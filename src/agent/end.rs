@@ -21,6 +21,8 @@ pub enum Outcome {
     Returned,
     /// It could not be done, for this reason (for people); the initramfs is still whole.
     Failed(String),
+    /// It failed after the initramfs was left: no worker can run any more.
+    Lost(String),
 }
 
 /// Performs `end`. For all but a shell it comes back only on failure.
@@ -33,7 +35,11 @@ pub fn perform(end: End) -> Outcome {
                 args: &args,
             };
             let error = handover::switch_root(&to, &handover::Overrides::default());
-            Outcome::Failed(format!("the system in {root} was not started: {error}"))
+            let why = format!("the system in {root} was not started: {error}");
+            match error {
+                handover::Error::Exec(_) => Outcome::Lost(why),
+                _ => Outcome::Failed(why),
+            }
         }
         End::Kexec => leave("the loaded kernel was not started", power::kexec),
         End::Reboot => leave("the machine did not restart", power::restart),

@@ -229,7 +229,7 @@ fn move_mount(from: &Path, to: &Path) {
 }
 
 fn start(to: &To<'_>, checked: &Checked) -> Error {
-    super::setup::restore_panic();
+    super::setup::restore_settings();
     if let Err(error) = console::open_stdio(Path::new("/dev/console")) {
         log::warn!("descriptors 0 to 2 still point into the initramfs: {error}");
     }

@@ -96,6 +96,11 @@ impl<L: Loader> Modules<L> {
                 log::debug!("module {name}: {loaded:?}");
                 loaded == Loaded::Now
             }
+            // A driver or an implementation for hardware that is not here.
+            Err(error) if error.errno == rustix::io::Errno::NODEV => {
+                log::debug!("module {name}: nothing to drive");
+                false
+            }
             Err(error) => {
                 log::warn!("module {name} is not loaded: {error}");
                 false

@@ -91,6 +91,10 @@ pub fn supervise(machine: &mut impl Machine) {
                 mode = WorkerMode::Menu;
                 continue;
             }
+            Ok(Outcome::Lost(reason)) => {
+                why = reason;
+                break;
+            }
             Ok(Outcome::Failed(reason)) | Err(reason) => why = reason,
         }
         match mode.next() {
@@ -141,8 +145,9 @@ mod tests {
         use WorkerMode::{Full, Menu, Plain};
         let failed = || Ok(Outcome::Failed("x".into()));
         let gone = || Ok(Outcome::Gone);
-        let table: [(Vec<Answer>, Vec<WorkerMode>, bool); 6] = [
+        let table: [(Vec<Answer>, Vec<WorkerMode>, bool); 7] = [
             (vec![gone()], vec![Full], false),
+            (vec![Ok(Outcome::Lost("x".into()))], vec![Full], true),
             (vec![Err("signal 11"), gone()], vec![Full, Plain], false),
             (vec![failed(), gone()], vec![Full, Plain], false),
             (

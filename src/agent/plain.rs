@@ -48,6 +48,12 @@ pub fn boot(cmdline: &[u8]) -> Result<End, Error> {
     let mut modules = Modules::of_running_kernel();
     modules.cold_plug(Path::new("/sys/bus"));
     let found = device::wait(name, device::limit(&boot), &Places::default(), &mut modules)?;
+    for copy in &found.copies {
+        say!(
+            "{} is a copy of the same file system: remove one of the disks",
+            copy.path.display()
+        );
+    }
     mount_root(&boot, &found, sysroot, &mut modules)?;
     Ok(End::SwitchRoot {
         root: SYSROOT.into(),

@@ -13,8 +13,34 @@ use crate::sys::{console, power};
 
 /// Seconds from a kernel panic to a restart, while the agent runs and where `panic=` was not given: with
 /// the kernel's default, 0, a machine whose PID 1 ended would hang for ever.
-const PANIC_SECONDS: &str = "10\n";
-const PANIC_FILE: &str = "/proc/sys/kernel/panic";
+const PANIC: Setting = Setting {
+    path: "/proc/sys/kernel/panic",
+    usual: "0\n",
+    ours: "10\n",
+};
+/// The kernel drops all but ten records in five seconds that a program writes to its log, silently.
+const LOG_LIMIT: Setting = Setting {
+    path: "/proc/sys/kernel/printk_devkmsg",
+    usual: "ratelimit\n",
+    ours: "on\n",
+};
+
+/// A setting of the kernel that is another one while the agent runs, unless somebody chose it.
+struct Setting {
+    path: &'static str,
+    usual: &'static str,
+    ours: &'static str,
+}
+
+impl Setting {
+    fn change(&self, from: &str, to: &str) {
+        if std::fs::read_to_string(self.path).is_ok_and(|text| text == from)
+            && let Err(error) = std::fs::write(self.path, to)
+        {
+            log::warn!("write({:?}, {to:?}): {error}", self.path);
+        }
+    }
+}
 
 /// The life of PID 1. `first` turns the command line into the lines that a person sees first, before
 /// any module is loaded or device awaited; `work` is the worker, run in a child.
@@ -34,9 +60,8 @@ pub fn run(first: impl FnOnce(&[u8]) -> String, work: impl Fn(pid1::WorkerMode) 
     if let Err(error) = power::disable_ctrl_alt_del() {
         log::warn!("{error}");
     }
-    if std::fs::read_to_string(PANIC_FILE).is_ok_and(|text| text.trim() == "0") {
-        write_panic(PANIC_SECONDS);
-    }
+    PANIC.change(PANIC.usual, PANIC.ours);
+    LOG_LIMIT.change(LOG_LIMIT.usual, LOG_LIMIT.ours);
     std::panic::set_hook(Box::new(|info| {
         say!("internal error: {info}");
         // A worker dies of it and PID 1 goes on; PID 1 itself must not die.
@@ -62,19 +87,16 @@ fn mount_early() -> Vec<String> {
     problems
 }
 
-/// Puts the kernel's default back where [`run`] changed it: what the booted system does after a panic
-/// is its own affair.
-pub(super) fn restore_panic() {
-    if std::fs::read_to_string(PANIC_FILE).is_ok_and(|text| text == PANIC_SECONDS)
-        && !std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.contains("panic="))
-    {
-        write_panic("0\n");
+/// Puts the kernel's defaults back where [`run`] changed them: what the booted system does is its own
+/// affair. What the command line set, to whatever value, stays.
+pub(super) fn restore_settings() {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    let given = |name| kernel_cmdline::tokens(&line).any(|token| token.is(name));
+    if !given("panic") {
+        PANIC.change(PANIC.ours, PANIC.usual);
     }
-}
-
-fn write_panic(seconds: &str) {
-    if let Err(error) = std::fs::write(PANIC_FILE, seconds) {
-        log::warn!("write({PANIC_FILE:?}, {seconds:?}): {error}");
+    if !given("printk.devkmsg") {
+        LOG_LIMIT.change(LOG_LIMIT.ours, LOG_LIMIT.usual);
     }
 }
 
