@@ -1,0 +1,73 @@
+//! The worker and its parent, as processes.
+//!
+//! Forking is only safe where there is one thread, as in PID 1: libtest has several, and a child
+//! that panics there may wait for ever for a lock that no thread of its own will release. So this
+//! is a program of its own.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use backstay::agent::pid1::{End, WorkerMode};
+use backstay::agent::worker::run;
+
+fn an_answer_crosses_the_pipe_whole() {
+    let end = End::SwitchRoot {
+        root: "/sysroot".into(),
+        init: Some("/bin/sh".into()),
+        args: vec!["single".into(); 300],
+    };
+    assert_eq!(run(WorkerMode::Full, |_| end.clone()), Ok(end));
+}
+
+fn a_worker_that_panics_is_an_error_with_its_reason() {
+    let error = run(WorkerMode::Full, |_| panic!("on purpose")).unwrap_err();
+    assert!(error.contains("signal 6"), "{error}");
+}
+
+fn a_worker_that_is_killed_is_an_error_with_its_reason() {
+    let error = run(WorkerMode::Plain, |_| {
+        let me = rustix::process::getpid();
+        rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+        End::Reboot
+    })
+    .unwrap_err();
+    assert!(error.contains("(Plain) failed: signal 9"), "{error}");
+}
+
+fn an_answer_longer_than_a_pipe_is_refused_and_does_not_hang() {
+    let error = run(WorkerMode::Full, |_| End::SwitchRoot {
+        root: "x".repeat(100_000),
+        init: None,
+        args: vec![],
+    })
+    .unwrap_err();
+    assert!(error.contains("exit status 3"), "{error}");
+}
+
+fn main() {
+    let tests: [(&str, fn()); 4] = [
+        (
+            "an_answer_crosses_the_pipe_whole",
+            an_answer_crosses_the_pipe_whole,
+        ),
+        (
+            "a_worker_that_panics_is_an_error_with_its_reason",
+            a_worker_that_panics_is_an_error_with_its_reason,
+        ),
+        (
+            "a_worker_that_is_killed_is_an_error_with_its_reason",
+            a_worker_that_is_killed_is_an_error_with_its_reason,
+        ),
+        (
+            "an_answer_longer_than_a_pipe_is_refused_and_does_not_hang",
+            an_answer_longer_than_a_pipe_is_refused_and_does_not_hang,
+        ),
+    ];
+    for (name, test) in tests {
+        test();
+        println!("test {name} ... ok");
+    }
+    println!(
+        "\ntest result: ok. {} passed; 0 failed; 0 ignored",
+        tests.len()
+    );
+}
