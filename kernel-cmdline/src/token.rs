@@ -1,7 +1,7 @@
 //! Tokens of a command line, exactly as Linux cuts them.
 //!
 //! The rules are those of `next_arg()` in lib/cmdline.c and of `parse_args()` in kernel/params.c
-//! (Linux 6.0 and later; a booted kernel is asked in the scenario `kernel-reads-the-line-as-we-do`):
+//! (Linux 6.1 and later; a booted kernel is asked in the scenario `kernel-reads-the-line-as-we-do`):
 //!
 //! - Blanks separate, and the kernel's blanks are Latin-1's: 0xA0 is one, even inside a UTF-8 character.
 //! - Only `"` quotes, nothing escapes. A quote turns the meaning of blanks on or off wherever it
