@@ -372,12 +372,12 @@ fn destroy_nested<B: Bench>(bench: &mut B) {
 }
 
 fn ids<B: Bench>(bench: &mut B) {
-    assert_eq!(bench.store().ids().unwrap(), []);
+    assert_eq!(bench.store().ids().unwrap(), [0_u32; 0]);
     bench.create(LIVE);
     bench.create(Place::Live(Part::Data(0)));
     bench.create(Place::Template(Part::Data(0)));
     bench.create(Place::Factory(Part::System));
-    assert_eq!(bench.store().ids().unwrap(), []);
+    assert_eq!(bench.store().ids().unwrap(), [0_u32; 0]);
     bench.store().make_directory(4).unwrap();
     bench.create(Place::Snapshot(12, Part::System));
     bench.create(Place::Snapshot(9, Part::Data(0)));
@@ -406,7 +406,7 @@ fn directories<B: Bench>(bench: &mut B) {
     bench.store().destroy(NEXT, new).unwrap();
     for _ in 0..2 {
         bench.store().remove_directory(13).unwrap();
-        assert_eq!(bench.store().ids().unwrap(), []);
+        assert_eq!(bench.store().ids().unwrap(), [0_u32; 0]);
         assert_eq!(bench.store().read(manifest).unwrap(), None);
     }
 }
