@@ -1,5 +1,6 @@
 //! backstay keeps a machine bootable: see docs/design.md.
 
+pub mod admin;
 pub mod agent;
 pub mod policy;
 pub mod record;

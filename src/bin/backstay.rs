@@ -1,2 +1,7 @@
-//! backstay
-fn main() {}
+//! The admin command; see `backstay --help` and backstay(8).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    backstay::admin::main()
+}

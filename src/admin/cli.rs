@@ -1,0 +1,246 @@
+//! The arguments. The manual page and the completions are made from this.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Rolls a system back and forward, boots a snapshot once, resets to the factory version.
+///
+/// Changes of what boots are not made in the running system: they are written down as a request,
+/// and the agent carries them out at the next boot, before any root is mounted. Until then
+/// 'backstay cancel' withdraws them.
+#[derive(Debug, Parser)]
+#[command(name = "backstay", version, max_term_width = 100)]
+pub struct Cli {
+    /// The mounted top level of a store (subvolume id 5), for image builders and rescue systems;
+    /// without it, the file system that the running system was booted from
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Print data as JSON with stable field names
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare a store: records, defaults, templates, the recovery kernel, GRUB's menu
+    ///
+    /// Reads /usr/lib/backstay/layout.toml of the live system. Can be run again: what is there
+    /// already is kept, what is missing is made.
+    Init(Init),
+    /// Keep a snapshot of what is live
+    Snapshot {
+        /// For people; without it only the version is named
+        #[arg(long, default_value = "")]
+        title: String,
+    },
+    /// The factory snapshot
+    Factory {
+        /// What to do
+        #[command(subcommand)]
+        command: Factory,
+    },
+    /// The recovery kernel
+    Recovery {
+        /// What to do
+        #[command(subcommand)]
+        command: Recovery,
+    },
+    /// List the snapshots, and where the live system stands among them
+    List,
+    /// Say what is live, what waits for the next boot, and whether all is well
+    Status,
+    /// Ask for the version before the present one, or for a snapshot
+    Rollback {
+        /// The snapshot; without it the one before the live system
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        id: Option<u32>,
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
+    /// Ask to undo the last rollback
+    Forward {
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
+    /// Ask to boot a clone of a snapshot once; the boot after it returns
+    Select {
+        /// The snapshot
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        id: u32,
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
+    /// Ask to reset the configuration, the system, or everything
+    Reset(Reset),
+    /// Withdraw what waits for the next boot
+    Cancel,
+    /// Mark the live system as good; finishes 'reset everything'
+    ///
+    /// Run by backstay-mark-good.service after boot-complete.target.
+    MarkGood,
+    /// Build the initramfs that holds the agent
+    Initramfs(Initramfs),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Kernel parameters of every boot, such as "console=ttyS0,115200"; kept in grub/backstay.cfg
+    #[arg(long, value_name = "PARAMETERS")]
+    pub cmdline: Option<String>,
+    /// With --root: the name of the system dataset
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "@rootfs",
+        requires = "root"
+    )]
+    pub system: String,
+    /// Read this layout instead of the system's own
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+    /// The agent's program, instead of the system's /usr/lib/backstay/backstay-init
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Rebuild a state that is damaged in both slots from the snapshots that are there
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// `factory`.
+#[derive(Debug, Subcommand)]
+pub enum Factory {
+    /// Seal the live datasets of an image that was never booted as the factory snapshot
+    Seal {
+        /// Remove the live datasets afterwards: the first start of the image makes them
+        #[arg(long)]
+        first_boot: bool,
+    },
+}
+
+/// `recovery`.
+#[derive(Debug, Subcommand)]
+pub enum Recovery {
+    /// Make the live system's kernel, with the present agent, the recovery kernel
+    Install {
+        /// The agent's program, instead of the system's /usr/lib/backstay/backstay-init
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+    },
+}
+
+/// How a change is asked for.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct How {
+    /// Say what would change, what would stay and how to undo it, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Reboot at once, so that it is carried out now
+    #[arg(long, conflicts_with = "dry_run")]
+    pub reboot: bool,
+}
+
+/// `reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// What is reset
+    pub what: What,
+    /// With 'system': what stays nevertheless
+    #[arg(long, value_name = "WHAT")]
+    pub keep: Option<Keep>,
+    /// Do not ask for the word to be typed
+    #[arg(long)]
+    pub yes: bool,
+    /// How
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// The configuration, to this version's defaults
+    Config,
+    /// The configuration, and each data dataset becomes empty; the system keeps its version
+    #[value(name = "config,data")]
+    ConfigAndData,
+    /// System and configuration, to the factory version; data stays
+    System,
+    /// All of it; once the new system was marked good, the old data and all snapshots are deleted
+    Everything,
+}
+
+/// What stays at `reset system`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Keep {
+    /// The configuration
+    Config,
+}
+
+/// `initramfs`.
+#[derive(Debug, Args)]
+pub struct Initramfs {
+    /// The kernel's release, as below /lib/modules
+    #[arg(long, value_name = "RELEASE")]
+    pub kernel: String,
+    /// The archive to write; replaced as a whole
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// The root whose modules are taken
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root_dir: PathBuf,
+    /// The agent's program, instead of that root's /usr/lib/backstay/backstay-init
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// One more module, by name or alias; can be given several times
+    #[arg(long = "module", value_name = "NAME")]
+    pub modules: Vec<String>,
+    /// A static shell for whoever sits at the console; without it there is none
+    #[arg(long, value_name = "FILE")]
+    pub shell: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_the_usage_code() {
+        for line in [
+            "backstay",
+            "backstay rollback 0",
+            "backstay rollback -- -1",
+            "backstay rollback twelve",
+            "backstay select",
+            "backstay reset",
+            "backstay reset data",
+            "backstay reset config,data,system",
+            "backstay reset system --keep data",
+            "backstay rollback --dry-run --reboot",
+            "backstay init --system @root",
+            "backstay snapshot extra",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(line == "backstay" || error.exit_code() == 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The word that is typed before something is reset.
+
+use super::error::{Error, Result};
+use std::io::{BufRead, IsTerminal, Write};
+
+/// What must be typed.
+const WORD: &str = "RESET";
+
+/// Asks for the word on the terminal. Without one it refuses: it never waits for nobody.
+pub fn typed() -> Result<()> {
+    let (input, mut output) = (std::io::stdin(), std::io::stderr());
+    if !input.is_terminal() {
+        return Err(Error::NeedsYes);
+    }
+    let prompt = format!("Type {WORD} to ask for this at the next boot: ");
+    output
+        .write_all(prompt.as_bytes())
+        .and_then(|()| output.flush())
+        .ok();
+    let mut line = String::new();
+    input
+        .lock()
+        .read_line(&mut line)
+        .map_err(Error::file("reading", "the terminal"))?;
+    confirms(&line)
+}
+
+fn confirms(line: &str) -> Result<()> {
+    match line.trim() == WORD {
+        true => Ok(()),
+        false => Err(Error::NotConfirmed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_word_itself_confirms() {
+        assert!(confirms("RESET\n").is_ok());
+        for line in ["", "\n", "reset\n", "y\n", "RESET everything\n"] {
+            assert!(confirms(line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can stop the admin command: one line each, with the remedy.
+
+use crate::policy::refusal::Refusal;
+use crate::record::state::Verb;
+use crate::store::StoreError;
+use crate::{sys, transaction};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why nothing, or not everything, was done.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Transaction(#[from] transaction::Error),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The policy refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// Reading or writing a file failed.
+    #[error("{action} {path:?}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The layout is wrong.
+    #[error(transparent)]
+    Layout(#[from] super::layout_file::LayoutError),
+    /// Not the superuser.
+    #[error("this needs the rights of root: run it with sudo")]
+    NotRoot,
+    /// Another backstay works on the store.
+    #[error("another backstay is at work on this store: wait until it has ended, then try again")]
+    Locked,
+    /// The root is on something else.
+    #[error(
+        "{0}: snapshots need a btrfs root; for an image that is not booted name its mounted top \
+         level with --root DIR"
+    )]
+    NotBtrfs(String),
+    /// `--root` names something else.
+    #[error(
+        "{0:?} is not the top level of a btrfs: mount it with 'mount -o subvolid=5 DEVICE DIR' and \
+         give DIR"
+    )]
+    NotTopLevel(PathBuf),
+    /// No `@backstay`, or no layout in it.
+    #[error("this store was not set up: run 'backstay init' first")]
+    NotSetUp,
+    /// The layout record is damaged.
+    #[error(
+        "the record of the layout is damaged: run 'backstay init', which writes it again from \
+         layout.toml"
+    )]
+    LayoutDamaged,
+    /// A request waits.
+    #[error(
+        "a request waits for the next boot ({0}): reboot to carry it out, or withdraw it with \
+         'backstay cancel'"
+    )]
+    Waiting(Verb),
+    /// A snapshot is booted once.
+    #[error("a snapshot is booted once; reboot first, which returns to the system parked as {0}")]
+    Parked(u32),
+    /// There is nothing that could carry a request out.
+    #[error(
+        "the recovery kernel is missing ({0}), and it carries requests out: run 'backstay recovery \
+         install'"
+    )]
+    NoRecoveryKernel(&'static str),
+    /// Consent is needed and cannot be asked for.
+    #[error("this replaces what is live and nobody can be asked here: add --yes if it is meant")]
+    NeedsYes,
+    /// The word was not typed.
+    #[error("nothing was done: the word was not typed")]
+    NotConfirmed,
+    /// `--keep` elsewhere than at `reset system`.
+    #[error("--keep config goes with 'reset system' only")]
+    KeepNeedsSystem,
+    /// `--reboot` with `--root`.
+    #[error("--reboot restarts this machine, which is not the one that --root names")]
+    RebootNeedsRunning,
+    /// `factory seal` in a running system.
+    #[error(
+        "a running system is never a factory version: seal it in the image before its first boot, \
+         with --root DIR"
+    )]
+    FactoryNeedsRoot,
+    /// There is one already.
+    #[error(
+        "the factory snapshot exists already and is never replaced here; make the image anew to \
+         have another one"
+    )]
+    FactoryExists,
+    /// Its manifest is garbled.
+    #[error(
+        "the factory snapshot's manifest is damaged: remove @backstay/factory/manifest if the \
+         image was never shipped, and seal again"
+    )]
+    FactoryDamaged,
+    /// The tree was booted.
+    #[error("refused to seal the factory snapshot, this system was used: {0}")]
+    Used(String),
+    /// There is a history.
+    #[error("refused to prepare a first boot: this store has a history ({0}); make the image anew")]
+    HasHistory(&'static str),
+    /// Live data would be lost.
+    #[error(
+        "refused to prepare a first boot: the {0} dataset is not empty and would be removed; empty \
+         it first"
+    )]
+    DataNotEmpty(String),
+    /// Another root runs than the one that would be marked.
+    #[error("{0}")]
+    NotLive(String),
+    /// A system without a usable kernel.
+    #[error("{0} has no kernel (boot/vmlinuz or vmlinuz, a link to vmlinuz-RELEASE)")]
+    NoKernel(String),
+    /// The agent's program is not there.
+    #[error(
+        "the agent's program {0:?} is missing: install the package again, or name it with --agent"
+    )]
+    NoAgent(PathBuf),
+    /// The initramfs could not be made.
+    #[error("{0}")]
+    Initramfs(String),
+    /// Kernel parameters that GRUB would not pass on.
+    #[error("--cmdline {0}")]
+    Cmdline(String),
+    /// The state needs `--repair`, or does not.
+    #[error("{0}")]
+    Repair(String),
+    /// Destruction could not be finished.
+    #[error("{0}")]
+    Destroy(String),
+    /// The machine could not be restarted.
+    #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
+    Reboot(String),
+}
+
+impl Error {
+    /// Makes a [`Error::File`] of an I/O error.
+    pub fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// Shorthand.
+pub type Result<T> = core::result::Result<T, Error>;

@@ -1,0 +1,285 @@
+//! `backstay mark-good`: the live system has proved itself.
+//!
+//! It ends what waited for that: the second phase of `reset everything` begins, which deletes what
+//! the reset replaced. The state says so durably before the first deletion (`begun`), and forgets
+//! it after the last one: a power cut in between is made up for by the next call. Deletion is not
+//! erasure: the disk may still hold what was deleted.
+
+use super::error::{Error, Result};
+use super::request::disarm_stale;
+use crate::record::Uuid;
+use crate::record::journal::Journal;
+use crate::record::layout::Part;
+use crate::record::state::Destroy;
+use crate::store::Store;
+use crate::store::place::{File, Place, Set};
+use crate::transaction::records::Records;
+use crate::transaction::{self, catalogue};
+use serde::Serialize;
+
+/// What `mark-good` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Marked {
+    /// Whether the live system is marked good now.
+    pub good: bool,
+    /// Why it was not marked.
+    pub why_not: Option<String>,
+    /// The snapshots that `reset everything` deleted.
+    pub deleted: Vec<u32>,
+    /// What was in the way of a deletion; it is tried again by the next call.
+    pub kept: Vec<String>,
+}
+
+/// Marks the live system good and finishes `reset everything`.
+///
+/// `booted` is the dataset that the running system was booted from, by its name in the top level;
+/// `None` offline.
+pub fn mark_good<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    booted: Option<&str>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Marked> {
+    if records.journal.value != Journal::Closed {
+        return Err(transaction::Error::Open.into());
+    }
+    let live_name = store.layout().system.live.clone();
+    if let Some(booted) = booted.filter(|booted| *booted != live_name.as_str()) {
+        return Err(Error::NotLive(format!(
+            "this system was booted from {booted}, the live one is {live_name}: nothing was marked"
+        )));
+    }
+    let mut state = records.state.value.clone();
+    if let Some(parked) = state.parked {
+        return Ok(Marked {
+            why_not: Some(format!(
+                "a snapshot is booted once; the next boot returns to the system parked as {parked}"
+            )),
+            ..Marked::default()
+        });
+    }
+    let Some(live) = store.dataset(Place::Live(Part::System))? else {
+        return Err(Error::NotLive(format!(
+            "the live system {live_name} is missing"
+        )));
+    };
+    let live = live.identity.uuid;
+    if live != state.live.system {
+        return Err(Error::NotLive(format!(
+            "{live_name} is not the dataset that the state records ({} instead of {}): nothing was \
+             marked; see 'backstay status'",
+            live, state.live.system
+        )));
+    }
+    state.good = Some(live);
+    state.rebooted_for = None;
+    match &mut state.destroy {
+        Some(destroy) if destroy.live == live => destroy.begun = true,
+        _ => {}
+    }
+    let destroy = state.destroy.filter(|destroy| destroy.begun);
+    records.state.write(store, state)?;
+    let mut marked = Marked {
+        good: true,
+        ..Marked::default()
+    };
+    if let Some(destroy) = destroy {
+        finish(store, records, destroy, &mut marked, progress)?;
+    }
+    disarm_stale(store, records)?;
+    Ok(marked)
+}
+
+/// Deletes every snapshot up to the recorded id, lets the history forget them, and closes the
+/// second phase.
+fn finish<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    destroy: Destroy,
+    marked: &mut Marked,
+    progress: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let spared = spared(store)?;
+    for id in catalogue::ids(store)? {
+        if id > destroy.up_to {
+            continue;
+        }
+        progress(&format!("deleting snapshot {id}"));
+        match delete(store, id, &spared) {
+            Ok(()) => marked.deleted.push(id),
+            Err(error) => marked.kept.push(format!("snapshot {id}: {error}")),
+        }
+    }
+    store.sync()?;
+    if !marked.kept.is_empty() {
+        return Ok(());
+    }
+    let mut state = records.state.value.clone();
+    state.destroy = None;
+    state.older.retain(|id| *id > destroy.up_to);
+    state.newer.retain(|id| *id > destroy.up_to);
+    Ok(records.state.write(store, state)?)
+}
+
+/// UUIDs that are never deleted, whatever a record says: what is live, the factory, the templates.
+fn spared<S: Store>(store: &S) -> Result<Vec<Uuid>> {
+    let mut spared = Vec::new();
+    for part in store.layout().all() {
+        for place in [
+            Place::Live(part),
+            Place::Factory(part),
+            Place::Template(part),
+        ] {
+            // A template of the system, say, has no place.
+            if place.path(store.layout()).is_none() {
+                continue;
+            }
+            if let Some(dataset) = store.dataset(place)? {
+                spared.push(dataset.identity.uuid);
+            }
+        }
+    }
+    Ok(spared)
+}
+
+/// Deletes one snapshot: GRUB forgets it first, then its datasets, then its directory.
+fn delete<S: Store>(store: &mut S, id: u32, spared: &[Uuid]) -> Result<()> {
+    let set = Set::Snapshot(id);
+    store.remove(File::MenuCfg(set))?;
+    for part in store.layout().all() {
+        let place = set.place(part);
+        let Some(dataset) = store.dataset(place)? else {
+            continue;
+        };
+        let uuid = dataset.identity.uuid;
+        if spared.contains(&uuid) {
+            return Err(Error::Destroy(format!("{uuid} is in use elsewhere")));
+        }
+        store.destroy(place, uuid)?;
+    }
+    Ok(store.remove_directory(id)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Health;
+    use crate::policy::intent::Intent;
+    use crate::store::memory::Memory;
+    use crate::transaction::execute::{ARMED, execute};
+    use crate::transaction::model::machine;
+    use crate::transaction::plan::plan;
+
+    /// The machine after `reset everything`, which was not marked good yet.
+    fn reset() -> (Memory, Records) {
+        let (mut store, mut records) = machine();
+        let manifest = catalogue::manifest(&store, Set::Factory).unwrap();
+        let plan = plan(
+            &Intent::ResetEverything,
+            &records.state.value,
+            store.layout(),
+            manifest.as_ref(),
+            1,
+        );
+        execute(&mut store, &mut records, &plan, 1, &mut |_| {}).unwrap();
+        store.sync().unwrap();
+        (store, records)
+    }
+
+    fn check_finished(store: &Memory, what: &str) {
+        let state = Records::open(store).unwrap().state.value;
+        assert_eq!(store.ids().unwrap(), Vec::<u32>::new(), "{what}");
+        assert_eq!(state.destroy, None, "{what}");
+        assert!(state.older.is_empty() && state.newer.is_empty(), "{what}");
+        for part in store.layout().all() {
+            assert!(
+                store.dataset(Place::Live(part)).unwrap().is_some(),
+                "{what}"
+            );
+        }
+        let factory = catalogue::health(store, Set::Factory).unwrap();
+        assert_eq!(factory, Health::Sound, "{what}");
+        assert!(
+            store
+                .dataset(Place::Template(Part::Data(0)))
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_good_system_ends_reset_everything_and_keeps_factory_and_templates() {
+        let (mut store, mut records) = reset();
+        let marked = mark_good(&mut store, &mut records, Some("@rootfs"), &mut |_| {}).unwrap();
+        assert_eq!((marked.good, marked.deleted), (true, vec![1, 2, 3]));
+        check_finished(&store, "uncut");
+    }
+
+    #[test]
+    fn a_power_cut_at_any_point_is_made_up_for_by_the_next_call() {
+        for power in 0.. {
+            let (mut store, mut records) = reset();
+            store.power = Some(power);
+            let ended = mark_good(&mut store, &mut records, None, &mut |_| {})
+                .is_ok_and(|marked| marked.kept.is_empty());
+            for mut left in store.after_power_cut() {
+                let mut records = Records::open(&left).unwrap();
+                mark_good(&mut left, &mut records, None, &mut |_| {}).unwrap();
+                check_finished(&left, &format!("cut at {power}"));
+            }
+            if ended {
+                assert!(power > 10);
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn going_back_before_the_mark_keeps_the_old_data() {
+        let (mut store, mut records) = reset();
+        let (to, id) = (3, 3);
+        let manifest = catalogue::manifest(&store, Set::Snapshot(id)).unwrap();
+        let plan = plan(
+            &Intent::Rollback { to },
+            &records.state.value,
+            store.layout(),
+            manifest.as_ref(),
+            2,
+        );
+        execute(&mut store, &mut records, &plan, 2, &mut |_| {}).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        assert_eq!(marked.deleted, Vec::<u32>::new());
+        assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn only_the_recorded_live_system_is_marked() {
+        let (mut store, mut records) = machine();
+        let other = mark_good(&mut store, &mut records, Some("@other"), &mut |_| {});
+        assert!(matches!(other, Err(Error::NotLive(_))));
+        let mut state = records.state.value.clone();
+        state.live.system = Uuid([7; 16]);
+        records.state.write(&mut store, state).unwrap();
+        let error = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("nothing was marked"), "{error}");
+        assert_eq!(Records::open(&store).unwrap().state.value.good, None);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_booted_once_is_not_marked() {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.parked = Some(2);
+        records.state.write(&mut store, state).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        assert!(!marked.good && marked.why_not.is_some());
+    }
+
+    #[test]
+    fn a_hint_that_is_left_over_goes() {
+        let (mut store, mut records) = machine();
+        store.replace(File::Armed, ARMED).unwrap();
+        mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        assert_eq!(store.read(File::Armed).unwrap(), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! GRUB's two files in the store: the menu, which is the same on every machine, and the settings.
+
+use super::error::{Error, Result};
+use super::files::replace;
+use crate::record::Uuid;
+use crate::store::place::STORE;
+use std::path::Path;
+
+/// The whole menu; see grub-entries/grub.cfg.
+const MENU: &str = include_str!("../../grub-entries/grub.cfg");
+const HEAD: &str = "# What GRUB's menu needs to know about this machine. 'backstay init' writes the\n\
+                    # lines below and leaves all others alone.\n";
+
+/// Writes the menu and the settings. Lines of the settings that are not ours stay. On disk after
+/// the next sync.
+pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Result<()> {
+    let directory = top.join(STORE).join("grub");
+    std::fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
+    let path = directory.join("backstay.cfg");
+    let old = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
+        Err(error) => return Err(Error::file("reading", &path)(error)),
+    };
+    replace(&path, settings(&old, uuid, live, cmdline).as_bytes())?;
+    replace(&directory.join("grub.cfg"), MENU.as_bytes())
+}
+
+fn settings(old: &str, uuid: Uuid, live: &str, cmdline: Option<&str>) -> String {
+    let text = set(old, "backstay_uuid", &uuid.to_string());
+    let text = set(&text, "backstay_live", live);
+    match cmdline {
+        Some(cmdline) => set(&text, "backstay_cmdline", cmdline),
+        None => text,
+    }
+}
+
+/// Replaces the line that sets a variable, or adds one.
+fn set(text: &str, name: &str, value: &str) -> String {
+    let line = format!("set {name}=\"{value}\"");
+    let prefix = format!("set {name}=");
+    let mut lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with(&prefix))
+        .collect();
+    let at = text.lines().position(|line| line.starts_with(&prefix));
+    lines.insert(at.unwrap_or(lines.len()).min(lines.len()), &line);
+    format!("{}\n", lines.join("\n"))
+}
+
+/// Whether GRUB's menu would pass these parameters on; it drops what it cannot quote.
+pub fn check_cmdline(cmdline: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " ._:/@=,+%~!-".contains(c);
+    if let Some(c) = cmdline.chars().find(|c| !plain(*c)) {
+        return Err(Error::Cmdline(format!(
+            "{cmdline:?} has {c:?}, which GRUB would not pass on: letters, digits, blanks and \
+             ._:/@=,+%~!- are possible"
+        )));
+    }
+    let ours = |word: &&str| *word == "--" || word.starts_with("backstay.");
+    if let Some(word) = cmdline.split(' ').find(ours) {
+        return Err(Error::Cmdline(format!(
+            "{cmdline:?} has {word:?}: leave it out, GRUB's menu adds what backstay needs"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_owner_stay_and_ours_are_replaced_in_their_place() {
+        let uuid = Uuid([0x11; 16]);
+        let first = settings(HEAD, uuid, "@rootfs", Some("console=ttyS0,115200"));
+        let mine = first.replace(
+            "set backstay_live",
+            "set backstay_timeout=30\nset backstay_live",
+        );
+        let second = settings(&mine, Uuid([0x22; 16]), "@rootfs", None);
+        assert_eq!(
+            second,
+            mine.replace(
+                "11111111-1111-1111-1111-111111111111",
+                "22222222-2222-2222-2222-222222222222"
+            )
+        );
+        assert!(
+            second.contains("\nset backstay_cmdline=\"console=ttyS0,115200\"\n"),
+            "{second}"
+        );
+        let third = settings(&second, uuid, "@rootfs", Some("quiet"));
+        assert_eq!(third.matches("backstay_cmdline").count(), 1);
+    }
+
+    #[test]
+    fn parameters_that_grub_would_drop_are_refused() {
+        for good in ["", "console=ttyS0,115200", "quiet loglevel=3 console=tty0"] {
+            check_cmdline(good).unwrap();
+        }
+        for bad in [
+            "a=\"b c\"",
+            "a=$b",
+            "x*",
+            "quiet -- single",
+            "backstay.present",
+            "a\nb",
+        ] {
+            let error = check_cmdline(bad).unwrap_err().to_string();
+            assert!(
+                error.starts_with("--cmdline") && !error.contains('\n'),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_menu_reads_what_is_written_here() {
+        for name in [
+            "backstay_uuid",
+            "backstay_live",
+            "backstay_cmdline",
+            "backstay_armed_why",
+        ] {
+            assert!(MENU.contains(name), "{name}");
+        }
+    }
+}

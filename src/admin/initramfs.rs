@@ -1,0 +1,30 @@
+//! `backstay initramfs`: the standalone initramfs that holds the agent.
+
+use super::error::{Error, Result};
+use backstay_initramfs::{Options, build as write};
+use std::path::Path;
+
+/// Where a system keeps the agent's program, below its root.
+pub const AGENT: &str = "usr/lib/backstay/backstay-init";
+
+/// Builds the archive for one kernel. On disk on return; an older archive is replaced whole.
+/// Returns its size in bytes.
+pub fn build(root: &Path, release: &str, agent: &Path, output: &Path) -> Result<u64> {
+    full(&Options {
+        root: root.to_owned(),
+        release: release.to_owned(),
+        agent: agent.to_owned(),
+        output: output.to_owned(),
+        extra_modules: Vec::new(),
+        shell: None,
+    })
+}
+
+/// The same with everything that can be chosen.
+pub fn full(options: &Options) -> Result<u64> {
+    if !options.agent.is_file() {
+        return Err(Error::NoAgent(options.agent.clone()));
+    }
+    let built = write(options).map_err(|error| Error::Initramfs(error.to_string()))?;
+    Ok(built.bytes)
+}

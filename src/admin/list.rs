@@ -1,0 +1,275 @@
+//! `backstay list`: the snapshots, and where the live system stands among them.
+
+use super::error::Result;
+use super::output::{table, utc};
+use crate::policy::Health;
+use crate::record::layout::Part;
+use crate::record::manifest::{Kind, Origin};
+use crate::record::state::State;
+use crate::store::Store;
+use crate::store::place::{Place, Set};
+use crate::transaction::{catalogue, check};
+use serde::Serialize;
+
+/// One set as `--json` gives it. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its number; 0 for the factory snapshot.
+    pub id: u32,
+    /// `snapshot`, `factory`, `parked`, or `unknown` without a manifest.
+    pub kind: &'static str,
+    /// Why it was made: `asked`, `replaced`, `before-reset`, `booted-once`, `built`.
+    pub origin: Option<&'static str>,
+    /// When, as 2026-11-23T13:06:36Z, by a clock that may have been wrong.
+    pub created: Option<String>,
+    /// For people.
+    pub title: String,
+    /// The release of the kernel that it boots.
+    pub kernel: Option<String>,
+    /// The snapshot that it is a changed clone of; 0 is the factory.
+    pub clone_of: Option<u32>,
+    /// `sound`, or what is wrong with it.
+    pub health: String,
+    /// Steps from the live system: negative for rollback, positive for forward.
+    pub history: Option<i64>,
+    /// Its datasets.
+    pub members: Vec<String>,
+}
+
+/// The live system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Live {
+    /// What the system calls itself.
+    pub title: Option<String>,
+    /// The release of its kernel.
+    pub kernel: Option<String>,
+    /// The snapshot it was cloned from; 0 is the factory.
+    pub clone_of: Option<u32>,
+    /// Whether it was marked good.
+    pub good: bool,
+}
+
+/// Everything that `list` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    /// What boots; absent before the first boot.
+    pub live: Option<Live>,
+    /// The factory snapshot and all others, oldest first.
+    pub sets: Vec<Entry>,
+}
+
+/// Looks at every set. `state` is absent when none is recorded or it is damaged.
+pub fn listing<S: Store>(store: &S, state: Option<&State>) -> Result<Listing> {
+    let mut sets = Vec::new();
+    let factory = entry(store, state, Set::Factory)?;
+    if factory.health != word(store, Health::Absent) {
+        sets.push(factory);
+    }
+    for id in catalogue::ids(store)? {
+        sets.push(entry(store, state, Set::Snapshot(id))?);
+    }
+    Ok(Listing {
+        live: live(store, state)?,
+        sets,
+    })
+}
+
+/// What is live, as the store holds it.
+pub fn live<S: Store>(store: &S, state: Option<&State>) -> Result<Option<Live>> {
+    let place = Place::Live(Part::System);
+    let Some(dataset) = store.dataset(place)? else {
+        return Ok(None);
+    };
+    let kernel = check::kernel(store, place)?;
+    Ok(Some(Live {
+        title: check::version(store, place)?,
+        kernel: kernel.map(|kernel| kernel.release.to_string()),
+        clone_of: state.and_then(|state| state.live.clone_of),
+        good: state.is_some_and(|state| state.good == Some(dataset.identity.uuid)),
+    }))
+}
+
+fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> {
+    let id = match set {
+        Set::Factory => 0,
+        Set::Snapshot(id) => id,
+    };
+    let manifest = catalogue::manifest(store, set)?;
+    let health = word(store, catalogue::health(store, set)?);
+    let history = state.and_then(|state| steps(state, set));
+    let layout = store.layout();
+    Ok(match manifest {
+        Some(manifest) => Entry {
+            id,
+            kind: kind(manifest.kind),
+            origin: Some(origin(manifest.origin)),
+            created: Some(utc(manifest.created)),
+            title: manifest.title.to_string(),
+            kernel: manifest.kernel.as_ref().map(ToString::to_string),
+            clone_of: manifest.clone_of,
+            health,
+            history,
+            members: manifest
+                .members
+                .iter()
+                .map(|member| layout.title(member.part).to_owned())
+                .collect(),
+        },
+        None => Entry {
+            id,
+            kind: "unknown",
+            origin: None,
+            created: None,
+            title: String::new(),
+            kernel: None,
+            clone_of: None,
+            health,
+            history,
+            members: Vec::new(),
+        },
+    })
+}
+
+fn steps(state: &State, set: Set) -> Option<i64> {
+    let Set::Snapshot(id) = set else {
+        return None;
+    };
+    let position = |mut ids: Box<dyn Iterator<Item = &u32> + '_>| {
+        let at = ids.position(|other| *other == id)?;
+        i64::try_from(at).ok()?.checked_add(1)
+    };
+    position(Box::new(state.older.iter().rev()))
+        .map(|at| -at)
+        .or_else(|| position(Box::new(state.newer.iter())))
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Snapshot => "snapshot",
+        Kind::Factory => "factory",
+        Kind::Parked => "parked",
+    }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Asked => "asked",
+        Origin::Replaced => "replaced",
+        Origin::BeforeReset => "before-reset",
+        Origin::BootedOnce => "booted-once",
+        Origin::Built => "built",
+    }
+}
+
+/// A set's health in a word or two.
+pub fn word<S: Store>(store: &S, health: Health) -> String {
+    match health {
+        Health::Sound => "sound".to_owned(),
+        Health::Absent => "absent".to_owned(),
+        Health::NoManifest => "no manifest".to_owned(),
+        Health::Parked => "parked".to_owned(),
+        Health::Missing(part) => format!("missing: {}", store.layout().title(part)),
+        Health::Changed(part) => format!("changed: {}", store.layout().title(part)),
+    }
+}
+
+impl core::fmt::Display for Listing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let heading = [
+            "ID", "HISTORY", "HEALTH", "DATE", "KERNEL", "CLONE OF", "TITLE",
+        ];
+        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        for set in &self.sets {
+            rows.push(vec![
+                match set.kind {
+                    "factory" => "factory".to_owned(),
+                    _ => set.id.to_string(),
+                },
+                match set.history {
+                    Some(steps) if steps < 0 => format!("older {}", -steps),
+                    Some(steps) => format!("newer {steps}"),
+                    None => "-".to_owned(),
+                },
+                set.health.clone(),
+                set.created.clone().unwrap_or_else(dash),
+                set.kernel.clone().unwrap_or_else(dash),
+                clone_of(set.clone_of),
+                set.title.clone(),
+            ]);
+        }
+        if let Some(live) = &self.live {
+            rows.push(vec![
+                "live".to_owned(),
+                "live".to_owned(),
+                if live.good { "good" } else { "not marked" }.to_owned(),
+                dash(),
+                live.kernel.clone().unwrap_or_else(dash),
+                clone_of(live.clone_of),
+                live.title.clone().unwrap_or_default(),
+            ]);
+        }
+        f.write_str(&table(&rows))
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+/// What a set was cloned from, for people.
+pub fn clone_of(id: Option<u32>) -> String {
+    match id {
+        Some(0) => "factory".to_owned(),
+        Some(id) => id.to_string(),
+        None => dash(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::model::machine;
+
+    #[test]
+    fn every_set_is_listed_with_its_place_in_the_history() {
+        let (store, records) = machine();
+        let mut state = records.state.value.clone();
+        state.older = [1].into_iter().collect();
+        state.newer = [2].into_iter().collect();
+        let listing = listing(&store, Some(&state)).unwrap();
+        let got: Vec<_> = listing
+            .sets
+            .iter()
+            .map(|set| (set.id, set.kind, set.history, set.health.as_str()))
+            .collect();
+        assert_eq!(got[0].2, None);
+        assert_eq!((got[1].0, got[1].2), (1, Some(-1)));
+        assert_eq!((got[2].0, got[2].2), (2, Some(1)));
+        assert!(got.iter().all(|set| set.3 == "sound"), "{got:?}");
+        let text = listing.to_string();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.lines().last().unwrap().starts_with("live"));
+    }
+
+    #[test]
+    fn a_changed_member_is_named_and_a_lost_manifest_too() {
+        let (mut store, records) = machine();
+        let place = Place::Snapshot(1, Part::Config);
+        store.edit(|world, _| {
+            world
+                .datasets
+                .get_mut(&place)
+                .unwrap()
+                .dataset
+                .identity
+                .ctransid += 1;
+            world
+                .files
+                .remove(&crate::store::place::File::Manifest(Set::Snapshot(2)));
+        });
+        let listing = listing(&store, Some(&records.state.value)).unwrap();
+        assert_eq!(listing.sets[1].health, "changed: configuration");
+        assert_eq!(listing.sets[2].health, "no manifest");
+        assert_eq!(listing.sets[2].kind, "unknown");
+    }
+}

@@ -1,0 +1,54 @@
+//! The admin command: everything about versions that the running system, or an image builder, does.
+//!
+//! It never exchanges what is live. `snapshot`, `factory seal` and `mark-good` act by themselves;
+//! `rollback`, `forward`, `select` and `reset` write a [`request`] that the agent carries out at
+//! the next boot. [`machine`] finds and locks the store; [`run`] goes from arguments to the verbs,
+//! one module each. A power cut leaves at each point what the verb's module says.
+
+pub mod cli;
+pub mod consent;
+pub mod error;
+pub mod factory;
+mod files;
+pub mod good;
+pub mod grub;
+pub mod init;
+pub mod initramfs;
+pub mod layout_file;
+pub mod list;
+pub mod machine;
+pub mod mountinfo;
+pub mod output;
+pub mod pristine;
+pub mod reboot;
+pub mod recovery;
+pub mod repair;
+pub mod request;
+pub mod run;
+pub mod snapshot;
+pub mod status;
+
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+/// Refused, or failed.
+const FAILED: u8 = 1;
+/// There was nothing to do. (2 is clap's, for wrong arguments.)
+const NOTHING: u8 = 3;
+
+/// The arguments, for the manual page and the completions.
+pub fn command() -> clap::Command {
+    cli::Cli::command()
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    match run::run(&cli::Cli::parse()) {
+        Ok(run::Ended::Done) => ExitCode::SUCCESS,
+        Ok(run::Ended::Nothing) => ExitCode::from(NOTHING),
+        Err(error) => {
+            eprintln!("backstay: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The recovery kernel: `@backstay/kernels/recovery`, outside every dataset.
+//!
+//! A new one is made whole and durable beside the present one, then the two directories are
+//! exchanged, and what was there becomes `recovery-previous`. At every instant GRUB finds a whole
+//! recovery kernel under the one name or the other.
+
+use super::error::{Error, Result};
+use super::files::copy;
+use super::initramfs::{AGENT, build};
+use crate::record::layout::Part;
+use crate::record::manifest::Release;
+use crate::store::Store;
+use crate::store::place::{Place, STORE};
+use crate::sys::Context;
+use crate::transaction::check;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::path::{Path, PathBuf};
+
+const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
+
+/// What is missing of the recovery kernel; `None` when it is whole.
+pub fn missing(top: &Path) -> Option<&'static str> {
+    let directory = kernels(top).join("recovery");
+    FILES.into_iter().find(|name| {
+        let length = std::fs::metadata(directory.join(name)).map(|file| file.len());
+        length.unwrap_or(0) == 0
+    })
+}
+
+fn kernels(top: &Path) -> PathBuf {
+    top.join(STORE).join("kernels")
+}
+
+/// Makes the live system's kernel, with an initramfs that holds the agent, the recovery kernel. On
+/// disk on return. `agent` is a program; without it the system's own is taken.
+pub fn install<S: Store>(
+    store: &mut S,
+    top: &Path,
+    agent: Option<&Path>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Release> {
+    let system = Place::Live(Part::System);
+    let live = store.layout().system.live.to_string();
+    let Some(kernel) = check::kernel(store, system)? else {
+        return Err(Error::NoKernel(live));
+    };
+    progress(&format!(
+        "building the recovery kernel from {}",
+        kernel.release
+    ));
+    let root = top.join(&live);
+    let agent = agent.map_or_else(|| root.join(AGENT), Path::to_owned);
+    let new = kernels(top).join("recovery.new");
+    remove(&new)?;
+    std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
+    build(&root, &kernel.release, &agent, &new.join("initrd.img"))?;
+    copy(&root.join(&kernel.image), &new.join("vmlinuz"))?;
+    store.sync()?;
+    put_in_place(top)?;
+    store.sync()?;
+    Ok(kernel.release)
+}
+
+fn put_in_place(top: &Path) -> Result<()> {
+    let [new, present, previous] =
+        ["recovery.new", "recovery", "recovery-previous"].map(|name| kernels(top).join(name));
+    if !present.exists() {
+        return std::fs::rename(&new, &present).map_err(Error::file("renaming", &new));
+    }
+    renameat_with(CWD, &new, CWD, &present, RenameFlags::EXCHANGE)
+        .call(|| format!("renameat2({new:?}, {present:?}, EXCHANGE)"))?;
+    // The exchange must be on disk before the one before the last goes.
+    let directory =
+        std::fs::File::open(kernels(top)).map_err(Error::file("opening", kernels(top)))?;
+    rustix::fs::syncfs(&directory).call(|| "syncfs(kernels)".to_owned())?;
+    remove(&previous)?;
+    std::fs::rename(&new, &previous).map_err(Error::file("renaming", &new))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("removing", directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(top: &Path, text: &str) {
+        let new = kernels(top).join("recovery.new");
+        std::fs::create_dir_all(&new).unwrap();
+        for name in FILES {
+            std::fs::write(new.join(name), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_newest_kernel_is_in_place_and_the_one_before_is_kept() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path();
+        assert_eq!(missing(top), Some("vmlinuz"));
+        for text in ["1", "2", "3"] {
+            staged(top, text);
+            put_in_place(top).unwrap();
+            assert_eq!(missing(top), None);
+        }
+        let read = |name: &str| std::fs::read_to_string(kernels(top).join(name)).unwrap();
+        assert_eq!(read("recovery/vmlinuz"), "3");
+        assert_eq!(read("recovery-previous/initrd.img"), "2");
+        assert!(!kernels(top).join("recovery.new").exists());
+        std::fs::write(kernels(top).join("recovery/initrd.img"), "").unwrap();
+        assert_eq!(missing(top), Some("initrd.img"));
+    }
+}

@@ -1,0 +1,139 @@
+//! `backstay init --repair`: a state that is damaged in both slots, rebuilt from what is there.
+//!
+//! No snapshot is forgotten: every sealed one is in the history again, in the order of the ids, and
+//! the next id is above all of them. What only the state knew is gone: which one was marked good, a
+//! waiting request, whether `reset everything` was still to delete something. Each of these errs
+//! towards keeping.
+
+use super::error::{Error, Result};
+use crate::record::layout::Part;
+use crate::record::manifest::Kind;
+use crate::record::slots::Slots;
+use crate::record::state::{Live, State, append};
+use crate::store::Store;
+use crate::store::place::{Place, Set};
+use crate::transaction;
+use crate::transaction::catalogue;
+use crate::transaction::records::{Records, read_state};
+
+/// Writes a state in place of the damaged one. On disk on return.
+pub fn repair<S: Store>(store: &mut S) -> Result<State> {
+    match read_state(store)? {
+        Slots::Damaged | Slots::Empty => {}
+        Slots::Newer(version) => return Err(transaction::Error::Newer(version).into()),
+        Slots::Valid { .. } => {
+            return Err(Error::Repair(
+                "the state is whole, there is nothing to repair: run 'backstay init' without \
+                 --repair"
+                    .to_owned(),
+            ));
+        }
+    }
+    let state = rebuilt(store)?;
+    let mut records = Records::fresh(store, state.clone())?;
+    records.write_first_state(store)?;
+    store.sync()?;
+    Ok(state)
+}
+
+/// The state as far as the datasets and the manifests tell it.
+fn rebuilt<S: Store>(store: &S) -> Result<State> {
+    let Some(live) = store.dataset(Place::Live(Part::System))? else {
+        return Err(Error::Repair(format!(
+            "the live system {} is missing: start the recovery menu and promote a snapshot",
+            store.layout().system.live
+        )));
+    };
+    let mut state = State::new(Live {
+        system: live.identity.uuid,
+        clone_of: None,
+    });
+    let mut parked = Vec::new();
+    for id in catalogue::ids(store)? {
+        state.next_id = state.next_id.max(id.saturating_add(1));
+        let Some(manifest) = catalogue::manifest(store, Set::Snapshot(id))? else {
+            continue;
+        };
+        match manifest.kind {
+            Kind::Parked => parked.push(id),
+            Kind::Snapshot | Kind::Factory => append(&mut state.older, id),
+        }
+        if manifest.uuid(Part::System) == live.parent && live.parent.is_some() {
+            state.live.clone_of = Some(id);
+        }
+    }
+    let factory = catalogue::manifest(store, Set::Factory)?;
+    if factory.is_some_and(|it| live.parent.is_some() && it.uuid(Part::System) == live.parent) {
+        state.live.clone_of = Some(0);
+    }
+    // One parked set is a boot once that did not return yet. Two cannot be told apart.
+    if let [one] = parked.as_slice() {
+        state.parked = Some(*one);
+    }
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::intent::Intent;
+    use crate::record::block::BLOCK;
+    use crate::store::memory::Memory;
+    use crate::store::place::File;
+    use crate::transaction::execute::execute;
+    use crate::transaction::model::machine;
+    use crate::transaction::plan::plan;
+
+    fn damage(store: &mut Memory) {
+        for slot in 0..2 {
+            store.write_slot(File::State, slot, &[0xa5; BLOCK]).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_snapshot_is_in_the_rebuilt_history_and_ids_go_on() {
+        let (mut store, records) = machine();
+        damage(&mut store);
+        let state = repair(&mut store).unwrap();
+        assert_eq!(state.older.as_slice(), &[1, 2]);
+        assert_eq!(state.next_id, 3);
+        assert_eq!(state.live.system, records.state.value.live.system);
+        assert_eq!(Records::open(&store).unwrap().state.value, state);
+    }
+
+    #[test]
+    fn a_directory_without_a_manifest_keeps_its_number() {
+        let (mut store, _) = machine();
+        store.make_directory(40).unwrap();
+        damage(&mut store);
+        let state = repair(&mut store).unwrap();
+        assert_eq!((state.next_id, state.older.as_slice()), (41, &[1, 2][..]));
+    }
+
+    #[test]
+    fn what_was_booted_once_still_returns() {
+        let (mut store, mut records) = machine();
+        let plan = plan(
+            &Intent::Select { id: 1 },
+            &records.state.value,
+            store.layout(),
+            catalogue::manifest(&store, Set::Snapshot(1))
+                .unwrap()
+                .as_ref(),
+            1,
+        );
+        execute(&mut store, &mut records, &plan, 1, &mut |_| {}).unwrap();
+        let before = records.state.value.parked;
+        damage(&mut store);
+        let state = repair(&mut store).unwrap();
+        assert_eq!(state.parked, before);
+        assert_eq!(state.live.clone_of, Some(1));
+    }
+
+    #[test]
+    fn a_whole_or_newer_state_is_left_alone() {
+        let (mut store, records) = machine();
+        assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+        assert_eq!(Records::open(&store).unwrap(), records);
+    }
+}

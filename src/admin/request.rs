@@ -1,0 +1,247 @@
+//! Asking the agent for a change at the next boot, and withdrawing it.
+//!
+//! Asking writes the hint first (`grub/armed.cfg`: GRUB boots the recovery kernel), then the state,
+//! which is the truth. A power cut in between leaves an armed machine on which nothing waits: the
+//! agent boots on. Withdrawing writes the state first, so that a power cut leaves the same.
+
+use super::error::{Error, Result};
+use crate::policy::resolve;
+use crate::record::journal::Journal;
+use crate::record::layout::Part;
+use crate::record::state::{Request, Ticket, Verb};
+use crate::store::Store;
+use crate::store::place::File;
+use crate::transaction::explain::{Explanation, explain};
+use crate::transaction::finish::with_ballast;
+use crate::transaction::plan::plan;
+use crate::transaction::records::Records;
+use crate::transaction::recover::{Recovered, recover};
+use crate::transaction::{self, catalogue, check, execute};
+
+/// Finishes or undoes what an interrupted `snapshot` left open. Anything that exchanges live
+/// datasets is left to the agent.
+pub fn settle<S: Store>(store: &mut S, records: &mut Records) -> Result<Recovered> {
+    match &records.journal.value {
+        Journal::Committing(committing) if !committing.swaps.is_empty() => {
+            Err(transaction::Error::Open.into())
+        }
+        _ => Ok(recover(store, records, &mut |_| {})?),
+    }
+}
+
+/// Refuses while something else has a claim on the next boot.
+pub fn idle(records: &Records) -> Result<()> {
+    let state = &records.state.value;
+    if records.journal.value != Journal::Closed {
+        return Err(transaction::Error::Open.into());
+    }
+    if let Some(parked) = state.parked {
+        return Err(Error::Parked(parked));
+    }
+    match state.request {
+        Some(request) => Err(Error::Waiting(request.verb)),
+        None => Ok(()),
+    }
+}
+
+/// What would be done, if it may be done. Writes nothing.
+pub fn preview<S: Store>(
+    store: &S,
+    records: &Records,
+    verb: Verb,
+    now: u64,
+) -> Result<Explanation> {
+    idle(records)?;
+    let state = &records.state.value;
+    let source = resolve::intent(verb, state)?.source();
+    let facts = catalogue::facts(store, source, false)?;
+    let intent = resolve::allowed(verb, state, &facts)?;
+    let manifest = match source {
+        Some(set) => {
+            check::root(store, set.place(Part::System))?;
+            catalogue::manifest(store, set)?
+        }
+        None => None,
+    };
+    let plan = plan(&intent, state, store.layout(), manifest.as_ref(), now);
+    Ok(explain(&plan, store.layout()))
+}
+
+/// What GRUB sources while this request waits: its entry says what it is about.
+pub fn armed(verb: Verb) -> Vec<u8> {
+    let mut text = execute::ARMED.to_vec();
+    // The characters and the length that grub.cfg shows; a verb's text has no others.
+    let why: String = verb
+        .to_string()
+        .chars()
+        .filter(|c| *c != '"')
+        .take(50)
+        .collect();
+    text.extend_from_slice(format!("set backstay_armed_why=\"{why}\"\n").as_bytes());
+    text
+}
+
+/// Writes the request down. On disk on return.
+pub fn submit<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    verb: Verb,
+    ticket: Ticket,
+    now: u64,
+) -> Result<()> {
+    idle(records)?;
+    with_ballast(store, |store| store.replace(File::Armed, &armed(verb)))?;
+    store.sync()?;
+    let mut state = records.state.value.clone();
+    state.request = Some(Request {
+        ticket,
+        verb,
+        created: now,
+    });
+    let written = records.state.write(store, state);
+    if written.is_err() {
+        store.remove(File::Armed)?;
+    }
+    store.sync()?;
+    Ok(written?)
+}
+
+/// Withdraws the request that waits, if one does, and a hint that is left over. On disk on return.
+pub fn cancel<S: Store>(store: &mut S, records: &mut Records) -> Result<Option<Request>> {
+    let mut state = records.state.value.clone();
+    let request = state.request.take();
+    records.state.write(store, state)?;
+    disarm_stale(store, records)?;
+    Ok(request)
+}
+
+/// Removes the hint for GRUB when nothing waits for the agent. Says whether there was one.
+pub fn disarm_stale<S: Store>(store: &mut S, records: &Records) -> Result<bool> {
+    let state = &records.state.value;
+    let waits = state.request.is_some()
+        || state.parked.is_some()
+        || records.journal.value != Journal::Closed;
+    if waits || store.read(File::Armed)?.is_none() {
+        return Ok(false);
+    }
+    store.remove(File::Armed)?;
+    store.sync()?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::refusal::Refusal;
+    use crate::store::place::{Place, Set};
+    use crate::transaction::model::machine;
+
+    const VERBS: [Verb; 9] = [
+        Verb::Rollback(None),
+        Verb::Rollback(Some(u32::MAX)),
+        Verb::Forward,
+        Verb::Select(u32::MAX),
+        Verb::ResetConfig { data: false },
+        Verb::ResetConfig { data: true },
+        Verb::ResetSystem { keep_config: false },
+        Verb::ResetSystem { keep_config: true },
+        Verb::ResetEverything,
+    ];
+
+    #[test]
+    fn a_preview_writes_nothing_and_says_how_to_undo_it() {
+        let (store, records) = machine();
+        let explanation = preview(&store, &records, Verb::Rollback(None), 7).unwrap();
+        assert_eq!(explanation.title, "roll back to snapshot 2");
+        assert!(explanation.undo.contains("roll forward"));
+        assert_eq!(store.operations, machine().0.operations);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_before_anything_is_written() {
+        let (mut store, records) = machine();
+        assert!(matches!(
+            preview(&store, &records, Verb::Forward, 0),
+            Err(Error::Refused(Refusal::NothingNewer))
+        ));
+        assert!(matches!(
+            preview(&store, &records, Verb::Rollback(Some(77)), 0),
+            Err(Error::Refused(Refusal::Unsound(Set::Snapshot(77), _)))
+        ));
+        store.edit(|world, _| {
+            let place = Place::Snapshot(2, Part::System);
+            let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+            tree.remove("lib/modules/6.12/modules.dep");
+        });
+        assert!(matches!(
+            preview(&store, &records, Verb::Rollback(None), 0),
+            Err(Error::Transaction(transaction::Error::Unbootable(_)))
+        ));
+    }
+
+    #[test]
+    fn a_second_request_is_refused_and_cancel_withdraws_the_first() {
+        let (mut store, mut records) = machine();
+        submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1).unwrap();
+        let error = submit(&mut store, &mut records, Verb::Forward, [8; 16], 1).unwrap_err();
+        assert!(error.to_string().contains("backstay cancel"), "{error}");
+        let mut again = Records::open(&store).unwrap();
+        assert_eq!(again.state.value.request.unwrap().ticket, [7; 16]);
+        let withdrawn = cancel(&mut store, &mut again).unwrap().unwrap();
+        assert_eq!(withdrawn.verb, Verb::Rollback(None));
+        assert_eq!(store.read(File::Armed).unwrap(), None);
+        assert_eq!(Records::open(&store).unwrap().state.value.request, None);
+        assert_eq!(cancel(&mut store, &mut again).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_while_a_snapshot_is_booted_once() {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.parked = Some(2);
+        records.state.write(&mut store, state).unwrap();
+        store.replace(File::Armed, execute::ARMED).unwrap();
+        let error = submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1);
+        assert!(matches!(error, Err(Error::Parked(2))));
+        assert_eq!(cancel(&mut store, &mut records).unwrap(), None);
+        assert!(
+            store.read(File::Armed).unwrap().is_some(),
+            "the return stays armed"
+        );
+    }
+
+    /// A waiting request without the hint would never be carried out, so no power cut may leave it.
+    #[test]
+    fn no_power_cut_leaves_a_request_without_the_hint() {
+        for withdraw in [false, true] {
+            for power in 0..12 {
+                let (mut store, mut records) = machine();
+                if withdraw {
+                    submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1).unwrap();
+                }
+                store.power = Some(power);
+                match withdraw {
+                    true => cancel(&mut store, &mut records).map(|_| ()).ok(),
+                    false => submit(&mut store, &mut records, Verb::Forward, [7; 16], 1).ok(),
+                };
+                for left in store.after_power_cut() {
+                    let waits = Records::open(&left).unwrap().state.value.request.is_some();
+                    let armed = left.read(File::Armed).unwrap().is_some();
+                    assert!(armed || !waits, "withdraw {withdraw}, cut at {power}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_hint_for_grub_is_in_the_alphabet_that_grub_shows() {
+        for verb in VERBS {
+            let text = String::from_utf8(armed(verb)).unwrap();
+            let why = text.split('"').nth(1).unwrap();
+            assert!(text.starts_with("set backstay_armed=1\n"));
+            assert!((1..=50).contains(&why.len()), "{why}");
+            let shown = |c: char| c.is_ascii_alphanumeric() || " ._:,-".contains(c);
+            assert!(why.chars().all(shown), "{why}");
+        }
+    }
+}

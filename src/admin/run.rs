@@ -1,0 +1,425 @@
+//! From arguments to verbs: opens and locks the store, calls, prints, logs.
+
+use super::cli::{Cli, Command, Factory, How, Init, Initramfs, Keep, Recovery, Reset, What};
+use super::error::{Error, Result};
+use super::machine::{Lock, Machine};
+use super::output::{json, now};
+use super::status::Around;
+use super::{
+    consent, factory, good, init, initramfs, list, reboot, recovery, request, snapshot, status,
+};
+use crate::record::slots::Slots;
+use crate::record::state::{Ticket, Verb};
+use crate::store::Store;
+use crate::store::btrfs::Btrfs;
+use crate::store::place::STORE;
+use crate::transaction::explain::Explanation;
+use crate::transaction::history_log;
+use crate::transaction::records::{Records, read_state};
+use crate::transaction::recover::Recovered;
+use serde::Serialize;
+use std::io::Read;
+use std::path::Path;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It did what was asked, or it was done already.
+    Done,
+    /// There was nothing to do.
+    Nothing,
+}
+
+/// Where the agent leaves what it said, for the running system.
+const BOOT_LOG: &str = "/run/backstay/boot.log";
+/// Lines of it that `status` shows.
+const BOOT_LINES: usize = 8;
+
+/// Does what the arguments say.
+pub fn run(cli: &Cli) -> Result<Ended> {
+    let out = Out { json: cli.json };
+    let root = cli.root.as_deref();
+    match &cli.command {
+        Command::Init(args) => set_up(root, args, out),
+        Command::Snapshot { title } => take(root, title, out),
+        Command::Factory {
+            command: Factory::Seal { first_boot },
+        } => seal(root, *first_boot, out),
+        Command::Recovery {
+            command: Recovery::Install { agent },
+        } => install(root, agent.as_deref(), out),
+        Command::List => show_list(root, out),
+        Command::Status => show_status(root, out),
+        Command::Rollback { id, how } => ask(root, Verb::Rollback(*id), *how, out),
+        Command::Forward { how } => ask(root, Verb::Forward, *how, out),
+        Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
+        Command::Reset(args) => reset(root, args, out),
+        Command::Cancel => cancel(root, out),
+        Command::MarkGood => mark(root, out),
+        Command::Initramfs(args) => archive(args, out),
+        Command::Completions { shell } => {
+            let mut command = super::command();
+            clap_complete::generate(*shell, &mut command, "backstay", &mut std::io::stdout());
+            Ok(Ended::Done)
+        }
+    }
+}
+
+/// Where lines for people go: beside the JSON, not into it.
+#[derive(Clone, Copy)]
+struct Out {
+    json: bool,
+}
+
+impl Out {
+    fn say(self, line: &str) {
+        match self.json {
+            true => eprintln!("{line}"),
+            false => println!("{line}"),
+        }
+    }
+
+    fn show<T: Serialize + core::fmt::Display>(self, value: &T) {
+        match self.json {
+            true => json(value),
+            false => print!("{value}"),
+        }
+    }
+
+    fn result<T: Serialize>(self, value: &T) {
+        if self.json {
+            json(value);
+        }
+    }
+}
+
+/// The store, locked, with its records; what an interrupted snapshot left is settled first.
+struct Open {
+    machine: Machine,
+    store: Btrfs,
+    records: Records,
+}
+
+fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
+    let machine = Machine::open(root, lock)?;
+    let mut store = machine.store()?;
+    let mut records = Records::open(&store)?;
+    match request::settle(&mut store, &mut records)? {
+        Recovered::Nothing => {}
+        Recovered::Undone(id) => out.say(&format!("an interrupted snapshot {id} was dropped")),
+        Recovered::Finished(id, _) => {
+            out.say(&format!("an interrupted snapshot {id} was finished"));
+        }
+    }
+    Ok(Open {
+        machine,
+        store,
+        records,
+    })
+}
+
+fn note<S: Store>(store: &mut S, text: &str) {
+    history_log::append(store, now(), text);
+}
+
+fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
+    let machine = Machine::open(root, Lock::Try)?;
+    let mut store = init::init(&machine, args, &mut |line| out.say(line))?;
+    let what = if args.repair { "init --repair" } else { "init" };
+    note(&mut store, what);
+    out.result(&Done { done: what });
+    Ok(Ended::Done)
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: &'static str,
+}
+
+#[derive(Serialize)]
+struct Made {
+    id: u32,
+    title: String,
+}
+
+fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
+    let Open {
+        mut store,
+        mut records,
+        ..
+    } = open(root, Lock::Try, out)?;
+    let id = snapshot::snapshot(&mut store, &mut records, title, now(), &mut |_| {})?;
+    note(&mut store, &format!("snapshot {id} made, {title:?}"));
+    if !out.json {
+        out.say(&format!(
+            "snapshot {id} made: 'backstay rollback {id}' returns to it"
+        ));
+    }
+    out.result(&Made {
+        id,
+        title: title.to_owned(),
+    });
+    Ok(Ended::Done)
+}
+
+fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
+    if root.is_none() {
+        return Err(Error::FactoryNeedsRoot);
+    }
+    let machine = Machine::open(root, Lock::Try)?;
+    let mut store = machine.store()?;
+    if recovery::missing(&machine.top).is_some() || read_state(&store)? == Slots::Damaged {
+        return Err(Error::NotSetUp);
+    }
+    let manifest = factory::seal(&mut store, first_boot, now(), &mut |line| out.say(line))?;
+    note(&mut store, "factory snapshot sealed");
+    let kernel = manifest
+        .kernel
+        .as_ref()
+        .map_or("", |kernel| kernel.as_str());
+    if !out.json {
+        out.say(&format!(
+            "factory snapshot sealed: {}, kernel {kernel}",
+            manifest.title
+        ));
+        if first_boot {
+            out.say("the first start of this image makes its live datasets from it");
+        }
+    }
+    out.result(&Made {
+        id: 0,
+        title: manifest.title.to_string(),
+    });
+    Ok(Ended::Done)
+}
+
+fn install(root: Option<&Path>, agent: Option<&Path>, out: Out) -> Result<Ended> {
+    let Open {
+        machine,
+        mut store,
+        mut records,
+    } = open(root, Lock::Try, out)?;
+    let kernel = recovery::install(&mut store, &machine.top, agent, &mut |line| out.say(line))?;
+    init::remember_kernel(&mut store, &mut records, Some(kernel.clone()))?;
+    note(&mut store, &format!("recovery kernel {kernel} installed"));
+    if !out.json {
+        out.say(&format!(
+            "recovery kernel {kernel} installed; the one before it is kept"
+        ));
+    }
+    out.result(&Done {
+        done: "recovery install",
+    });
+    Ok(Ended::Done)
+}
+
+fn show_list(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let store = Machine::open(root, Lock::None)?.store()?;
+    let state = match read_state(&store)? {
+        Slots::Valid { value, .. } => Some(value),
+        _ => None,
+    };
+    out.show(&list::listing(&store, state.as_ref())?);
+    Ok(Ended::Done)
+}
+
+fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let machine = Machine::open(root, Lock::None)?;
+    let store = machine.store()?;
+    let space = store.space()?;
+    let boot_log = match machine.booted {
+        Some(_) => std::fs::read(BOOT_LOG).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let boot_log = String::from_utf8_lossy(&boot_log);
+    let lines: Vec<&str> = boot_log.lines().collect();
+    let around = Around {
+        booted: machine.booted.clone(),
+        free: space.available,
+        size: space.total,
+        ballast: machine.top.join(STORE).join("ballast").is_dir(),
+        recovery_missing: recovery::missing(&machine.top).map(str::to_owned),
+        boot_log: lines
+            .iter()
+            .skip(lines.len().saturating_sub(BOOT_LINES))
+            .map(ToString::to_string)
+            .collect(),
+    };
+    out.show(&status::status(&store, around)?);
+    Ok(Ended::Done)
+}
+
+fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
+    let keep_config = args.keep == Some(Keep::Config);
+    if keep_config && args.what != What::System {
+        return Err(Error::KeepNeedsSystem);
+    }
+    let verb = match args.what {
+        What::Config => Verb::ResetConfig { data: false },
+        What::ConfigAndData => Verb::ResetConfig { data: true },
+        What::System => Verb::ResetSystem { keep_config },
+        What::Everything => Verb::ResetEverything,
+    };
+    ask_with(root, verb, args.how, out, !args.yes)
+}
+
+fn ask(root: Option<&Path>, verb: Verb, how: How, out: Out) -> Result<Ended> {
+    ask_with(root, verb, how, out, false)
+}
+
+/// A change that was asked for, as `--json` gives it.
+#[derive(Serialize)]
+struct Asked<'a> {
+    verb: String,
+    written: bool,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+}
+
+fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) -> Result<Ended> {
+    // With --root nobody waits for this machine's reboot.
+    if how.reboot && root.is_some() {
+        return Err(Error::RebootNeedsRunning);
+    }
+    let Open {
+        machine,
+        mut store,
+        mut records,
+    } = open(root, if how.dry_run { Lock::None } else { Lock::Try }, out)?;
+    let explanation = request::preview(&store, &records, verb, now())?;
+    if let Some(what) = recovery::missing(&machine.top) {
+        return Err(Error::NoRecoveryKernel(what));
+    }
+    if !out.json {
+        print!("{explanation}");
+    }
+    if !how.dry_run {
+        if typed {
+            consent::typed()?;
+        }
+        request::submit(&mut store, &mut records, verb, ticket()?, now())?;
+        note(&mut store, &format!("asked for the next boot: {verb}"));
+    }
+    if out.json {
+        json(&Asked {
+            verb: verb.to_string(),
+            written: !how.dry_run,
+            explanation: &explanation,
+        });
+    } else if how.dry_run {
+        out.say("Nothing was written (--dry-run).");
+    } else {
+        out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
+    }
+    if how.reboot {
+        reboot::reboot()?;
+    }
+    Ok(Ended::Done)
+}
+
+fn ticket() -> Result<Ticket> {
+    let path = "/dev/urandom";
+    let mut ticket = Ticket::default();
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut ticket))
+        .map_err(Error::file("reading", path))?;
+    Ok(ticket)
+}
+
+#[derive(Serialize)]
+struct Withdrawn {
+    withdrawn: Option<String>,
+}
+
+fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let Open {
+        mut store,
+        mut records,
+        ..
+    } = open(root, Lock::Try, out)?;
+    let request = request::cancel(&mut store, &mut records)?;
+    let withdrawn = request.map(|request| request.verb.to_string());
+    out.result(&Withdrawn {
+        withdrawn: withdrawn.clone(),
+    });
+    let Some(what) = withdrawn else {
+        out.say("nothing waits for the next boot");
+        return Ok(Ended::Nothing);
+    };
+    note(&mut store, &format!("withdrawn: {what}"));
+    if !out.json {
+        out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
+    }
+    Ok(Ended::Done)
+}
+
+fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let Open {
+        machine,
+        mut store,
+        mut records,
+    } = open(root, Lock::Wait, out)?;
+    let booted = machine.booted.as_deref();
+    let was_good = records.state.value.good;
+    let marked = good::mark_good(&mut store, &mut records, booted, &mut |line| out.say(line))?;
+    out.result(&marked);
+    if let Some(why) = &marked.why_not {
+        out.say(&format!("not marked good: {why}"));
+        return Ok(Ended::Done);
+    }
+    if !out.json {
+        out.say("the live system is marked good");
+    }
+    if was_good != records.state.value.good {
+        note(&mut store, "the live system was marked good");
+    }
+    if !marked.deleted.is_empty() {
+        let ids: Vec<String> = marked.deleted.iter().map(ToString::to_string).collect();
+        let line = format!(
+            "deleted after 'reset everything': snapshots {}",
+            ids.join(", ")
+        );
+        note(&mut store, &line);
+        out.say(&format!(
+            "{line}; what was deleted is not erased from the disk"
+        ));
+    }
+    match marked.kept.as_slice() {
+        [] => Ok(Ended::Done),
+        kept => Err(Error::Destroy(format!(
+            "'reset everything' is not finished ({}): run 'backstay mark-good' again",
+            kept.join("; ")
+        ))),
+    }
+}
+
+#[derive(Serialize)]
+struct Archive<'a> {
+    output: &'a Path,
+    bytes: u64,
+}
+
+fn archive(args: &Initramfs, out: Out) -> Result<Ended> {
+    let own = args.root_dir.join(initramfs::AGENT);
+    let bytes = initramfs::full(&backstay_initramfs::Options {
+        root: args.root_dir.clone(),
+        release: args.kernel.clone(),
+        agent: args.agent.clone().unwrap_or(own),
+        output: args.output.clone(),
+        extra_modules: args.modules.clone(),
+        shell: args.shell.clone(),
+    })?;
+    if !out.json {
+        out.say(&format!(
+            "{} for kernel {}: {}",
+            args.output.display(),
+            args.kernel,
+            super::output::size(bytes)
+        ));
+    }
+    out.result(&Archive {
+        output: &args.output,
+        bytes,
+    });
+    Ok(Ended::Done)
+}

@@ -1,0 +1,276 @@
+//! `backstay status`: one screen about this machine.
+
+use super::error::Result;
+use super::list::{Live, clone_of, live, word};
+use super::output::{size, utc};
+use crate::record::journal::Journal;
+use crate::record::slots::Slots;
+use crate::record::state::State;
+use crate::store::Store;
+use crate::store::place::{File, Set};
+use crate::transaction::catalogue;
+use crate::transaction::records::{read_journal, read_state};
+use serde::Serialize;
+
+/// What is known outside the store's records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Around {
+    /// In the running system, the dataset that it was booted from.
+    pub booted: Option<String>,
+    /// Bytes that new data can take.
+    pub free: u64,
+    /// Bytes of the whole file system.
+    pub size: u64,
+    /// Whether the space that is kept for a full disk is there.
+    pub ballast: bool,
+    /// What is missing of the recovery kernel.
+    pub recovery_missing: Option<String>,
+    /// The last lines that the agent said at this boot.
+    pub boot_log: Vec<String>,
+}
+
+/// A change that was asked for or done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What, in words.
+    pub what: String,
+    /// When, by a clock that may have been wrong.
+    pub at: String,
+    /// The id under which the former live set lies; absent for a request.
+    pub id: Option<u32>,
+}
+
+/// Everything that `status` shows. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `ok`, `empty`, `damaged`, or `newer format N`.
+    pub state: String,
+    /// What boots.
+    pub live: Option<Live>,
+    /// Whether the next start is the first one of an image.
+    pub first_boot: bool,
+    /// The snapshots that `rollback` and `forward` would go to.
+    pub older: Option<u32>,
+    /// See `older`.
+    pub newer: Option<u32>,
+    /// The factory snapshot's health.
+    pub factory: String,
+    /// What the last transaction did.
+    pub last: Option<Change>,
+    /// What waits for the next boot.
+    pub request: Option<Change>,
+    /// A snapshot is booted once; the next boot returns to what is parked under this id.
+    pub parked: Option<u32>,
+    /// After `reset everything`: snapshots up to this id are deleted by `mark-good`.
+    pub destroys_up_to: Option<u32>,
+    /// Whether a transaction is open, which the next boot finishes or undoes.
+    pub open: bool,
+    /// Whether GRUB boots the recovery kernel next.
+    pub armed: bool,
+    /// The recovery kernel's release.
+    pub recovery_kernel: Option<String>,
+    /// What is known outside the records.
+    #[serde(flatten)]
+    pub around: Around,
+}
+
+/// Gathers it. Writes nothing.
+pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
+    let (state, word_of_state) = match read_state(store)? {
+        Slots::Valid { value, torn, .. } => (
+            Some(value),
+            match torn {
+                true => "ok, one slot was torn".to_owned(),
+                false => "ok".to_owned(),
+            },
+        ),
+        Slots::Empty => (None, "empty".to_owned()),
+        Slots::Damaged => (None, "damaged".to_owned()),
+        Slots::Newer(version) => (None, format!("newer format {version}")),
+    };
+    let open = match read_journal(store)? {
+        Slots::Valid { value, .. } => value != Journal::Closed,
+        _ => false,
+    };
+    let of = state.as_ref();
+    let live = live(store, of)?;
+    let marker = store.read(File::FirstBoot)?.is_some();
+    Ok(Status {
+        first_boot: marker && live.is_none() && word_of_state == "empty",
+        state: word_of_state,
+        live,
+        older: of.and_then(|state| state.older.last().copied()),
+        newer: of.and_then(|state| state.newer.first().copied()),
+        factory: word(store, catalogue::health(store, Set::Factory)?),
+        last: of.and_then(last),
+        request: of.and_then(|state| state.request).map(|request| Change {
+            what: request.verb.to_string(),
+            at: utc(request.created),
+            id: None,
+        }),
+        parked: of.and_then(|state| state.parked),
+        destroys_up_to: of
+            .and_then(|state| state.destroy)
+            .map(|destroy| destroy.up_to),
+        open,
+        armed: store.read(File::Armed)?.is_some(),
+        recovery_kernel: of.and_then(|state| Some(state.recovery_kernel.as_ref()?.to_string())),
+        around,
+    })
+}
+
+fn last(state: &State) -> Option<Change> {
+    let last = state.last?;
+    let what = match last.verb {
+        Some(verb) => verb.to_string(),
+        None if state.older.last() == Some(&last.id) => "snapshot".to_owned(),
+        None => "return from a snapshot that was booted once".to_owned(),
+    };
+    Some(Change {
+        what,
+        at: utc(last.at),
+        id: Some(last.id),
+    })
+}
+
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut line = |name: &str, text: &str| writeln!(f, "{name:<16} {text}");
+        match &self.live {
+            Some(live) => {
+                let title = live
+                    .title
+                    .as_deref()
+                    .unwrap_or("a system without os-release");
+                let kernel = live.kernel.as_deref().unwrap_or("none found");
+                line("live", title)?;
+                line("kernel", kernel)?;
+                line("clone of", &clone_of(live.clone_of))?;
+                line("marked good", if live.good { "yes" } else { "not yet" })?;
+            }
+            None if self.first_boot => {
+                line(
+                    "live",
+                    "none yet: the first start makes it from the factory snapshot",
+                )?;
+            }
+            None => line("live", "missing: the next boot opens the recovery menu")?,
+        }
+        if self.state != "ok" && !self.first_boot {
+            let remedy = match self.state.as_str() {
+                "damaged" => "; run 'backstay init --repair'",
+                "empty" => "; run 'backstay init'",
+                _ => "",
+            };
+            line("state", &format!("{}{remedy}", self.state))?;
+        }
+        let to = |id: Option<u32>| id.map_or("nothing".to_owned(), |id| format!("snapshot {id}"));
+        line("roll back to", &to(self.older))?;
+        line("forward to", &to(self.newer))?;
+        line("factory", &self.factory)?;
+        if let Some(last) = &self.last {
+            let id = last.id.unwrap_or_default();
+            line(
+                "last change",
+                &format!("{} at {}, number {id}", last.what, last.at),
+            )?;
+        }
+        match &self.request {
+            Some(request) => line(
+                "next boot",
+                &format!(
+                    "{}, asked for at {}; 'backstay cancel' withdraws it",
+                    request.what, request.at
+                ),
+            )?,
+            None if self.open => line("next boot", "finishes or undoes an open transaction")?,
+            None => {}
+        }
+        if let Some(parked) = self.parked {
+            line(
+                "booted once",
+                &format!("the next boot returns to what is parked as {parked}"),
+            )?;
+        }
+        if let Some(id) = self.destroys_up_to {
+            line(
+                "waits for good",
+                &format!("'mark-good' deletes every snapshot up to {id} for good"),
+            )?;
+        }
+        let idle = self.request.is_none() && self.parked.is_none() && !self.open;
+        if self.armed && idle {
+            line("armed", "left over; 'backstay cancel' removes it")?;
+        }
+        if !self.armed && !idle {
+            line(
+                "armed",
+                "NO: GRUB does not start the agent; cancel and ask again",
+            )?;
+        }
+        let kernel = self.recovery_kernel.as_deref().unwrap_or("there");
+        match &self.around.recovery_missing {
+            None => line("recovery kernel", kernel)?,
+            Some(what) => line(
+                "recovery kernel",
+                &format!("{what} is missing: run 'backstay recovery install'"),
+            )?,
+        }
+        let around = &self.around;
+        let ballast = match around.ballast {
+            true => "kept in reserve for a full disk",
+            false => "GIVEN UP: run 'backstay init' once there is room",
+        };
+        line(
+            "free space",
+            &format!(
+                "{} of {}; ballast {ballast}",
+                size(around.free),
+                size(around.size)
+            ),
+        )?;
+        for (i, text) in around.boot_log.iter().enumerate() {
+            line(if i == 0 { "at this boot" } else { "" }, text)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::request::submit;
+    use crate::record::block::BLOCK;
+    use crate::record::state::Verb;
+    use crate::transaction::model::machine;
+
+    fn shown<S: Store>(store: &S) -> String {
+        status(store, Around::default()).unwrap().to_string()
+    }
+
+    #[test]
+    fn what_waits_is_said_with_the_way_to_withdraw_it() {
+        let (mut store, mut records) = machine();
+        let quiet = shown(&store);
+        assert!(
+            !quiet.contains("next boot") && !quiet.contains("armed"),
+            "{quiet}"
+        );
+        submit(&mut store, &mut records, Verb::Rollback(None), [1; 16], 0).unwrap();
+        let text = shown(&store);
+        assert!(text.contains("roll back to the version before"), "{text}");
+        assert!(text.contains("backstay cancel"), "{text}");
+        store.remove(File::Armed).unwrap();
+        assert!(shown(&store).contains("NO: GRUB does not start the agent"));
+    }
+
+    #[test]
+    fn a_damaged_state_is_shown_with_its_remedy() {
+        let (mut store, _) = machine();
+        for slot in 0..2 {
+            store.write_slot(File::State, slot, &[1; BLOCK]).unwrap();
+        }
+        let text = shown(&store);
+        assert!(text.contains("init --repair"), "{text}");
+    }
+}
