@@ -18,6 +18,11 @@ pub struct Slotted<T> {
 }
 
 impl<T: Record + Clone + PartialEq> Slotted<T> {
+    /// The record's sequence number; grows with each write.
+    pub fn seq(&self) -> u64 {
+        self.at.seq
+    }
+
     /// Writes a new value. On disk on return; a value equal to the present one is not written.
     pub fn write<S: Store>(&mut self, store: &mut S, value: T) -> Result<(), Error> {
         if value == self.value {
