@@ -2,7 +2,7 @@
 
 use crate::policy::{Wish, resolve};
 use crate::record::state::Verb;
-use kernel_cmdline::{Refused, Verb as Parameter};
+use kernel_cmdline::{Attempt, Refused, Verb as Parameter};
 
 /// The parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct Asked {
     pub wish: Wish,
     /// Why the request was refused as it stands.
     pub refused: Option<Refused>,
-    /// This kernel was started by an agent that handed over: it does not hand over again.
-    pub handed_over: bool,
+    /// An agent handed over to this kernel, when the state had this sequence number.
+    pub attempt: Option<Attempt>,
 }
 
 /// Reads a command line.
@@ -21,7 +21,7 @@ pub fn read(line: &[u8]) -> Asked {
         Err(refused) => Asked {
             wish: Wish::Boot,
             refused: Some(refused),
-            handed_over: false,
+            attempt: None,
         },
         Ok(request) => {
             let wish = match request.verb {
@@ -38,7 +38,7 @@ pub fn read(line: &[u8]) -> Asked {
             Asked {
                 wish,
                 refused: None,
-                handed_over: request.attempt.is_some(),
+                attempt: request.attempt,
             }
         }
     }
@@ -49,7 +49,7 @@ pub fn first_line(line: &[u8]) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let asked = read(line);
     if let Some(refused) = asked.refused {
-        return format!("version {version}: {refused}");
+        return format!("version {version}: refused: {refused}");
     }
     match asked.wish {
         Wish::Boot => format!("version {version}: starting the system"),
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn an_attempt_marks_a_kernel_that_an_agent_started() {
-        assert!(read(b"root=/dev/vda backstay.attempt=7:1 backstay.end").handed_over);
-        assert!(!read(b"root=/dev/vda").handed_over);
+        let attempt = read(b"root=/dev/vda backstay.attempt=7:1 backstay.end").attempt;
+        assert_eq!(attempt, Some(Attempt { seq: 7, n: 1 }));
+        assert_eq!(read(b"root=/dev/vda").attempt, None);
     }
 }

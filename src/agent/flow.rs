@@ -107,6 +107,8 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         );
     }
     let next = match mode {
+        // The agent that handed over has done everything.
+        _ if handed_over(asked, Some(&session)) => Next::Boot,
         WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
         _ => act_aloud(&mut session, asked),
     };
@@ -140,6 +142,13 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     }
 }
 
+/// Whether an agent started this kernel by kexec, and the state is still as it left it.
+fn handed_over(asked: &Asked, session: Option<&Session>) -> bool {
+    asked.attempt.is_some_and(|attempt| {
+        session.is_none_or(|session| kernel::sequence(session) == attempt.seq)
+    })
+}
+
 fn can_boot(session: &Session) -> bool {
     let system = crate::store::place::Place::Live(crate::record::layout::Part::System);
     session
@@ -166,7 +175,7 @@ fn start(
         .map(|session| session.store.layout().clone());
     loop {
         match root::mount_btrfs(found, boot, layout.as_ref()) {
-            Ok(at) => return hand_over(&at, line, boot, asked.handed_over, session),
+            Ok(at) => return hand_over(&at, line, boot, asked, session),
             Err(error) => say!("{error}"),
         }
         match prompt::open(session.as_mut(), None) {
@@ -181,10 +190,15 @@ fn hand_over(
     at: &Path,
     line: &[u8],
     boot: &Boot<'_>,
-    handed_over: bool,
+    asked: &Asked,
     mut session: Option<Session>,
 ) -> End {
-    let kernel = kernel::settle(at, line, handed_over, session.as_mut());
+    let kernel = kernel::settle(
+        at,
+        line,
+        handed_over(asked, session.as_ref()),
+        session.as_mut(),
+    );
     if let Some(session) = session {
         session.close();
     }

@@ -1,9 +1,10 @@
 //! Whether the running kernel fits the root, and the one hand-over when it does not.
 //!
 //! After a promotion the root usually has another kernel than the one that carried it out. It is
-//! started by kexec, with a command line that says so (`backstay.attempt`): a kernel that was
-//! started that way never hands over again. Where kexec is forbidden, the machine restarts through
-//! GRUB, once for a live system: a mark in the state is durable before.
+//! started by kexec, with a command line that says so (`backstay.attempt`, with the sequence number
+//! of the state): a kernel that was started that way changes nothing and never hands over again.
+//! Where kexec is forbidden, the machine restarts through GRUB, once for a live system: a mark in
+//! the state is durable before.
 
 use super::kexec::{self, RootKernel};
 use super::session::Session;
@@ -48,7 +49,8 @@ pub fn settle(
             return Kernel::Stays;
         }
     };
-    let error = match command_line(line) {
+    let seq = session.as_deref().map_or(1, sequence);
+    let error = match command_line(line, seq) {
         Ok(line) => match kernel.load(line.as_str().unwrap_or_default()) {
             Ok(()) => {
                 say!("starting the system's own kernel {}", kernel.release);
@@ -66,11 +68,17 @@ pub fn settle(
 }
 
 /// The present command line without what it asked of us, marked as a hand-over.
-fn command_line(line: &[u8]) -> Result<Line, DoesNotFit> {
+fn command_line(line: &[u8], seq: u32) -> Result<Line, DoesNotFit> {
     let mut line = Line::without_backstay(line)?;
-    line.append("backstay.attempt", Some("1:1"))?;
+    line.append("backstay.attempt", Some(&format!("{seq}:1")))?;
     line.append("backstay.end", None)?;
     Ok(line)
+}
+
+/// The number that ties a hand-over to the state as it is now; 1 where there is none.
+pub fn sequence(session: &Session) -> u32 {
+    let seq = Records::open(&session.store).map_or(1, |records| records.state.seq());
+    u32::try_from(seq).unwrap_or(u32::MAX).max(1)
 }
 
 /// Restarts through GRUB unless that was done for this live system already.
@@ -117,8 +125,8 @@ mod tests {
         let line = b"root=UUID=1 rootflags=subvol=@rootfs ro quiet \
                      backstay.rollback=previous backstay.present backstay.end\n";
         assert_eq!(
-            command_line(line).unwrap().as_str().unwrap(),
-            "root=UUID=1 rootflags=subvol=@rootfs ro quiet backstay.attempt=1:1 backstay.end"
+            command_line(line, 7).unwrap().as_str().unwrap(),
+            "root=UUID=1 rootflags=subvol=@rootfs ro quiet backstay.attempt=7:1 backstay.end"
         );
     }
 }
