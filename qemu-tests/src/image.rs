@@ -2,16 +2,23 @@
 //!
 //! Everything is built in layers, each cached by what goes into it:
 //! 0. [`packages`]: trees of Debian packages, as tarballs;
-//! 1. [`base`]: a disk with partitions, a store, a root tree and GRUB, without anything of backstay.
+//! 1. [`base`]: a disk with partitions, a store, a root tree and GRUB, without anything of backstay;
+//! 2. [`layers`]: the same with backstay's programs, set up as a store, with a factory snapshot;
+//! 3. fixtures: disks that a script made from layer 2.
+//!
+//! [`inspect`](mod@inspect) looks at a disk from outside.
 
 pub mod base;
 mod copy;
 pub mod inspect;
+pub mod layers;
 pub mod packages;
+pub mod programs;
 
 pub use base::{Image, System};
 pub use copy::copy;
 pub use inspect::{Listing, Tree, inspect};
+pub use layers::{Fixture, alter, layer2};
 
 pub use crate::toolbox::Error;
 
@@ -23,4 +30,14 @@ pub fn tiny_layer1() -> Result<Image, Error> {
 /// The Debian machine without backstay: boots with the distribution's initramfs.
 pub fn debian_layer1() -> Result<Image, Error> {
     base::layer1(System::Debian)
+}
+
+/// The tiny machine with backstay: version 1 is live, and is the factory snapshot.
+pub fn tiny_layer2() -> Result<Image, Error> {
+    layer2(System::Tiny)
+}
+
+/// The Debian machine with backstay: version 1 is live, and is the factory snapshot.
+pub fn debian_layer2() -> Result<Image, Error> {
+    layer2(System::Debian)
 }

@@ -4,6 +4,7 @@ root=/mnt/@rootfs
 tar -C $root --numeric-owner --xattrs --xattrs-include='*' -xpf /dev/disk1
 rm -rf $root/var/cache/apt/* $root/var/lib/apt/lists/* $root/var/log/*.log $root/boot/grub
 
+printf 'IMAGE_ID=appliance\nIMAGE_VERSION=0\n' >> $root/usr/lib/os-release
 fill_datasets
 link_kernel
 

@@ -21,7 +21,7 @@ fill_datasets() {
     root=/mnt/@rootfs
     mkdir -p $root/etc/appliance $root/srv/data $root/var/lib/backstay/config $root/usr/lib/backstay
     cp /in/layout.toml $root/usr/lib/backstay/layout.toml
-    echo 1 > $root/etc/appliance-release
+    set_version 1
     mkdir -p /mnt/@config/etc/appliance
     echo 1 > /mnt/@config/etc/appliance/version
     echo 'made by the customer' > /mnt/@data/content
@@ -31,6 +31,14 @@ UUID=$STORE_UUID /var/lib/backstay/config btrfs noatime,subvol=@config 0 0
 UUID=$STORE_UUID /srv/data btrfs noatime,subvol=@data 0 0
 /var/lib/backstay/config/etc/appliance /etc/appliance none bind 0 0
 END
+}
+
+# set_version V [ROOT]: what the system calls itself: /etc/appliance-release, and IMAGE_VERSION in its
+# os-release. ROOT is the live system if it is not given.
+set_version() {
+    to=${2:-/mnt/@rootfs}
+    echo "$1" > "$to/etc/appliance-release"
+    sed -i "s/^IMAGE_VERSION=.*/IMAGE_VERSION=$1/" "$to/usr/lib/os-release"
 }
 
 # boot/vmlinuz and boot/initrd.img of the one kernel there; the distribution's own initramfs gets
@@ -60,4 +68,49 @@ menuentry 'live system with the stock initramfs' {
     initrd /@rootfs/boot/initrd.img.stock
 }
 END
+}
+
+# copy_modules FROM TO: the modules that a test machine may need, with all that they depend on, from one
+# root to another.
+copy_modules() {
+    release=$(ls "$1/usr/lib/modules")
+    mkdir -p "$2/usr/lib/modules/$release"
+    cd "$1/usr/lib/modules/$release"
+    for module in btrfs ext4 vfat nls_ascii nls_cp437 overlay loop dummy virtio_pci virtio_blk virtio_net \
+        virtio_scsi virtio_console virtio-rng nvme ahci sd_mod dm-mod; do
+        sed -n "s|^\(.*/$module\.ko[^:]*\):|\1|p" modules.dep
+    done | tr ' ' '\n' | sort -u | while read -r file; do
+        [ -n "$file" ] || continue
+        mkdir -p "$2/usr/lib/modules/$release/${file%/*}"
+        cp -a "$file" "$2/usr/lib/modules/$release/$file"
+    done
+    cp -a modules.builtin modules.order "$2/usr/lib/modules/$release/"
+    [ ! -e modules.builtin.modinfo ] || cp -a modules.builtin.modinfo "$2/usr/lib/modules/$release/"
+    cd /
+    depmod -b "$2" "$release"
+}
+
+# admin ARGUMENT...: the admin command on this store.
+admin() {
+    /in/backstay --root /mnt "$@"
+}
+
+# our_initramfs RELEASE: makes boot/initrd.img-RELEASE of the live system: the agent and that kernel's modules.
+our_initramfs() {
+    /in/backstay initramfs --kernel "$1" --root-dir /mnt/@rootfs \
+        --output "/mnt/@rootfs/boot/initrd.img-$1"
+}
+
+# other_kernel: gives the live system the kernel of /dev/disk1 (the tarball of another Debian release)
+# in place of its own, with its modules and our initramfs.
+other_kernel() {
+    mkdir /other
+    tar -C /other -xf /dev/disk1 ./boot ./usr/lib/modules
+    rm -rf /mnt/@rootfs/usr/lib/modules/* /mnt/@rootfs/boot/*
+    copy_modules /other /mnt/@rootfs
+    cp "/other/boot/vmlinuz-$release" /mnt/@rootfs/boot/
+    ln -s "vmlinuz-$release" /mnt/@rootfs/boot/vmlinuz
+    ln -s "initrd.img-$release" /mnt/@rootfs/boot/initrd.img
+    our_initramfs "$release"
+    rm -rf /other
 }

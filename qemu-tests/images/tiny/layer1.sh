@@ -20,22 +20,9 @@ mkdir /debian
 tar -C /debian -xf /dev/disk1 ./boot ./usr/lib/modules
 release=$(ls /debian/usr/lib/modules)
 cp -a "/debian/boot/vmlinuz-$release" "/debian/boot/initrd.img-$release" boot/
-mkdir "usr/lib/modules/$release"
-copy_modules() {
-    cd /debian/usr/lib/modules/$release
-    for module in "$@"; do
-        sed -n "s|^\(.*/$module\.ko[^:]*\):|\1|p" modules.dep
-    done | tr ' ' '\n' | sort -u | while read -r file; do
-        [ -n "$file" ] || continue
-        mkdir -p "$root/usr/lib/modules/$release/${file%/*}"
-        cp -a "$file" "$root/usr/lib/modules/$release/$file"
-    done
-    cp -a modules.builtin modules.builtin.modinfo modules.order "$root/usr/lib/modules/$release/"
-    cd /
-}
-copy_modules btrfs ext4 vfat nls_ascii nls_cp437 overlay loop dummy virtio_pci virtio_blk virtio_net \
-    virtio_scsi virtio_console virtio-rng nvme ahci sd_mod dm-mod
-depmod -b $root "$release"
+copy_modules /debian $root
+printf 'ID=tiny\nPRETTY_NAME="Tiny"\nIMAGE_ID=tiny\nIMAGE_VERSION=0\n' > usr/lib/os-release
+ln -s ../usr/lib/os-release etc/os-release
 
 fill_datasets
 link_kernel

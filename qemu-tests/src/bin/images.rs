@@ -10,6 +10,8 @@ use qemu_tests::toolbox::{self, Disk};
 const USAGE: &str = "\
 usage: images COMMAND
   layer1 tiny|debian   build the disk without backstay; print its path
+  layer2 tiny|debian   build the disk with backstay; print its path
+  alter DISK           run the script on standard input with the store mounted on /mnt
   inspect DISK [PATH…] print the subvolumes and the files below the paths (. for all)
   toolbox [DISK…]      run the shell script on standard input in the toolbox guest; disks are writable";
 
@@ -20,6 +22,11 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["layer1", "tiny"] => path_of(image::tiny_layer1()),
         ["layer1", "debian"] => path_of(image::debian_layer1()),
+        ["layer2", "tiny"] => path_of(image::tiny_layer2()),
+        ["layer2", "debian"] => path_of(image::debian_layer2()),
+        ["alter", disk] => {
+            standard_input().and_then(|script| Ok(image::alter(disk.as_ref(), &script)?))
+        }
         ["inspect", disk, paths @ ..] => {
             image::inspect(disk.as_ref(), image::Listing::Below(paths))
                 .map(|tree| tree.to_string())
@@ -49,8 +56,16 @@ fn path_of(image: Result<Image, image::Error>) -> Result<String, Box<dyn std::er
 }
 
 fn run_script(disks: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
-    let mut script = String::new();
-    std::io::stdin().read_to_string(&mut script)?;
     let disks: Vec<Disk> = disks.iter().map(Disk::read_write).collect();
-    Ok(toolbox::run(&disks, &script, Duration::from_secs(300))?)
+    Ok(toolbox::run(
+        &disks,
+        &standard_input()?,
+        Duration::from_secs(300),
+    )?)
+}
+
+fn standard_input() -> Result<String, Box<dyn std::error::Error>> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
 }

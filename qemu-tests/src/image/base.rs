@@ -20,7 +20,8 @@ use crate::cache::{Cache, Key};
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job, io_error};
 
-const FUNCTIONS: &str = include_str!("../../images/store/functions.sh");
+/// Shell functions of all scripts that work on a store.
+pub(super) const FUNCTIONS: &str = include_str!("../../images/store/functions.sh");
 const LAYOUT: &str = include_str!("../../images/store/layout.toml");
 const TINY: &str = include_str!("../../images/tiny/layer1.sh");
 const TINY_INIT: &str = include_str!("../../images/tiny/init");

@@ -1,0 +1,12 @@
+# Puts backstay's programs on a disk of layer 1 and makes it a store: /in/backstay and /in/backstay-init are
+# the programs, CMDLINE is put before this file.
+mount -o noatime /dev/disk0p2 /mnt
+root=/mnt/@rootfs
+mkdir -p $root/usr/lib/backstay
+cp /in/backstay $root/usr/bin/backstay
+cp /in/backstay-init $root/usr/lib/backstay/backstay-init
+chmod 755 $root/usr/bin/backstay $root/usr/lib/backstay/backstay-init
+our_initramfs "$(ls $root/usr/lib/modules)"
+admin init --cmdline "$CMDLINE"
+admin factory seal
+umount /mnt

@@ -1,0 +1,125 @@
+//! Layer 2, a disk with backstay on it, and the fixtures that are made from it.
+//!
+//! They hold programs built from this working tree, so they are kept with it. Layer 2 is version 1 of the system,
+//! live and as the factory snapshot. A [`Fixture`] is a script upon that, mostly of the admin command:
+//! older versions, a tampered factory, another kernel.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::base::{self, FUNCTIONS, Image, System};
+use super::{copy, packages, programs};
+use crate::cache::{Cache, Key};
+use crate::setup;
+use crate::toolbox::{Disk, Error, Job};
+
+const LAYER2: &str = include_str!("../../images/store/layer2.sh");
+
+/// What the kernel is told at every boot of a test machine. All but the first save time under emulation
+/// (self-tests, clock calibration) or escape sequences on the serial line.
+pub const CMDLINE: &str = "console=ttyS0,115200 quiet tsc=reliable no_timer_check cryptomgr.notests \
+    random.trust_cpu=on systemd.tty.term.ttyS0=dumb";
+
+/// The disk with backstay on it, from the cache or newly made.
+pub fn layer2(system: System) -> Result<Image, Error> {
+    let base = base::layer1(system)?;
+    let programs = programs::ensure()?;
+    let script = format!("CMDLINE='{CMDLINE}'\n{FUNCTIONS}\n{LAYER2}");
+    let key = Key::of("layer 2, version 1")
+        .key(&base.key)
+        .text(&script)
+        .file(&programs.admin)?
+        .file(&programs.agent)?
+        .finish();
+    let name = format!("{}-layer2", system.name());
+    let path = Cache::local()?.entry(&name, "img", &key, |path| {
+        setup::say(&format!("putting backstay on the {} disk…", system.name()));
+        copy(&base.path, path)?;
+        job(
+            &format!("putting backstay on the {} disk", system.name()),
+            script,
+            path,
+        )?
+        .run()
+        .map(drop)
+    })?;
+    Ok(Image { path, key, system })
+}
+
+/// A disk made from layer 2 by a script, which finds the store's top level mounted on /mnt and the
+/// functions of `images/store/functions.sh`: `admin …`, `set_version V`, `other_kernel` …
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    system: System,
+    name: String,
+    script: String,
+    other_kernel: bool,
+}
+
+impl Fixture {
+    /// A fixture called `name` (in the cache and in messages).
+    pub fn new(system: System, name: impl Into<String>, script: impl Into<String>) -> Self {
+        Self {
+            system,
+            name: name.into(),
+            script: script.into(),
+            other_kernel: false,
+        }
+    }
+
+    /// Makes `other_kernel` possible in the script: Debian 12's kernel is at hand as /dev/disk1.
+    pub fn with_other_kernel(mut self) -> Self {
+        self.other_kernel = true;
+        self
+    }
+
+    /// The disk, from the cache or newly made.
+    pub fn image(&self) -> Result<Image, Error> {
+        let base = layer2(self.system)?;
+        let script = in_store(&self.script);
+        let mut key = Key::of("fixture, version 1").key(&base.key).text(&script);
+        let other = if self.other_kernel {
+            Some(packages::other_kernel()?)
+        } else {
+            None
+        };
+        if let Some(tarball) = &other {
+            key = key.key(&tarball.key);
+        }
+        let key = key.finish();
+        let name = format!("{}-{}", self.system.name(), self.name);
+        let path = Cache::local()?.entry(&name, "img", &key, |path| {
+            setup::say(&format!("making the disk '{}'…", self.name));
+            copy(&base.path, path)?;
+            let mut job = job(&format!("making the disk '{}'", self.name), script, path)?;
+            if let Some(tarball) = &other {
+                job = job.disk(Disk::read_only(&tarball.path));
+            }
+            job.run().map(drop)
+        })?;
+        Ok(Image {
+            path,
+            key,
+            system: self.system,
+        })
+    }
+}
+
+/// Runs a script of the same kind on a disk of the caller's own, as a rescue system would; returns what it
+/// printed.
+pub fn alter(disk: &Path, script: &str) -> Result<String, Error> {
+    job("altering a disk", in_store(script), disk)?.run()
+}
+
+fn in_store(script: &str) -> String {
+    format!("{FUNCTIONS}\nmount -o noatime /dev/disk0p2 /mnt\n{script}\ncd /\numount /mnt\n")
+}
+
+fn job(what: &str, script: String, disk: &Path) -> Result<Job, Error> {
+    let programs = programs::ensure()?;
+    Ok(Job::new(what, script)
+        .disk(Disk::read_write(disk))
+        .file("backstay", &programs.admin)
+        .file("backstay-init", &programs.agent)
+        .timeout(Duration::from_secs(400)))
+}
