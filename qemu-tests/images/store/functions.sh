@@ -21,6 +21,7 @@ fill_datasets() {
     root=/mnt/@rootfs
     mkdir -p $root/etc/appliance $root/srv/data $root/var/lib/backstay/config $root/usr/lib/backstay
     cp /in/layout.toml $root/usr/lib/backstay/layout.toml
+    chmod 644 $root/usr/lib/backstay/layout.toml
     set_version 1
     mkdir -p /mnt/@config/etc/appliance
     echo 1 > /mnt/@config/etc/appliance/version

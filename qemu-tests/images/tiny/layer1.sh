@@ -21,8 +21,9 @@ tar -C /debian -xf /dev/disk1 ./boot ./usr/lib/modules
 release=$(ls /debian/usr/lib/modules)
 cp -a "/debian/boot/vmlinuz-$release" "/debian/boot/initrd.img-$release" boot/
 copy_modules /debian $root
-printf 'ID=tiny\nPRETTY_NAME="Tiny"\nIMAGE_ID=tiny\nIMAGE_VERSION=0\n' > usr/lib/os-release
-ln -s ../usr/lib/os-release etc/os-release
+printf 'ID=tiny\nPRETTY_NAME="Tiny"\nIMAGE_ID=tiny\nIMAGE_VERSION=0\n' \
+    > $root/usr/lib/os-release
+ln -s ../usr/lib/os-release $root/etc/os-release
 
 fill_datasets
 link_kernel
