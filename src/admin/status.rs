@@ -265,6 +265,39 @@ mod tests {
     }
 
     #[test]
+    fn every_field_that_json_has_is_in_the_manual() {
+        let page = include_str!("../../docs/man/backstay.8").replace('\\', "");
+        let (mut store, mut records) = machine();
+        submit(&mut store, &mut records, Verb::Rollback(None), [1; 16], 0).unwrap();
+        let state = &records.state.value;
+        let listing = crate::admin::list::listing(&store, Some(state)).unwrap();
+        for value in [
+            serde_json::to_value(status(&store, Around::default()).unwrap()).unwrap(),
+            serde_json::to_value(listing).unwrap(),
+            serde_json::to_value(crate::admin::good::Marked::default()).unwrap(),
+        ] {
+            documented(&value, &page);
+        }
+    }
+
+    fn documented(value: &serde_json::Value, page: &str) {
+        let children: Vec<_> = match value {
+            serde_json::Value::Object(fields) => {
+                for name in fields.keys() {
+                    let words = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+                    assert!(page.split(words).any(|word| word == name), "{name}");
+                }
+                fields.values().collect()
+            }
+            serde_json::Value::Array(values) => values.iter().collect(),
+            _ => Vec::new(),
+        };
+        children
+            .into_iter()
+            .for_each(|child| documented(child, page));
+    }
+
+    #[test]
     fn a_damaged_state_is_shown_with_its_remedy() {
         let (mut store, _) = machine();
         for slot in 0..2 {

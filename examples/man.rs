@@ -1,0 +1,316 @@
+//! Prints the manual page backstay(8), made from the arguments of the admin command.
+
+#![allow(clippy::unwrap_used)] // writing into a String cannot fail
+use clap::{Arg, Command};
+use std::fmt::Write as _;
+
+const HEAD: &str = r#".\" Made from src/admin/cli.rs and examples/man.rs: change it there, then
+.\" cargo run --example man > docs/man/backstay.8
+.TH BACKSTAY 8 "" backstay "System administration"
+.SH NAME
+backstay \- roll a system back and forward, boot a snapshot once, reset to the factory version
+"#;
+
+const TAIL: &str = r#".SH LAYOUT
+.B backstay init
+reads which datasets there are from
+.I /usr/lib/backstay/layout.toml
+of the live system:
+.PP
+.nf
+[[dataset]]
+name = "system"
+kind = "system"
+live = "@rootfs"
+mount = "/"
+
+[[dataset]]
+name = "config"
+kind = "config"
+live = "@config"
+mount = "/var/lib/backstay/config"
+paths = ["/etc/appliance"]
+
+[[dataset]]
+name = "data"
+kind = "data"
+live = "@data"
+mount = "/srv/data"
+.fi
+.PP
+One system; at most one config dataset, whose
+.I paths
+are bind\-mounted from it; up to 8 data datasets.
+.I live
+is the constant name of the subvolume in the top level of the file system.
+Once there are snapshots, datasets can be added, but neither renamed, moved nor removed.
+.SH CHANGES AT THE NEXT BOOT
+.BR rollback ,
+.BR forward ,
+.B select
+and
+.B reset
+write a request and have GRUB start the recovery kernel, in which the agent carries it out.
+One request can wait at a time.
+.B backstay cancel
+withdraws it.
+.B reset
+asks for a word to be typed; where standard input is no terminal it needs
+.BR \-\-yes .
+.PP
+After
+.B reset everything
+the old data and all snapshots but the factory are still there, until
+.B backstay mark\-good
+has run in the new system: it deletes them.
+Deleted is not erased: the disk may still hold what was deleted.
+.SH FACTORY SNAPSHOT
+.B backstay factory seal \-\-root DIR
+seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
+journals and other traces that it found.
+With
+.B \-\-first\-boot
+the live datasets are removed and a marker is left, so that the first start makes them from the
+factory snapshot.
+.SH EXIT STATUS
+.TP
+0
+It was done, or it was done already.
+.TP
+1
+It was refused, or it failed; one line on standard error says why and what to do.
+.TP
+2
+The arguments are wrong.
+.TP
+3
+There was nothing to do
+.RB ( cancel ).
+.SH JSON
+With
+.B \-\-json
+standard output holds one value; lines for people go to standard error. Field names do not change; new
+ones may come. A field without a value is null. Times are UTC by a clock that may have been wrong.
+.TP
+.B list
+.IR live :
+.IR title ,
+.IR kernel ,
+.I clone_of
+(0 is the factory),
+.IR good .
+.IR sets ,
+a list with the factory snapshot first:
+.IR id ,
+.I kind
+(snapshot, factory, parked, unknown),
+.I origin
+(asked, replaced, before\-reset, booted\-once, built),
+.IR created ,
+.IR title ,
+.IR kernel ,
+.IR clone_of ,
+.I health
+("sound", or what is wrong),
+.I history
+(steps from the live system, negative for rollback),
+.IR members .
+.TP
+.B status
+.I state
+("ok" or what is wrong),
+.IR live ,
+.IR first_boot ,
+.I older
+and
+.I newer
+(where rollback and forward go),
+.IR factory ,
+.I last
+and
+.I request
+.RI ( what ,
+.IR at ,
+.IR id ),
+.IR parked ,
+.IR destroys_up_to ,
+.IR open ,
+.IR armed ,
+.IR recovery_kernel ,
+.IR recovery_missing ,
+.IR booted ,
+.I free
+and
+.I size
+(bytes),
+.IR ballast ,
+.IR boot_log .
+.TP
+.BR rollback ", " forward ", " select ", " reset
+.IR verb ,
+.I written
+(false with \-\-dry\-run),
+.IR title ,
+.IR changes ,
+.IR stays ,
+.IR lost ,
+.IR lasts ,
+.IR undo ,
+.IR unchecked .
+.TP
+.BR snapshot ", " "factory seal"
+.IR id ,
+.IR title .
+.TP
+.B mark\-good
+.IR good ,
+.IR why_not ,
+.IR deleted ,
+.IR kept .
+.TP
+.B cancel
+.IR withdrawn .
+.TP
+.B initramfs
+.IR output ,
+.IR bytes .
+.TP
+.BR init ", " "recovery install"
+.IR done .
+.SH FILES
+.TP
+.I /usr/lib/backstay/layout.toml
+What the datasets are.
+.TP
+.I /usr/lib/backstay/backstay\-init
+The agent's program, which goes into the initramfs.
+.TP
+.I @backstay
+In the top level of the file system: snapshots, records, the recovery kernel, GRUB's files, and
+.IR @backstay/log ,
+what was done and when (seconds since 1970).
+.TP
+.I @backstay/grub/backstay.cfg
+This machine's settings for GRUB. Lines that
+.B init
+did not write stay.
+.SH EXAMPLES
+.nf
+backstay snapshot \-\-title "before the update"
+backstay rollback \-\-dry\-run
+backstay rollback \-\-reboot
+backstay reset system \-\-keep config
+.fi
+.SH SEE ALSO
+.BR backstay\-cmdline (7)
+"#;
+
+/// Text as roff takes it for granted.
+fn roff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    match text.starts_with(['.', '\'']) {
+        true => format!("\\&{text}"),
+        false => text,
+    }
+}
+
+fn name_of(arg: &Arg) -> String {
+    let value = arg
+        .get_value_names()
+        .filter(|_| arg.get_action().takes_values())
+        .and_then(|names| names.first())
+        .map(|name| name.to_string());
+    match (arg.get_long(), value) {
+        (Some(long), Some(value)) => format!("--{long} {value}"),
+        (Some(long), None) => format!("--{long}"),
+        (None, value) => value.unwrap_or_else(|| arg.get_id().as_str().to_uppercase()),
+    }
+}
+
+/// Arguments of one command; `global` ones only where they are declared.
+fn arguments(page: &mut String, command: &Command, global: bool) {
+    for arg in command.get_arguments() {
+        if arg.is_global_set() != global || matches!(arg.get_id().as_str(), "help" | "version") {
+            continue;
+        }
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let values: Vec<_> = match arg.get_long() {
+            None => arg.get_possible_values(),
+            Some(_) => Vec::new(),
+        };
+        writeln!(page, ".TP\n.B {}\n{}", roff(&name_of(arg)), roff(&help)).unwrap();
+        for value in values {
+            let help = value.get_help().map(ToString::to_string);
+            let (name, help) = (roff(value.get_name()), roff(&help.unwrap_or_default()));
+            writeln!(page, ".RS\n.TP\n.B {name}\n{help}\n.RE").unwrap();
+        }
+    }
+}
+
+fn usage(command: &Command, name: &str) -> String {
+    let mut usage = name.to_owned();
+    for arg in command.get_arguments() {
+        if arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version") {
+            continue;
+        }
+        let one = name_of(arg);
+        match arg.is_required_set() {
+            true => usage.push_str(&format!(" {one}")),
+            false => usage.push_str(&format!(" [{one}]")),
+        }
+    }
+    usage
+}
+
+fn commands(page: &mut String, command: &Command, prefix: &str) {
+    for sub in command.get_subcommands() {
+        let name = format!("{prefix}{}", sub.get_name());
+        if sub.has_subcommands() {
+            commands(page, sub, &format!("{name} "));
+            continue;
+        }
+        let about = sub.get_long_about().or(sub.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        writeln!(page, ".SS {}", roff(&usage(sub, &name))).unwrap();
+        for (i, paragraph) in about.split("\n\n").enumerate() {
+            let end = if i == 0 && !paragraph.ends_with('.') {
+                "."
+            } else {
+                ""
+            };
+            writeln!(
+                page,
+                "{}{}{end}",
+                if i == 0 { "" } else { ".PP\n" },
+                roff(paragraph)
+            )
+            .unwrap();
+        }
+        arguments(page, sub, false);
+    }
+}
+
+/// The page.
+pub fn page() -> String {
+    let command = backstay::admin::command();
+    let mut page = HEAD.to_owned();
+    page.push_str(
+        ".SH SYNOPSIS\n.B backstay\n[\\-\\-root DIR] [\\-\\-json] COMMAND\n.SH DESCRIPTION\n",
+    );
+    let about = command
+        .get_long_about()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    page.push_str(&format!("{}\n", roff(&about).replace("\n\n", "\n.PP\n")));
+    page.push_str(".SH OPTIONS\n");
+    arguments(&mut page, &command, true);
+    page.push_str(".SH COMMANDS\n");
+    commands(&mut page, &command, "");
+    page.push_str(TAIL);
+    page
+}
+
+/// Prints it.
+pub fn main() {
+    print!("{}", page());
+}

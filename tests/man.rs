@@ -1,0 +1,40 @@
+//! The committed manual page is the one that the arguments make.
+
+#[allow(dead_code)]
+#[path = "../examples/man.rs"]
+mod man;
+
+#[test]
+fn the_committed_page_is_current() {
+    let committed = include_str!("../docs/man/backstay.8");
+    assert!(
+        committed == man::page(),
+        "docs/man/backstay.8 is not current: cargo run --example man > docs/man/backstay.8"
+    );
+}
+
+#[test]
+fn every_command_is_on_the_page() {
+    let page = man::page();
+    for command in [
+        "init",
+        "snapshot",
+        "factory seal",
+        "recovery install",
+        "list",
+        "status",
+    ]
+    .into_iter()
+    .chain([
+        "rollback",
+        "forward",
+        "select",
+        "reset",
+        "cancel",
+        "mark\\-good",
+    ])
+    .chain(["initramfs", "completions"])
+    {
+        assert!(page.contains(&format!(".SS {command}")), "{command}");
+    }
+}
