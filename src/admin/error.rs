@@ -83,6 +83,12 @@ pub enum Error {
     /// The word was not typed.
     #[error("nothing was done: the word was not typed")]
     NotConfirmed,
+    /// A snapshot on a file system that is nearly full.
+    #[error(
+        "only {0} are free: a snapshot would keep what you delete from now on; make room first, \
+         32 MiB at least"
+    )]
+    NoRoom(String),
     /// `--keep` elsewhere than at `reset system`.
     #[error("--keep config goes with 'reset system' only")]
     KeepNeedsSystem,

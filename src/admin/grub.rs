@@ -1,9 +1,12 @@
-//! GRUB's two files in the store: the menu, which is the same on every machine, and the settings.
+//! GRUB's files in the store: the menu, which is the same on every machine, the settings, and the
+//! spare hint for a full disk.
 
 use super::error::{Error, Result};
 use super::files::replace;
+use super::request::SPARE;
 use crate::record::Uuid;
 use crate::store::place::STORE;
+use crate::transaction::execute::ARMED;
 use std::path::Path;
 
 /// The whole menu; see grub-entries/grub.cfg.
@@ -11,7 +14,7 @@ const MENU: &str = include_str!("../../grub-entries/grub.cfg");
 const HEAD: &str = "# What GRUB's menu needs to know about this machine. 'backstay init' writes the\n\
                     # lines below and leaves all others alone.\n";
 
-/// Writes the menu and the settings. Lines of the settings that are not ours stay. On disk after
+/// Writes the menu, the settings and the spare. Lines of the settings that are not ours stay. On disk after
 /// the next sync.
 pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Result<()> {
     let directory = top.join(STORE).join("grub");
@@ -23,6 +26,7 @@ pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Res
         Err(error) => return Err(Error::file("reading", &path)(error)),
     };
     replace(&path, settings(&old, uuid, live, cmdline).as_bytes())?;
+    replace(&top.join(STORE).join(SPARE), ARMED)?;
     replace(&directory.join("grub.cfg"), MENU.as_bytes())
 }
 

@@ -53,8 +53,12 @@ pub fn install<S: Store>(
     let new = kernels(top).join("recovery.new");
     remove(&new)?;
     std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
-    build(&root, &kernel.release, &agent, &new.join("initrd.img"))?;
-    copy(&root.join(&kernel.image), &new.join("vmlinuz"))?;
+    let made = build(&root, &kernel.release, &agent, &new.join("initrd.img"))
+        .and_then(|_| copy(&root.join(&kernel.image), &new.join("vmlinuz")));
+    if let Err(error) = made {
+        remove(&new)?;
+        return Err(error);
+    }
     store.sync()?;
     put_in_place(top)?;
     store.sync()?;

@@ -3,20 +3,27 @@
 //! Asking writes the hint first (`grub/armed.cfg`: GRUB boots the recovery kernel), then the state,
 //! which is the truth. A power cut in between leaves an armed machine on which nothing waits: the
 //! agent boots on. Withdrawing writes the state first, so that a power cut leaves the same.
+//!
+//! On a full file system neither needs room for data: the hint is then a second name of
+//! [`SPARE`], and the slots of the state are overwritten in place. The ballast is left for the
+//! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
 use crate::policy::resolve;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
-use crate::store::Store;
 use crate::store::place::File;
+use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain};
 use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
 use crate::transaction::recover::{Recovered, recover};
 use crate::transaction::{self, catalogue, check, execute};
+
+/// Beside the hint: a file of the same meaning, made by `init` while there is room.
+pub const SPARE: &str = "grub/armed.spare";
 
 /// Finishes or undoes what an interrupted `snapshot` left open. Anything that exchanges live
 /// datasets is left to the agent.
@@ -81,16 +88,24 @@ pub fn armed(verb: Verb) -> Vec<u8> {
     text
 }
 
-/// Writes the request down. On disk on return.
+/// Writes the request down. On disk on return. `link_spare` gives [`SPARE`] the name of the hint.
 pub fn submit<S: Store>(
     store: &mut S,
     records: &mut Records,
     verb: Verb,
     ticket: Ticket,
     now: u64,
+    link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
     idle(records)?;
-    with_ballast(store, |store| store.replace(File::Armed, &armed(verb)))?;
+    // What is left over from before would be in the way of a second name.
+    store.remove(File::Armed)?;
+    with_ballast(store, |store| {
+        match store.replace(File::Armed, &armed(verb)) {
+            Err(StoreError::Full(_)) if link_spare().is_ok() => Ok(()),
+            other => other,
+        }
+    })?;
     store.sync()?;
     let mut state = records.state.value.clone();
     state.request = Some(Request {
@@ -127,6 +142,12 @@ pub fn disarm_stale<S: Store>(store: &mut S, records: &Records) -> Result<bool> 
     store.remove(File::Armed)?;
     store.sync()?;
     Ok(true)
+}
+
+/// A store without the spare.
+#[cfg(test)]
+pub(crate) fn no_spare() -> std::io::Result<()> {
+    Err(std::io::ErrorKind::NotFound.into())
 }
 
 #[cfg(test)]
@@ -182,8 +203,24 @@ mod tests {
     #[test]
     fn a_second_request_is_refused_and_cancel_withdraws_the_first() {
         let (mut store, mut records) = machine();
-        submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1).unwrap();
-        let error = submit(&mut store, &mut records, Verb::Forward, [8; 16], 1).unwrap_err();
+        submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [7; 16],
+            1,
+            &no_spare,
+        )
+        .unwrap();
+        let error = submit(
+            &mut store,
+            &mut records,
+            Verb::Forward,
+            [8; 16],
+            1,
+            &no_spare,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("backstay cancel"), "{error}");
         let mut again = Records::open(&store).unwrap();
         assert_eq!(again.state.value.request.unwrap().ticket, [7; 16]);
@@ -201,7 +238,14 @@ mod tests {
         state.parked = Some(2);
         records.state.write(&mut store, state).unwrap();
         store.replace(File::Armed, execute::ARMED).unwrap();
-        let error = submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1);
+        let error = submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [7; 16],
+            1,
+            &no_spare,
+        );
         assert!(matches!(error, Err(Error::Parked(2))));
         assert_eq!(cancel(&mut store, &mut records).unwrap(), None);
         assert!(
@@ -217,12 +261,28 @@ mod tests {
             for power in 0..12 {
                 let (mut store, mut records) = machine();
                 if withdraw {
-                    submit(&mut store, &mut records, Verb::Rollback(None), [7; 16], 1).unwrap();
+                    submit(
+                        &mut store,
+                        &mut records,
+                        Verb::Rollback(None),
+                        [7; 16],
+                        1,
+                        &no_spare,
+                    )
+                    .unwrap();
                 }
                 store.power = Some(power);
                 match withdraw {
                     true => cancel(&mut store, &mut records).map(|_| ()).ok(),
-                    false => submit(&mut store, &mut records, Verb::Forward, [7; 16], 1).ok(),
+                    false => submit(
+                        &mut store,
+                        &mut records,
+                        Verb::Forward,
+                        [7; 16],
+                        1,
+                        &no_spare,
+                    )
+                    .ok(),
                 };
                 for left in store.after_power_cut() {
                     let waits = Records::open(&left).unwrap().state.value.request.is_some();
@@ -230,6 +290,26 @@ mod tests {
                     assert!(armed || !waits, "withdraw {withdraw}, cut at {power}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_full_file_system_takes_the_spare_and_leaves_the_ballast_for_the_agent() {
+        for (spare, ballast) in [(true, true), (false, false)] {
+            let (mut store, mut records) = machine();
+            store.full = Some(false);
+            let link = || if spare { Ok(()) } else { no_spare() };
+            submit(
+                &mut store,
+                &mut records,
+                Verb::Rollback(None),
+                [7; 16],
+                1,
+                &link,
+            )
+            .unwrap();
+            assert_eq!(store.world().ballast, ballast);
+            assert!(Records::open(&store).unwrap().state.value.request.is_some());
         }
     }
 

@@ -3,7 +3,7 @@
 use super::cli::{Cli, Command, Factory, How, Init, Initramfs, Keep, Recovery, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
-use super::output::{json, now};
+use super::output::{json, now, size};
 use super::status::Around;
 use super::{
     consent, factory, good, init, initramfs, list, reboot, recovery, request, snapshot, status,
@@ -34,6 +34,10 @@ pub enum Ended {
 const BOOT_LOG: &str = "/run/backstay/boot.log";
 /// Lines of it that `status` shows.
 const BOOT_LINES: usize = 8;
+
+/// Bytes that must be free for a snapshot. It takes less, but it keeps what is deleted from now on,
+/// and what is kept in reserve is for rolling back.
+const SNAPSHOT_ROOM: u64 = 32 << 20;
 
 /// Does what the arguments say.
 pub fn run(cli: &Cli) -> Result<Ended> {
@@ -148,6 +152,10 @@ fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
         mut records,
         ..
     } = open(root, Lock::Try, out)?;
+    let free = store.space()?.available;
+    if free < SNAPSHOT_ROOM {
+        return Err(Error::NoRoom(size(free)));
+    }
     let id = snapshot::snapshot(&mut store, &mut records, title, now(), &mut |_| {})?;
     note(&mut store, &format!("snapshot {id} made, {title:?}"));
     if !out.json {
@@ -217,7 +225,14 @@ fn show_list(root: Option<&Path>, out: Out) -> Result<Ended> {
     let store = Machine::open(root, Lock::None)?.store()?;
     let state = match read_state(&store)? {
         Slots::Valid { value, .. } => Some(value),
-        _ => None,
+        Slots::Empty => None,
+        // The snapshots are there all the same.
+        Slots::Damaged | Slots::Newer(_) => {
+            eprintln!(
+                "backstay: the state cannot be read, so no history is shown: 'backstay status'"
+            );
+            None
+        }
     };
     out.show(&list::listing(&store, state.as_ref())?);
     Ok(Ended::Done)
@@ -286,10 +301,17 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
         mut store,
         mut records,
     } = open(root, if how.dry_run { Lock::None } else { Lock::Try }, out)?;
-    let explanation = request::preview(&store, &records, verb, now())?;
-    if let Some(what) = recovery::missing(&machine.top) {
-        return Err(Error::NoRecoveryKernel(what));
-    }
+    let looked = match recovery::missing(&machine.top) {
+        Some(what) => Err(Error::NoRecoveryKernel(what)),
+        None => request::preview(&store, &records, verb, now()),
+    };
+    let explanation = match looked {
+        Err(error) if !how.dry_run => {
+            note(&mut store, &format!("not asked for, {verb}: {error}"));
+            return Err(error);
+        }
+        other => other?,
+    };
     if !out.json {
         print!("{explanation}");
     }
@@ -297,7 +319,9 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
         if typed {
             consent::typed()?;
         }
-        request::submit(&mut store, &mut records, verb, ticket()?, now())?;
+        let grub = machine.top.join(STORE);
+        let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
+        request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
         note(&mut store, &format!("asked for the next boot: {verb}"));
     }
     if out.json {
@@ -384,6 +408,10 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
             "{line}; what was deleted is not erased from the disk"
         ));
     }
+    // What was given up for a full disk comes back as soon as there is room.
+    if store.make_ballast().is_err() {
+        out.say("there is no room yet for the ballast, which is kept for a full disk");
+    }
     match marked.kept.as_slice() {
         [] => Ok(Ended::Done),
         kept => Err(Error::Destroy(format!(
@@ -414,7 +442,7 @@ fn archive(args: &Initramfs, out: Out) -> Result<Ended> {
             "{} for kernel {}: {}",
             args.output.display(),
             args.kernel,
-            super::output::size(bytes)
+            size(bytes)
         ));
     }
     out.result(&Archive {

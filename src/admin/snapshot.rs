@@ -34,7 +34,7 @@ pub fn snapshot<S: Store>(
 mod tests {
     use super::*;
     use crate::admin::error::Error;
-    use crate::admin::request::{settle, submit};
+    use crate::admin::request::{no_spare, settle, submit};
     use crate::policy::Health;
     use crate::record::state::Verb;
     use crate::store::place::{File, Set};
@@ -59,7 +59,15 @@ mod tests {
     #[test]
     fn a_waiting_request_is_not_lost_to_a_snapshot() {
         let (mut store, mut records) = machine();
-        submit(&mut store, &mut records, Verb::Rollback(None), [1; 16], 1).unwrap();
+        submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [1; 16],
+            1,
+            &no_spare,
+        )
+        .unwrap();
         let error = snapshot(&mut store, &mut records, "", 5, &mut |_| {});
         assert!(matches!(error, Err(Error::Waiting(Verb::Rollback(None)))));
         assert!(Records::open(&store).unwrap().state.value.request.is_some());

@@ -219,7 +219,7 @@ impl core::fmt::Display for Status {
         let around = &self.around;
         let ballast = match around.ballast {
             true => "kept in reserve for a full disk",
-            false => "GIVEN UP: run 'backstay init' once there is room",
+            false => "GIVEN UP: 'mark-good' makes it again once there is room",
         };
         line(
             "free space",
@@ -239,7 +239,7 @@ impl core::fmt::Display for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::request::submit;
+    use crate::admin::request::{no_spare, submit};
     use crate::record::block::BLOCK;
     use crate::record::state::Verb;
     use crate::transaction::model::machine;
@@ -256,7 +256,15 @@ mod tests {
             !quiet.contains("next boot") && !quiet.contains("armed"),
             "{quiet}"
         );
-        submit(&mut store, &mut records, Verb::Rollback(None), [1; 16], 0).unwrap();
+        submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [1; 16],
+            0,
+            &no_spare,
+        )
+        .unwrap();
         let text = shown(&store);
         assert!(text.contains("roll back to the version before"), "{text}");
         assert!(text.contains("backstay cancel"), "{text}");
@@ -268,7 +276,15 @@ mod tests {
     fn every_field_that_json_has_is_in_the_manual() {
         let page = include_str!("../../docs/man/backstay.8").replace('\\', "");
         let (mut store, mut records) = machine();
-        submit(&mut store, &mut records, Verb::Rollback(None), [1; 16], 0).unwrap();
+        submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [1; 16],
+            0,
+            &no_spare,
+        )
+        .unwrap();
         let state = &records.state.value;
         let listing = crate::admin::list::listing(&store, Some(state)).unwrap();
         for value in [
