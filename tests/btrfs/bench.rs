@@ -31,6 +31,22 @@ impl Machine {
         }
     }
 
+    /// The same machine after the power went and came back: what is not on disk is gone.
+    pub fn after_power_cut(self) -> Machine {
+        let Machine {
+            store, mut scratch, ..
+        } = self;
+        let image = scratch.image();
+        drop(store);
+        scratch.restore(&image);
+        let (store, top) = scratch.open(layout());
+        Machine {
+            store,
+            top,
+            scratch,
+        }
+    }
+
     /// The path of something in a dataset.
     pub fn at(&self, place: Place, path: &str) -> PathBuf {
         self.top.join(place.path(&layout()).unwrap()).join(path)

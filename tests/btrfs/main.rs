@@ -21,6 +21,7 @@ mod bench;
 // Not part of the library, which has no test code; its `crate::` paths are the two above.
 #[path = "../../src/store/conformance.rs"]
 mod conformance;
+mod premises;
 mod scratch;
 
 /// A check by its name, on a device.
@@ -39,7 +40,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let all: Vec<Check> = bench::checks();
+    let all: Vec<Check> = bench::checks()
+        .into_iter()
+        .chain(premises::checks())
+        .collect();
     let wanted = |check: &&Check| {
         let name = format!("{} {}", check.suite, check.name);
         words.iter().all(|word| name.contains(word.as_str()))

@@ -73,7 +73,9 @@ impl Scratch {
 
     /// Mounts the top level to be written.
     pub fn mount(&mut self) -> PathBuf {
-        self.try_mount(false, "subvolid=5").expect("mount")
+        // No commit but those that are asked for.
+        self.try_mount(false, "subvolid=5,commit=3600")
+            .expect("mount")
     }
 
     /// Mounts the top level and opens it as a store.
@@ -122,12 +124,6 @@ impl Scratch {
         drop(file);
         drop_caches();
         forget(&self.device);
-    }
-
-    /// Cuts the power: the device keeps what it has now.
-    pub fn cut(&mut self) {
-        let image = self.image();
-        self.restore(&image);
     }
 }
 

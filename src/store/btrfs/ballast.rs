@@ -1,15 +1,16 @@
-//! Metadata that is kept to be given up.
+//! Room that is kept to be given up.
 //!
 //! On a file system that is full to the last block an exchange fails with ENOSPC, while removing
 //! files always works. So about 16 MiB of metadata lie ready to be removed. They are extended
 //! attributes, because those are metadata whatever the mount options say, and are never compressed.
+//! One file of data makes room for manifests and the log, which are too long to be metadata.
 
 use super::path::{DIRECTORY, if_there, make_directories, names, open, unlink};
 use super::{Doing, Result};
 use crate::store::place::STORE;
 use crate::sys::{self, Context};
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, OFlags, XattrFlags, fsetxattr, unlinkat};
+use rustix::fs::{AtFlags, FallocateFlags, OFlags, XattrFlags, fallocate, fsetxattr, unlinkat};
 use rustix::io::Errno;
 
 /// Files in the ballast; one is 64 KiB of metadata.
@@ -18,6 +19,8 @@ const FILES: usize = 256;
 const ATTRIBUTES: usize = 16;
 /// Bytes in an attribute: one fits a node of 4 KiB, four fit a node of 16 KiB.
 const SIZE: usize = 3800;
+/// The file of data, and its bytes: a manifest takes 4096, the log at most 64 KiB.
+const DATA: (&str, u64) = ("data", 1 << 20);
 
 fn directory() -> String {
     format!("{STORE}/ballast")
@@ -31,9 +34,15 @@ pub fn make(top: impl AsFd) -> Result<()> {
 fn fill(top: impl AsFd) -> sys::Result<()> {
     let path = directory();
     let directory = make_directories(top, &path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let (name, length) = DATA;
+    match open(&directory, name, flags) {
+        Err(error) if error.errno == Errno::EXIST => {}
+        file => fallocate(file?, FallocateFlags::empty(), 0, length)
+            .call(|| format!("fallocate({path}/{name}, 0, {length})"))?,
+    }
     for number in 0..FILES {
         let name = format!("{number:03}");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let file = match open(&directory, &name, flags) {
             Err(error) if error.errno == Errno::EXIST => continue,
             other => other?,

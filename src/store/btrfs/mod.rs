@@ -184,6 +184,13 @@ impl Store for Btrfs {
     }
 
     fn replace(&mut self, file: File, bytes: &[u8]) -> Result<()> {
+        if matches!(file, File::State | File::Journal) {
+            // A new file would be copied on write from then on.
+            let path = file.path();
+            return Err(StoreError::Place(format!(
+                "{path} is written slot by slot only"
+            )));
+        }
         file::replace(&self.top, &file.path(), bytes)
     }
 

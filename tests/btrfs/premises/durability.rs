@@ -1,0 +1,172 @@
+//! What is on disk when a call returns: the power is cut right after it.
+
+use super::Premise;
+use crate::bench::Machine;
+use crate::conformance::Bench;
+use backstay::record::Uuid;
+use backstay::record::block::BLOCK;
+use backstay::record::layout::Part;
+use backstay::store::place::{File, Place};
+use backstay::store::{Access, Carried, Nested, Store};
+
+pub const ALL: &[Premise] = &[
+    ("a_new_subvolume_is_on_disk_only_after_a_sync", create),
+    (
+        "a_clone_is_on_disk_at_once_with_all_that_its_source_held",
+        clone_to,
+    ),
+    ("an_exchange_is_old_or_new_and_new_after_a_sync", exchange),
+    ("a_sealed_dataset_stays_sealed", seal),
+    (
+        "a_replaced_file_is_old_or_new_and_new_after_a_sync",
+        replace,
+    ),
+    ("a_slot_is_on_disk_at_once", slot),
+    (
+        "a_carried_subvolume_is_in_one_of_the_two_and_carrying_again_finishes",
+        carry,
+    ),
+    ("a_destroyed_dataset_is_gone_after_a_sync", destroy),
+];
+
+const LIVE: Place = Place::Live(Part::System);
+const NEXT: Place = Place::Snapshot(13, Part::System);
+
+fn uuid(machine: &Machine, place: Place) -> Option<Uuid> {
+    let dataset = machine.store.dataset(place).unwrap();
+    dataset.map(|dataset| dataset.identity.uuid)
+}
+
+/// A live dataset and a clone of it, on disk.
+fn two(mut machine: Machine) -> (Machine, [Option<Uuid>; 2]) {
+    machine.create(LIVE);
+    machine.write(LIVE, "file", b"one");
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    machine.store.sync().unwrap();
+    let uuids = [uuid(&machine, LIVE), uuid(&machine, NEXT)];
+    (machine, uuids)
+}
+
+fn create(mut machine: Machine) {
+    machine.create(LIVE);
+    let mut machine = machine.after_power_cut();
+    assert_eq!(
+        uuid(&machine, LIVE),
+        None,
+        "else the other checks here prove nothing"
+    );
+    machine.create(LIVE);
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert!(uuid(&machine, LIVE).is_some());
+}
+
+fn clone_to(mut machine: Machine) {
+    machine.create(LIVE);
+    machine.write(LIVE, "long", &[7; 300_000]);
+    machine.write(LIVE, "etc/short", b"one");
+    let made = machine
+        .store
+        .clone_to(LIVE, NEXT, Access::ReadOnly)
+        .unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(uuid(&machine, NEXT), Some(made.identity.uuid));
+    assert_eq!(
+        machine.store.content(NEXT, "etc/short").unwrap().unwrap(),
+        b"one"
+    );
+    assert_eq!(
+        std::fs::read(machine.at(NEXT, "long")).unwrap(),
+        [7; 300_000]
+    );
+    assert!(uuid(&machine, LIVE).is_some());
+}
+
+fn exchange(machine: Machine) {
+    let (mut machine, [old, new]) = two(machine);
+    machine.store.exchange(LIVE, NEXT).unwrap();
+    let mut machine = machine.after_power_cut();
+    let found = [uuid(&machine, LIVE), uuid(&machine, NEXT)];
+    assert!(found == [old, new] || found == [new, old], "{found:?}");
+    assert_eq!(found, [old, new], "nothing committed it");
+    machine.store.exchange(LIVE, NEXT).unwrap();
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!([uuid(&machine, LIVE), uuid(&machine, NEXT)], [new, old]);
+}
+
+fn seal(machine: Machine) {
+    let (mut machine, _) = two(machine);
+    machine.write(NEXT, "file", b"changed just now");
+    let sealed = machine.store.seal(NEXT).unwrap();
+    let machine = machine.after_power_cut();
+    let found = machine.store.dataset(NEXT).unwrap().unwrap();
+    assert!(found.read_only);
+    assert_eq!(found.identity, sealed);
+    assert_eq!(
+        machine.store.content(NEXT, "file").unwrap().unwrap(),
+        b"changed just now"
+    );
+}
+
+fn replace(mut machine: Machine) {
+    let (old, new) = (vec![b'o'; 5000], vec![b'n'; 60_000]);
+    machine.store.replace(File::Log, &old).unwrap();
+    machine.store.sync().unwrap();
+    machine.store.replace(File::Log, &new).unwrap();
+    let mut machine = machine.after_power_cut();
+    let found = machine.store.read(File::Log).unwrap().unwrap();
+    assert!(found == old || found == new, "{} bytes", found.len());
+    machine.store.replace(File::Log, &new).unwrap();
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(machine.store.read(File::Log).unwrap().unwrap(), new);
+}
+
+fn slot(mut machine: Machine) {
+    for (slot, byte) in [(0, 1), (1, 2), (0, 3)] {
+        machine
+            .store
+            .write_slot(File::Journal, slot, &[byte; BLOCK])
+            .unwrap();
+        machine = machine.after_power_cut();
+        let found = machine.store.read(File::Journal).unwrap().unwrap();
+        assert_eq!(found[slot * BLOCK..][..BLOCK], [byte; BLOCK], "slot {slot}");
+    }
+}
+
+fn carry(machine: Machine) {
+    let (mut machine, _) = two(machine);
+    let nested = Nested {
+        path: "inner".to_owned(),
+        uuid: machine.nest(LIVE, "inner"),
+    };
+    assert_eq!(
+        machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+        Carried::Moved
+    );
+    let mut machine = machine.after_power_cut();
+    let found = [LIVE, NEXT].map(|place| machine.store.nested(place).unwrap().len());
+    assert_eq!(found[0] + found[1], 1, "{found:?}");
+    assert_eq!(
+        machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+        Carried::Moved
+    );
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(machine.store.nested(NEXT).unwrap(), [nested]);
+}
+
+fn destroy(machine: Machine) {
+    let (mut machine, [_, new]) = two(machine);
+    machine.store.destroy(NEXT, new.unwrap()).unwrap();
+    let mut machine = machine.after_power_cut();
+    // Either way destroying it again is right.
+    machine.store.destroy(NEXT, new.unwrap()).unwrap();
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(uuid(&machine, NEXT), None);
+}

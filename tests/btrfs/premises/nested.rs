@@ -1,0 +1,206 @@
+//! Subvolumes inside datasets.
+
+use super::Premise;
+use crate::bench::Machine;
+use crate::conformance::Bench;
+use backstay::record::layout::Part;
+use backstay::store::place::Place;
+use backstay::store::{Access, Carried, Nested, Store};
+use backstay::sys::btrfs::{STUB_INODE, create_subvolume, destroy_subvolume};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+pub const ALL: &[Premise] = &[
+    (
+        "a_snapshot_has_an_empty_stub_where_its_source_has_a_subvolume",
+        stub,
+    ),
+    (
+        "more_nested_subvolumes_than_one_call_returns_are_all_listed",
+        many,
+    ),
+    ("what_lies_in_a_nested_subvolume_travels_with_it", deep),
+    (
+        "a_nested_subvolume_is_carried_where_its_stub_is_gone_already",
+        no_stub,
+    ),
+    ("a_read_only_nested_subvolume_stays", read_only),
+    (
+        "out_of_and_into_a_sealed_dataset_nothing_is_carried",
+        sealed,
+    ),
+    (
+        "a_sealed_dataset_is_destroyed_with_what_stayed_in_it",
+        destroyed,
+    ),
+    (
+        "a_name_that_is_not_utf8_is_shown_stays_and_is_destroyed",
+        bytes,
+    ),
+];
+
+const LIVE: Place = Place::Live(Part::System);
+const NEXT: Place = Place::Snapshot(13, Part::System);
+
+/// A dataset with a nested subvolume that holds a file, and a clone of the dataset.
+fn two(machine: &mut Machine) -> Nested {
+    machine.create(LIVE);
+    machine.directory(LIVE, "var/lib");
+    let uuid = machine.nest(LIVE, "var/lib/machines");
+    machine.write(LIVE, "var/lib/machines/file", b"one");
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    Nested {
+        path: "var/lib/machines".to_owned(),
+        uuid,
+    }
+}
+
+fn stub(mut machine: Machine) {
+    let nested = two(&mut machine);
+    let stub = machine.at(NEXT, &nested.path);
+    assert_eq!(fs::metadata(&stub).unwrap().ino(), STUB_INODE);
+    assert_eq!(fs::read_dir(&stub).unwrap().count(), 0);
+    let carried = machine.store.carry(&nested, LIVE, NEXT).unwrap();
+    assert_eq!(carried, Carried::Moved);
+    assert_eq!(fs::read(stub.join("file")).unwrap(), b"one");
+    assert!(!machine.at(LIVE, &nested.path).exists());
+}
+
+fn many(mut machine: Machine) {
+    machine.create(LIVE);
+    machine.directory(LIVE, "many/of/them");
+    for number in 0..300 {
+        let directory = fs::File::open(machine.at(LIVE, "many/of/them")).unwrap();
+        create_subvolume(directory, &format!("{number:03}")).unwrap();
+    }
+    let mut found = machine.store.nested(LIVE).unwrap();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    let paths: Vec<&str> = found.iter().map(|nested| nested.path.as_str()).collect();
+    let want: Vec<String> = (0..300)
+        .map(|number| format!("many/of/them/{number:03}"))
+        .collect();
+    assert_eq!(paths, want);
+}
+
+fn deep(mut machine: Machine) {
+    let nested = two(&mut machine);
+    machine.directory(LIVE, "var/lib/machines/a");
+    machine.nest(LIVE, "var/lib/machines/a/b");
+    machine.nest(LIVE, "var/lib/machines/a/b/c");
+    let all = machine.store.nested(LIVE).unwrap();
+    let paths: Vec<&str> = all.iter().map(|nested| nested.path.as_str()).collect();
+    let (b, c) = ("var/lib/machines/a/b", "var/lib/machines/a/b/c");
+    assert_eq!(
+        paths,
+        [nested.path.as_str(), b, c],
+        "parents before children"
+    );
+    for one in &all {
+        assert_eq!(
+            machine.store.carry(one, LIVE, NEXT).unwrap(),
+            Carried::Moved,
+            "{}",
+            one.path
+        );
+    }
+    assert_eq!(machine.store.nested(NEXT).unwrap(), all);
+    assert_eq!(machine.store.nested(LIVE).unwrap(), []);
+}
+
+fn no_stub(mut machine: Machine) {
+    let nested = two(&mut machine);
+    fs::remove_dir(machine.at(NEXT, &nested.path)).unwrap();
+    assert_eq!(
+        machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+        Carried::Moved
+    );
+    // But not where the directory around it is gone.
+    fs::remove_dir_all(machine.at(LIVE, "var")).unwrap();
+    assert_eq!(
+        machine.store.carry(&nested, NEXT, LIVE).unwrap(),
+        Carried::Stayed
+    );
+    assert_eq!(machine.store.nested(NEXT).unwrap(), [nested]);
+}
+
+fn read_only(mut machine: Machine) {
+    let nested = two(&mut machine);
+    let inner = fs::File::open(machine.at(LIVE, &nested.path)).unwrap();
+    backstay::sys::btrfs::set_read_only(inner, true).unwrap();
+    let (from, to) = (
+        machine.at(LIVE, &nested.path),
+        machine.at(NEXT, "elsewhere"),
+    );
+    let raw = fs::rename(from, to).map_err(|error| Errno::from_io_error(&error));
+    assert_eq!(raw, Err(Some(Errno::ROFS)));
+    assert_eq!(
+        machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+        Carried::Stayed
+    );
+    assert!(
+        machine.at(NEXT, &nested.path).exists(),
+        "the stub is still there"
+    );
+}
+
+fn sealed(mut machine: Machine) {
+    let nested = two(&mut machine);
+    for place in [NEXT, LIVE] {
+        machine.store.seal(place).unwrap();
+        assert_eq!(
+            machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+            Carried::Stayed
+        );
+    }
+}
+
+fn destroyed(mut machine: Machine) {
+    let nested = two(&mut machine);
+    machine.nest(LIVE, "var/lib/machines/inner");
+    let outer = machine.store.seal(LIVE).unwrap();
+    let raw = |place_id: u64| {
+        destroy_subvolume(machine.store.top(), place_id).map_err(|error| error.errno)
+    };
+    let id = machine.store.subvolume_id(LIVE).unwrap();
+    assert_eq!(raw(id), Err(Errno::NOTEMPTY), "children first");
+    let child = fs::File::open(machine.at(LIVE, &nested.path)).unwrap();
+    let child_id = backstay::sys::btrfs::subvolume_id(&child).unwrap();
+    drop(child);
+    fs::remove_dir(machine.at(LIVE, "var/lib/machines/inner")).unwrap();
+    assert_eq!(
+        raw(child_id),
+        Err(Errno::ROFS),
+        "a sealed dataset lets go of nothing"
+    );
+    machine.store.destroy(LIVE, outer.uuid).unwrap();
+    assert_eq!(machine.store.dataset(LIVE).unwrap(), None);
+    machine.store.sync().unwrap();
+}
+
+fn bytes(mut machine: Machine) {
+    machine.create(LIVE);
+    machine.create(NEXT);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let made = std::process::Command::new("btrfs")
+        .args(["subvolume", "create"])
+        .arg(machine.at(LIVE, "").join(name))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let nested = machine.store.nested(LIVE).unwrap();
+    assert_eq!(nested.len(), 1);
+    assert_eq!(nested[0].path, "caf\u{fffd}");
+    assert_eq!(
+        machine.store.carry(&nested[0], LIVE, NEXT).unwrap(),
+        Carried::Stayed
+    );
+    let uuid = machine.store.dataset(LIVE).unwrap().unwrap().identity.uuid;
+    machine.store.destroy(LIVE, uuid).unwrap();
+    assert_eq!(machine.store.dataset(LIVE).unwrap(), None);
+}
