@@ -250,6 +250,23 @@ impl<'a> GrubMenu<'a> {
         Ok(moved)
     }
 
+    /// Opens GRUB's command line from its menu and types these lines; the last one is to leave it (boot).
+    ///
+    /// # Errors
+    /// When the menu or the command line does not come.
+    pub fn type_lines(&mut self, lines: &[&str]) -> Result<()> {
+        self.wait()?;
+        self.serial.story().step("open GRUB's command line");
+        self.serial.skip();
+        self.serial.send(b"c")?;
+        for line in lines {
+            self.serial.expect_text("grub> ")?;
+            self.serial.story().step(format!("type: {line}"));
+            self.serial.send_line(line)?;
+        }
+        Ok(())
+    }
+
     /// Waits for the question of an entry (a line with `question` in it) and answers it.
     ///
     /// # Errors

@@ -61,9 +61,9 @@ impl Up {
     }
 }
 
-/// The tiny system at its root prompt.
+/// The tiny system that has just come up.
 pub struct Tiny<'a> {
-    vm: &'a mut Vm,
+    prompt: TinyPrompt<'a>,
     up: Up,
 }
 
@@ -75,7 +75,10 @@ impl<'a> Tiny<'a> {
             .serial()
             .expect_where(wanted, |line| Up::parse(line.trim_end()).is_some())?;
         let up = Up::parse(&line).context("read it")?;
-        Ok(Self { vm, up })
+        Ok(Self {
+            prompt: TinyPrompt::new(vm),
+            up,
+        })
     }
 
     /// What it said when it came up.
@@ -84,7 +87,8 @@ impl<'a> Tiny<'a> {
         &self.up
     }
 
-    /// Ends the story unless these versions run: system, config and content of the data.
+    /// Ends the story unless these versions run (system, config and content of the data), each from its
+    /// live place, on a kernel whose modules the system has.
     ///
     /// # Errors
     /// When others do.
@@ -92,6 +96,12 @@ impl<'a> Tiny<'a> {
         let up = &self.up;
         if (up.system.as_str(), up.config.as_str(), up.data.as_str()) != (system, config, data) {
             bail!("expected system={system} config={config} data={data}, but up came {up:?}");
+        }
+        if up.mounts != "@rootfs,@config,@data" {
+            bail!(
+                "the live datasets are not where they must be: {}",
+                up.mounts
+            );
         }
         if !up.modules {
             bail!(
@@ -107,8 +117,53 @@ impl<'a> Tiny<'a> {
     /// # Errors
     /// When it does not end.
     pub fn run(&mut self, command: &str) -> Result<Answer> {
+        self.prompt.run(command)
+    }
+
+    /// The same, and it must succeed.
+    ///
+    /// # Errors
+    /// When it does not end, or with another status than 0.
+    pub fn succeed(&mut self, command: &str) -> Result<String> {
+        self.prompt.succeed(command)
+    }
+
+    /// Powers it off as its user would.
+    ///
+    /// # Errors
+    /// When it stays on.
+    pub fn power_off(self) -> Result<()> {
+        self.prompt.power_off()
+    }
+
+    /// Restarts it as its user would; the next thing on the line is GRUB.
+    ///
+    /// # Errors
+    /// When nobody takes the command.
+    pub fn restart(self) -> Result<()> {
+        self.prompt.restart()
+    }
+}
+
+/// The tiny system's root prompt.
+pub struct TinyPrompt<'a> {
+    vm: &'a mut Vm,
+}
+
+impl<'a> TinyPrompt<'a> {
+    const PROMPT: &'static str = "tiny# ";
+
+    pub(crate) const fn new(vm: &'a mut Vm) -> Self {
+        Self { vm }
+    }
+
+    /// Types a command and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn run(&mut self, command: &str) -> Result<Answer> {
         let serial = self.vm.serial();
-        serial.expect_text("tiny# ")?;
+        serial.expect_text(Self::PROMPT)?;
         type_command(serial, command, command)
     }
 
@@ -125,7 +180,10 @@ impl<'a> Tiny<'a> {
     /// # Errors
     /// When it stays on.
     pub fn power_off(self) -> Result<()> {
-        power_off(self.vm, "tiny# ")
+        self.vm.serial().story().step("power off");
+        self.vm.serial().expect_text(Self::PROMPT)?;
+        self.vm.serial().send_line("poweroff")?;
+        self.vm.wait_off(OFF)
     }
 
     /// Restarts it as its user would; the next thing on the line is GRUB.
@@ -133,7 +191,9 @@ impl<'a> Tiny<'a> {
     /// # Errors
     /// When nobody takes the command.
     pub fn restart(self) -> Result<()> {
-        restart(self.vm, "tiny# ")
+        self.vm.serial().story().step("restart");
+        self.vm.serial().expect_text(Self::PROMPT)?;
+        self.vm.serial().send_line("reboot")
     }
 }
 
@@ -215,19 +275,6 @@ impl<'a> Debian<'a> {
         self.vm.serial().story().step("restart");
         self.vm.serial().send_line("systemctl reboot")
     }
-}
-
-fn power_off(vm: &mut Vm, prompt: &str) -> Result<()> {
-    vm.serial().story().step("power off");
-    vm.serial().expect_text(prompt)?;
-    vm.serial().send_line("poweroff")?;
-    vm.wait_off(OFF)
-}
-
-fn restart(vm: &mut Vm, prompt: &str) -> Result<()> {
-    vm.serial().story().step("restart");
-    vm.serial().expect_text(prompt)?;
-    vm.serial().send_line("reboot")
 }
 
 /// Types `line` at a prompt, and takes what comes until the status of it in brackets.

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::accel::Accel;
 use crate::grub_menu::GrubMenu;
-use crate::guest::{Debian, Tiny};
+use crate::guest::{Debian, Tiny, TinyPrompt};
 use crate::serial::{Echo, Line, Serial};
 use crate::story::Story;
 
@@ -253,6 +253,11 @@ impl Vm {
     /// When it does not say within the line's patience that it is up.
     pub fn tiny(&mut self) -> Result<Tiny<'_>> {
         Tiny::up(self)
+    }
+
+    /// The tiny system that is up already and shows, or is about to show, its prompt.
+    pub const fn at_prompt(&mut self) -> TinyPrompt<'_> {
+        TinyPrompt::new(self)
     }
 
     /// The Debian system, once it shows its login prompt.

@@ -7,8 +7,11 @@
 
 mod context;
 mod kernel;
+mod rollback;
 pub mod runner;
 mod selftest;
+pub mod steps;
+pub mod store;
 
 use std::time::Duration;
 
@@ -130,6 +133,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "selftest",
         scenarios: selftest::SCENARIOS,
+    },
+    Group {
+        name: "rollback",
+        scenarios: rollback::SCENARIOS,
     },
     Group {
         name: "kernel",
