@@ -51,7 +51,7 @@ const WANTED: [(&str, &[&str]); 9] = [
             "vmd",
         ],
     ),
-    ("disks", &["sd_mod", "sr_mod", "nvme", "loop"]),
+    ("disks", &["sd_mod", "nvme", "loop"]),
     (
         "SATA and IDE",
         &[

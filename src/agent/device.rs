@@ -26,7 +26,8 @@ pub struct Found {
     /// The devices to mount from, one for each member of the file system, sorted by path.
     pub devices: Vec<Device>,
     /// Further devices that claim to be one of `devices`: a copied disk. Destructive work is refused
-    /// while there are any.
+    /// while there are any. As of this look: a slow disk may still come, so look again ([`find`]) right
+    /// before such work.
     pub copies: Vec<Device>,
     /// How many members are missing.
     pub missing: u64,
@@ -132,11 +133,18 @@ pub fn wait<L: Loader>(
         }
         let spent = start.elapsed();
         if let Some(limit) = limit.filter(|limit| spent >= *limit) {
+            if let Some(found) = &found {
+                say!(
+                    "{} of the devices of {} did not appear",
+                    found.missing,
+                    shown(name)
+                );
+            }
             return found.ok_or_else(|| not_found(name, limit, places));
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            tell(name, spent, limit);
+            tell(name, found.as_ref(), spent, limit);
         }
         let left = limit.map_or(TELL_EVERY, |limit| limit.saturating_sub(spent));
         pause(socket.as_ref(), left, modules);
@@ -175,12 +183,15 @@ fn pause<L: Loader>(socket: Option<&Socket>, left: Duration, modules: &mut Modul
     }
 }
 
-fn tell(name: Name<'_>, spent: Duration, limit: Option<Duration>) {
+fn tell(name: Name<'_>, found: Option<&Found>, spent: Duration, limit: Option<Duration>) {
+    let more = found.map_or(String::new(), |found| {
+        format!("{} more of the devices of ", found.missing)
+    });
     let limit = limit.map_or("without a limit".to_owned(), |limit| {
         format!("at most {}", limit.as_secs())
     });
     say!(
-        "waiting for {} since {} seconds, {limit}",
+        "waiting for {more}{} since {} seconds, {limit}",
         shown(name),
         spent.as_secs()
     );

@@ -34,7 +34,7 @@ pub fn perform(end: End) -> Outcome {
                 init: init.as_deref(),
                 args: &args,
             };
-            let error = handover::switch_root(&to, &handover::Overrides::default());
+            let error = handover::switch_root(&to);
             let why = format!("the system in {root} was not started: {error}");
             match error {
                 handover::Error::Exec(_) => Outcome::Lost(why),

@@ -3,7 +3,7 @@
 //! Nothing is written to a disk here beyond what the kernel itself does at a mount: a writable mount of
 //! btrfs replays the log tree, and so does a read-only one unless [`Rung::NoReplay`] is asked for.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -143,6 +143,30 @@ pub fn subvolume(
         flags,
         &options::join(&[&subvol, &data, &device_options(devices)]),
     )
+}
+
+/// Mounts the subvolume `subvol` at the directory `path` of the root that is mounted at `root`, where
+/// every link on the way is resolved as if `root` were `/`: none leads into the initramfs.
+///
+/// # Errors
+/// `ENOENT`: there is no such directory, or no such subvolume.
+pub fn subvolume_in_root(
+    devices: &[PathBuf],
+    subvol: &str,
+    root: &Path,
+    path: &Path,
+    rootflags: &str,
+    read_only: bool,
+) -> Result<()> {
+    let dir = sys_mount::open_dir_path(root)?;
+    let target = sys_mount::open_in_root(dir.as_fd(), path)?;
+    let at = format!("/proc/self/fd/{}", target.as_raw_fd());
+    subvolume(devices, subvol, Path::new(&at), rootflags, read_only).map_err(|error| {
+        sys::Error::new(
+            format!("at {path:?} of {root:?}: {}", error.call),
+            error.errno,
+        )
+    })
 }
 
 /// Mounts the default subvolume at `at`: what a root without `subvol=` is.

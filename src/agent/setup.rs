@@ -90,6 +90,9 @@ fn mount_early() -> Vec<String> {
 /// Puts the kernel's defaults back where [`run`] changed them: what the booted system does is its own
 /// affair. What the command line set, to whatever value, stays.
 pub(super) fn restore_settings() {
+    if let Err(error) = power::enable_ctrl_alt_del() {
+        log::warn!("{error}");
+    }
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
     let given = |name| kernel_cmdline::tokens(&line).any(|token| token.is(name));
     if !given("panic") {

@@ -14,6 +14,14 @@ pub fn disable_ctrl_alt_del() -> Result<()> {
     reboot(RebootCommand::CadOff).call(|| "reboot(CAD_OFF)".into())
 }
 
+/// Ctrl-Alt-Del restarts at once again, as the kernel has it when it starts.
+///
+/// # Errors
+/// As [`disable_ctrl_alt_del`].
+pub fn enable_ctrl_alt_del() -> Result<()> {
+    reboot(RebootCommand::CadOn).call(|| "reboot(CAD_ON)".into())
+}
+
 /// Restarts the machine through its firmware. Returns only on failure.
 ///
 /// # Errors
