@@ -6,7 +6,9 @@
 //! file's `SCENARIOS`; the table here only joins the groups.
 
 mod context;
+mod fault;
 mod kernel;
+mod refuse;
 mod rollback;
 pub mod runner;
 mod selftest;
@@ -137,6 +139,14 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "rollback",
         scenarios: rollback::SCENARIOS,
+    },
+    Group {
+        name: "refuse",
+        scenarios: refuse::SCENARIOS,
+    },
+    Group {
+        name: "fault",
+        scenarios: fault::SCENARIOS,
     },
     Group {
         name: "kernel",
