@@ -2,6 +2,7 @@
 
 use super::session::{self, Session};
 use crate::policy::intent::Intent;
+use crate::policy::refusal::Refusal;
 use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::slots::Slots;
@@ -132,6 +133,17 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                         "the waiting request to {} is withdrawn by this",
                         request.verb
                     );
+                }
+                if let Wish::Change {
+                    verb,
+                    present: false,
+                } = wish
+                {
+                    say!("{}", Refusal::NoConsent(verb));
+                    wish = Wish::Boot;
+                }
+                if let (Some(request), Wish::Boot) = (request, wish) {
+                    say!("the running system asked to {}", request.verb);
                 }
                 carry_out(session, &intent)?;
                 // A return is not what was asked for: that comes in the next round.

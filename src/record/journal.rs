@@ -72,6 +72,8 @@ pub struct Committing {
     pub id: u32,
     /// The exchanges, in their order.
     pub swaps: Vec<Swap, MAX_PARTS>,
+    /// Subvolumes inside the old system move to the new one.
+    pub carries_nested: bool,
     /// What becomes of the set under `id`.
     pub outcome: Outcome,
     /// The state afterwards.

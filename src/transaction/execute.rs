@@ -100,6 +100,7 @@ fn prepare<S: Store>(
     Ok(Committing {
         id: plan.id,
         swaps,
+        carries_nested: plan.steps.contains(&Step::CarryNested),
         outcome: plan.ending.outcome(label),
         after: plan.completed(system),
         stays_armed: plan.ending == Ending::Parked,

@@ -93,9 +93,9 @@ fn source(place: Place, layout: &Layout) -> String {
 fn lost(intent: &Intent, id: u32) -> Vec<String> {
     match intent {
         Intent::ResetEverything => vec![
-            "once the new system was marked good, the old data and every snapshot but the factory"
-                .to_owned(),
-            format!("up to number {id} are deleted; deletion is not erasure of the disk"),
+            "the old data, what lies in nested subvolumes, and every".to_owned(),
+            format!("snapshot up to {id} are deleted once the new system was"),
+            "marked good. Deleted is not erased from the disk.".to_owned(),
         ],
         _ => Vec::new(),
     }

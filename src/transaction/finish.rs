@@ -127,7 +127,7 @@ fn carry_nested<S: Store>(
     let carries = |swap: &&Swap| swap.old.is_some() && swap.live.part() == Part::System;
     for swap in committing.swaps.iter().filter(carries) {
         let all = store.nested(swap.staged)?;
-        if !all.is_empty() {
+        if committing.carries_nested && !all.is_empty() {
             progress(&Step::CarryNested);
         }
         for nested in &all {
@@ -141,7 +141,10 @@ fn carry_nested<S: Store>(
             if all.iter().any(inside) {
                 continue;
             }
-            let carried = with_ballast(store, |store| store.carry(nested, swap.staged, swap.live))?;
+            let carried = match committing.carries_nested {
+                true => with_ballast(store, |store| store.carry(nested, swap.staged, swap.live))?,
+                false => Carried::Stayed,
+            };
             if carried == Carried::Stayed {
                 left_behind.push(nested.path.clone());
             }

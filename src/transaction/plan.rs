@@ -130,7 +130,9 @@ pub fn plan(
         let (live, staged) = (Place::Live(*part), Place::Snapshot(id, *part));
         steps.push(Step::Exchange { live, staged });
     }
-    if exchanged.contains(&Part::System) && *intent != Intent::FirstBoot {
+    // What lies in nested subvolumes is the owner's: it does not outlive a reset of everything.
+    let carries = !matches!(intent, Intent::FirstBoot | Intent::ResetEverything);
+    if exchanged.contains(&Part::System) && carries {
         steps.push(Step::CarryNested);
     }
     let ending = ending(intent);
