@@ -1,11 +1,17 @@
 # Puts backstay's programs on a disk of layer 1 and makes it a store: /in/backstay and /in/backstay-init are
-# the programs, CMDLINE is put before this file.
+# the programs, beside them are the units of systemd/; CMDLINE is put before this file.
 mount -o noatime /dev/disk0p2 /mnt
 root=/mnt/@rootfs
 mkdir -p $root/usr/lib/backstay
 cp /in/backstay $root/usr/bin/backstay
 cp /in/backstay-init $root/usr/lib/backstay/backstay-init
 chmod 755 $root/usr/bin/backstay $root/usr/lib/backstay/backstay-init
+if [ -d $root/usr/lib/systemd/system ]; then
+    cp /in/backstay-mark-good.service $root/usr/lib/systemd/system/
+    mkdir -p $root/etc/systemd/system/multi-user.target.wants
+    ln -s /usr/lib/systemd/system/backstay-mark-good.service \
+        $root/etc/systemd/system/multi-user.target.wants/
+fi
 our_initramfs "$(ls $root/usr/lib/modules)"
 admin init --cmdline "$CMDLINE"
 admin factory seal

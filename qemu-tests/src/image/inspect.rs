@@ -81,7 +81,7 @@ pub struct Entry {
     pub target: String,
     /// The SHA-256 of a file's content in hexadecimal; empty for anything else.
     pub sha256: String,
-    /// Extended attributes, values as `0x…`.
+    /// Extended attributes, values as `0x…`; those of the ballast's files are left out.
     pub attributes: BTreeMap<String, String>,
 }
 

@@ -13,6 +13,7 @@ use crate::cache::{Cache, Key};
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job};
 
+const MARK_GOOD: &str = include_str!("../../../systemd/backstay-mark-good.service");
 const LAYER2: &str = include_str!("../../images/store/layer2.sh");
 
 /// What the kernel is told at every boot of a test machine. All but the first save time under emulation
@@ -30,6 +31,7 @@ pub fn layer2(system: System) -> Result<Image, Error> {
         .text(&script)
         .file(&programs.admin)?
         .file(&programs.agent)?
+        .text(MARK_GOOD)
         .finish();
     let name = format!("{}-layer2", system.name());
     let path = Cache::local()?.entry(&name, "img", &key, |path| {
@@ -121,5 +123,6 @@ fn job(what: &str, script: String, disk: &Path) -> Result<Job, Error> {
         .disk(Disk::read_write(disk))
         .file("backstay", &programs.admin)
         .file("backstay-init", &programs.agent)
+        .text("backstay-mark-good.service", MARK_GOOD)
         .timeout(Duration::from_secs(400)))
 }
