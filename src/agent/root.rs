@@ -99,7 +99,7 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
         }
     }
     let Some(config) = &layout.config else { return };
-    let from = below(root, &config.mount);
+    let from = root.join(config.mount.trim_start_matches('/'));
     for path in &layout.config_paths {
         if let Err(error) = mount::bind_path(&from, root, Path::new(path.as_str())) {
             say!("{path} is not mounted from the config dataset: {error}");
@@ -108,15 +108,6 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
 }
 
 fn mount_one(found: &Found, dataset: &Dataset, root: &Path) -> sys::Result<()> {
-    mount::subvolume(
-        &found.paths(),
-        &dataset.live,
-        &below(root, &dataset.mount),
-        "",
-        false,
-    )
-}
-
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
+    let at = Path::new(dataset.mount.as_str());
+    mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, "", false)
 }

@@ -59,7 +59,7 @@ impl Session {
         mount::clear(at);
         make(at)?;
         let rung = mount::top_level(&found.paths(), at, rungs, false)?;
-        let store = open(at)?;
+        let store = open(at).inspect_err(|_| mount::clear(at))?;
         Ok(Session {
             found: found.clone(),
             rung,
