@@ -9,6 +9,7 @@ mod context;
 mod fault;
 mod kernel;
 mod refuse;
+mod reset;
 mod rollback;
 pub mod runner;
 mod selftest;
@@ -147,6 +148,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "fault",
         scenarios: fault::SCENARIOS,
+    },
+    Group {
+        name: "reset",
+        scenarios: reset::SCENARIOS,
     },
     Group {
         name: "kernel",

@@ -2,8 +2,8 @@
 //! disk is what it was.
 //!
 //! The stories: refuses-unknown-verb, refuses-without-sentinel, refuses-without-presence-or-ticket,
-//! refuses-two-verbs, factory-tampered-is-refused, refuses-torn-state-and-boots,
-//! reset-asked-again-at-the-next-boot-does-nothing, missing-live-root-is-not-first-boot.
+//! refuses-two-verbs, refuses-torn-state-and-boots, missing-live-root-is-not-first-boot.
+//! (factory-tampered-is-refused and reset-asked-again-at-the-next-boot-does-nothing are among the resets.)
 
 use super::Scenario;
 
