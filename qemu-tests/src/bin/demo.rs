@@ -1,24 +1,36 @@
 //! `cargo demo`: backstay in a virtual machine, on your own terminal.
 
-use std::time::Duration;
+use std::process::ExitCode;
 
-use anyhow::Result;
-use qemu_tests::check::command::target;
-use qemu_tests::demo::terminal;
-use qemu_tests::image;
-use qemu_tests::scenario::runner;
-use qemu_tests::story::Story;
-use qemu_tests::vm::{Vm, VmConfig};
+use qemu_tests::demo;
+use qemu_tests::image::System;
 
-fn main() -> Result<()> {
-    let accel = runner::prepare()?;
-    let disk = target().join("demo/disk.raw");
-    std::fs::create_dir_all(target().join("demo"))?;
-    image::copy(&image::tiny_layer1()?.path, &disk)?;
-    let mut config = VmConfig::disk(accel, disk, target().join("demo/console.log"));
-    config.echo = Some(Box::new(std::io::stdout()));
-    let mut vm = Vm::start(config, &Story::new(Duration::from_secs(1 << 30)))?;
-    let left = terminal::connect(&mut vm)?;
-    println!("{left:?}");
-    Ok(())
+const USAGE: &str = "\
+usage: cargo demo             the boot menu of a small appliance, on your own terminal
+       cargo demo --debian    the same with a whole Debian 13 (a minute to boot)
+       cargo demo --auto      upgrade, roll back, forward and factory reset, unattended";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        [] => demo::interactive(System::Tiny),
+        ["--debian"] => demo::interactive(System::Debian),
+        ["--auto"] => demo::auto(),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
