@@ -5,7 +5,7 @@ use super::output::{table, utc};
 use crate::policy::Health;
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Origin};
-use crate::record::state::State;
+use crate::record::state::{State, Verb};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
 use crate::transaction::{catalogue, check};
@@ -84,9 +84,18 @@ pub fn live<S: Store>(store: &S, state: Option<&State>) -> Result<Option<Live>> 
     Ok(Some(Live {
         title: check::version(store, place)?,
         kernel: kernel.map(|kernel| kernel.release.to_string()),
-        clone_of: state.and_then(|state| state.live.clone_of),
+        clone_of: state.and_then(clone_that_is_live),
         good: state.is_some_and(|state| state.good == Some(dataset.identity.uuid)),
     }))
+}
+
+/// What is live is a clone of this; while a snapshot is booted once, the state speaks of what is
+/// parked.
+fn clone_that_is_live(state: &State) -> Option<u32> {
+    match (state.parked, state.last.and_then(|last| last.verb)) {
+        (Some(_), Some(Verb::Select(id))) => Some(id),
+        _ => state.live.clone_of,
+    }
 }
 
 fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> {
@@ -228,6 +237,7 @@ pub fn clone_of(id: Option<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::state::Last;
     use crate::transaction::model::machine;
 
     #[test]
@@ -249,6 +259,21 @@ mod tests {
         let text = listing.to_string();
         assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.lines().last().unwrap().starts_with("live"));
+    }
+
+    #[test]
+    fn what_is_booted_once_is_shown_as_a_clone_of_its_snapshot() {
+        let (store, records) = machine();
+        let mut state = records.state.value.clone();
+        let clone = |state: &State| live(&store, Some(state)).unwrap().unwrap().clone_of;
+        assert_eq!(clone(&state), Some(2));
+        state.parked = Some(3);
+        state.last = Some(Last {
+            verb: Some(Verb::Select(1)),
+            id: 3,
+            at: 0,
+        });
+        assert_eq!(clone(&state), Some(1));
     }
 
     #[test]
