@@ -5,6 +5,7 @@
 //! that is not as expected. To add one, write the function in its group's file and name it in that
 //! file's `SCENARIOS`; the table here only joins the groups.
 
+mod boots;
 mod context;
 mod fault;
 mod kernel;
@@ -136,6 +137,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "selftest",
         scenarios: selftest::SCENARIOS,
+    },
+    Group {
+        name: "boots",
+        scenarios: boots::SCENARIOS,
     },
     Group {
         name: "rollback",

@@ -139,8 +139,8 @@ fn system(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
+            "  configuration: becomes a clone of the factory snapshot",
             "  system: becomes a clone of the factory snapshot",
-            "  config: becomes a clone of the factory snapshot",
             "  data: stays as it is",
             "  data compatibility not checked",
             &format!("done: {SYSTEM_DONE}"),

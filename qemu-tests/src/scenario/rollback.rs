@@ -68,8 +68,8 @@ fn previous(ctx: &mut Context) -> Result<()> {
         &mut vm,
         &[
             "roll back to snapshot 2",
+            "  configuration: becomes a clone of snapshot 2",
             "  system: becomes a clone of snapshot 2",
-            "  config: becomes a clone of snapshot 2",
             "  data: stays as it is",
             "done: roll back to snapshot 2",
             "it lasts: every boot from now on is this one",
@@ -243,23 +243,22 @@ fn stuck_entry(ctx: &mut Context) -> Result<()> {
 }
 
 fn full_disk(ctx: &mut Context) -> Result<()> {
-    // First what data there is space for, then files that are so small that they lie in the metadata.
+    // First all space for data, then empty files with long names, which take metadata alone.
     let full = Fixture::new(
         System::Tiny,
         "full",
         format!(
             "{THREE_VERSIONS}
-             sync
-             (dd if=/dev/zero of=/mnt/@data/fill bs=1M; true) 2>/dev/null
-             (dd if=/dev/zero of=/mnt/@data/fill2 bs=4k; true) 2>/dev/null
-             sync
              mkdir /mnt/@data/small
-             n=0
-             while head -c 1800 /dev/zero > /mnt/@data/small/$n 2>/dev/null; do n=$((n+1)); done
+             cd /mnt/@data/small
+             sync
+             dd if=/dev/zero of=/mnt/@data/fill bs=1M 2>/dev/null || true
+             dd if=/dev/zero of=/mnt/@data/fill2 bs=4k 2>/dev/null || true
              sync || true
-             while head -c 100 /dev/zero > /mnt/@data/small/$n 2>/dev/null; do n=$((n+1)); done
+             seq -f '%0220.0f' 1 60000 | xargs -n 500 sh -c 'touch \"$@\" || exit 255' - 2>/dev/null || true
              sync || true
-             btrfs filesystem usage /mnt"
+             if touch one-more 2>/dev/null; then echo 'the disk is not full' >&2; exit 1; fi
+             cd /"
         ),
     );
     let disk = ctx.take(&full)?;
