@@ -9,6 +9,7 @@ mod boots;
 mod context;
 mod fault;
 mod kernel;
+mod premise_grub;
 mod refuse;
 mod reset;
 mod rollback;
@@ -161,6 +162,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "kernel",
         scenarios: kernel::SCENARIOS,
+    },
+    Group {
+        name: "grub",
+        scenarios: premise_grub::SCENARIOS,
     },
 ];
 
