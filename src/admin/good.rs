@@ -73,8 +73,10 @@ pub fn mark_good<S: Store>(
     }
     state.good = Some(live);
     state.rebooted_for = None;
+    // Somebody who asked for a change in the meantime may need what would be deleted.
+    let asked = state.request.is_some();
     match &mut state.destroy {
-        Some(destroy) if destroy.live == live => destroy.begun = true,
+        Some(destroy) if destroy.live == live && !asked => destroy.begun = true,
         _ => {}
     }
     let destroy = state.destroy.filter(|destroy| destroy.begun);
@@ -163,8 +165,10 @@ fn delete<S: Store>(store: &mut S, id: u32, spared: &[Uuid]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::request::{cancel, submit};
     use crate::policy::Health;
     use crate::policy::intent::Intent;
+    use crate::record::state::Verb;
     use crate::store::memory::Memory;
     use crate::transaction::execute::{ARMED, execute};
     use crate::transaction::model::machine;
@@ -250,6 +254,27 @@ mod tests {
         let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
         assert_eq!(marked.deleted, Vec::<u32>::new());
         assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_rollback_that_was_asked_for_before_the_mark_keeps_its_snapshot() {
+        let (mut store, mut records) = reset();
+        let link = crate::admin::request::no_spare;
+        submit(
+            &mut store,
+            &mut records,
+            Verb::Rollback(None),
+            [1; 16],
+            1,
+            &link,
+        )
+        .unwrap();
+        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        assert_eq!((marked.good, marked.deleted), (true, Vec::new()));
+        assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3]);
+        cancel(&mut store, &mut records).unwrap();
+        mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        check_finished(&store, "after cancel");
     }
 
     #[test]

@@ -394,6 +394,13 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
     if !out.json {
         out.say("the live system is marked good");
     }
+    let state = &records.state.value;
+    if state.destroy.is_some() && state.request.is_some() {
+        out.say(
+            "a request waits, so what 'reset everything' replaced is kept until it was carried out \
+             or withdrawn",
+        );
+    }
     if was_good != records.state.value.good {
         note(&mut store, "the live system was marked good");
     }
