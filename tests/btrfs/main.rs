@@ -19,7 +19,7 @@ use std::time::Instant;
 
 mod bench;
 // Not part of the library, which has no test code; its `crate::` paths are the two above.
-#[path = "../../src/store/conformance.rs"]
+#[path = "../../src/store/conformance/mod.rs"]
 mod conformance;
 mod premises;
 mod scratch;

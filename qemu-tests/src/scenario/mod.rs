@@ -6,6 +6,7 @@
 //! file's `SCENARIOS`; the table here only joins the groups.
 
 mod boots;
+mod btrfs;
 mod context;
 mod fault;
 mod kernel;
@@ -166,6 +167,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "grub",
         scenarios: premise_grub::SCENARIOS,
+    },
+    Group {
+        name: "btrfs",
+        scenarios: btrfs::SCENARIOS,
     },
 ];
 
