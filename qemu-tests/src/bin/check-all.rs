@@ -83,6 +83,11 @@ fn run() -> Result<ExitCode> {
     let mut state = State::load(&full::version()?);
     let seed = arguments.seed.unwrap_or_else(quick::seed);
     let (first, then) = chosen(arguments.full, seed, &state);
+    let planned: Scenarios = first.iter().chain(&then).copied().collect();
+    tally.check("the disk images are built", || {
+        runner::build_disks(&planned)?;
+        Ok(1)
+    });
     tally.passed += all().count() - first.len() - then.len();
     // The fixed core is played whatever the time is, the others while there is some.
     for (scenarios, until) in [(first, None), (then, until)] {

@@ -88,6 +88,7 @@ fn run() -> Result<ExitCode> {
         show: arguments.show,
         until: None,
     };
+    runner::build_disks(&scenarios)?;
     println!("{} scenarios, {} at a time", scenarios.len(), options.jobs);
     let outcomes = runner::play(&scenarios, &options, |outcome| {
         println!("{}", report::outcome(outcome))

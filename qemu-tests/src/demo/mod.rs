@@ -48,6 +48,9 @@ pub fn interactive(system: System) -> Result<()> {
     if system == System::Debian {
         println!("(Debian: about a minute to its login prompt; root's password is 'backstay')\n");
     }
+    // GRUB clears the screen: the five lines must have been read before.
+    println!("Press Enter to switch the machine on.");
+    std::io::stdin().read_line(&mut String::new())?;
     let mut config = VmConfig::disk(accel, disk, directory()?.join("console.log"));
     config.echo = Some(Box::new(std::io::stdout()));
     let mut vm = Vm::start(config, &Story::new(Duration::from_secs(24 * 3600)))?;

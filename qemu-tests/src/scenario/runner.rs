@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Context, Scenario, all};
+use super::{Context, Machine, Scenario, all};
 use crate::accel::Accel;
 use crate::cache::Cache;
+use crate::image::{self, System};
 use crate::{setup, toolbox};
 
 /// How often somebody who watches is told what is being played.
@@ -45,6 +46,22 @@ pub fn prepare() -> Result<Accel> {
     let accel = Accel::detect(kernel, Cache::machine()?.dir());
     println!("guests run by {}", accel.name());
     Ok(accel)
+}
+
+/// Builds the disks that these scenarios start from, so that none of them has to wait for it.
+///
+/// # Errors
+/// When one cannot be built.
+pub fn build_disks(scenarios: &[&'static Scenario]) -> Result<()> {
+    for (machine, system) in [
+        (Machine::Tiny, System::Tiny),
+        (Machine::Debian, System::Debian),
+    ] {
+        if scenarios.iter().any(|scenario| scenario.machine == machine) {
+            image::layer2(system)?;
+        }
+    }
+    Ok(())
 }
 
 /// How a scenario went.
