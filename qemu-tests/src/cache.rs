@@ -109,7 +109,7 @@ pub struct Cache {
 
 /// How long an entry of an earlier key is kept after its last use.
 const KEEP_MACHINE: Duration = Duration::from_secs(14 * 24 * 3600);
-const KEEP_LOCAL: Duration = Duration::from_secs(6 * 3600);
+const KEEP_LOCAL: Duration = Duration::from_secs(15 * 60);
 
 impl Cache {
     /// The cache that all clones on this machine share: `$BACKSTAY_CACHE`, else
@@ -148,7 +148,8 @@ impl Cache {
 
     /// The file `NAME-KEY.EXTENSION`; if it is not there, `build` makes it at the path it is given.
     ///
-    /// Entries of the same name that were not used for long (14 days, in the working tree 6 hours) are
+    /// Entries of the same name that were not used for long (14 days, in the working tree 15
+    /// minutes: there each build of the programs makes all disks anew) are
     /// deleted after a new one was made.
     pub fn entry<E: From<Error>>(
         &self,

@@ -4,13 +4,16 @@ use std::io::Read;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use qemu_tests::image::{self, Image};
+use qemu_tests::image::{self, Fixture, Image, System};
 use qemu_tests::toolbox::{self, Disk};
 
 const USAGE: &str = "\
 usage: images COMMAND
   layer1 tiny|debian   build the disk without backstay; print its path
   layer2 tiny|debian   build the disk with backstay; print its path
+  fixture tiny|debian NAME
+                       make a disk from layer 2 by the script on standard input, with Debian 12's kernel
+                       at hand; print its path
   alter DISK           run the script on standard input with the store mounted on /mnt
   inspect DISK [PATH…] print the subvolumes and the files below the paths (. for all)
   toolbox [DISK…]      run the shell script on standard input in the toolbox guest; disks are writable";
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
         ["layer1", "debian"] => path_of(image::debian_layer1()),
         ["layer2", "tiny"] => path_of(image::tiny_layer2()),
         ["layer2", "debian"] => path_of(image::debian_layer2()),
+        ["fixture", "tiny", name] => fixture(System::Tiny, name),
+        ["fixture", "debian", name] => fixture(System::Debian, name),
         ["alter", disk] => {
             standard_input().and_then(|script| Ok(image::alter(disk.as_ref(), &script)?))
         }
@@ -53,6 +58,14 @@ fn main() -> ExitCode {
 
 fn path_of(image: Result<Image, image::Error>) -> Result<String, Box<dyn std::error::Error>> {
     Ok(format!("{}\n", image?.path.display()))
+}
+
+fn fixture(system: System, name: &str) -> Result<String, Box<dyn std::error::Error>> {
+    path_of(
+        Fixture::new(system, name, standard_input()?)
+            .with_other_kernel()
+            .image(),
+    )
 }
 
 fn run_script(disks: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
