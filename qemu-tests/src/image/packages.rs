@@ -47,6 +47,11 @@ const LEFT_OUT: &[&str] = &[
 const DEPMOD: &str =
     r#"for dir in "$1"/lib/modules/*; do chroot "$1" /usr/sbin/depmod "${dir##*/}"; done"#;
 
+/// Debian 12's packages still have /sbin and /lib beside /usr; modules are moved to where Debian 13 has them.
+const OLD_DEPMOD: &str =
+    r#"for dir in "$1"/lib/modules/*; do chroot "$1" /sbin/depmod "${dir##*/}"; done"#;
+const OLD_MODULES: &str = r#"mkdir -p "$1/usr/lib" && mv "$1/lib/modules" "$1/usr/lib/modules""#;
+
 /// The tools of the toolbox guest, and the kernel of all test machines.
 pub fn toolbox() -> Result<Tarball, Error> {
     Recipe {
@@ -120,7 +125,7 @@ pub fn other_kernel() -> Result<Tarball, Error> {
         release: "bookworm",
         variant: "extract",
         packages: &["linux-image-cloud-amd64", "kmod"],
-        hooks: &[DEPMOD],
+        hooks: &[OLD_DEPMOD, OLD_MODULES],
     }
     .ensure()
 }
