@@ -70,7 +70,8 @@ pub fn preview<S: Store>(
         }
         None => None,
     };
-    let plan = plan(&intent, state, store.layout(), manifest.as_ref(), now);
+    let state = catalogue::with_free_id(store, state)?;
+    let plan = plan(&intent, &state, store.layout(), manifest.as_ref(), now);
     Ok(explain(&plan, store.layout()))
 }
 

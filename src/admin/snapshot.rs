@@ -8,6 +8,7 @@ use super::request::idle;
 use crate::policy::intent::Intent;
 use crate::record::manifest::title;
 use crate::store::Store;
+use crate::transaction::catalogue;
 use crate::transaction::execute::execute;
 use crate::transaction::plan::{Step, plan};
 use crate::transaction::records::Records;
@@ -23,7 +24,8 @@ pub fn snapshot<S: Store>(
 ) -> Result<u32> {
     idle(records)?;
     let intent = Intent::Snapshot { title: title(text) };
-    let plan = plan(&intent, &records.state.value, store.layout(), None, now);
+    let state = catalogue::with_free_id(store, &records.state.value)?;
+    let plan = plan(&intent, &state, store.layout(), None, now);
     let id = plan.id;
     execute(store, records, &plan, now, progress)?;
     store.sync()?;

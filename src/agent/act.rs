@@ -5,6 +5,7 @@ use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
+use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::{Live, State, Verb};
 use crate::say;
@@ -12,7 +13,7 @@ use crate::store::StoreError;
 use crate::transaction::explain::{Explanation, explain};
 use crate::transaction::plan::{Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
-use crate::transaction::recover::{Recovered, hint_is_stale, recover};
+use crate::transaction::recover::{self, Recovered, hint_is_stale, recover};
 use crate::transaction::{catalogue, execute, history_log};
 use thiserror::Error;
 
@@ -70,8 +71,7 @@ pub fn records(session: &Session) -> Result<Records, crate::transaction::Error> 
 pub fn finish_open(session: &mut Session) -> Result<(), Error> {
     let open = match records(session) {
         Ok(records) => {
-            records.journal.value != crate::record::journal::Journal::Closed
-                || hint_is_stale(&session.store, &records)?
+            records.journal.value != Journal::Closed || hint_is_stale(&session.store, &records)?
         }
         // What cannot be read is answered by the decision, which reads it again.
         Err(_) => return Ok(()),
@@ -85,6 +85,9 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         return Ok(());
     }
     session.make_writable()?;
+    if read_journal(&session.store)? == Slots::Damaged {
+        say!("the journal is damaged in both slots: what it told is lost, nothing is undone");
+    }
     let mut records = records(session)?;
     match recover(&mut session.store, &mut records, &mut tell)? {
         Recovered::Nothing => {}
@@ -97,7 +100,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         Recovered::Finished(id, _) => {
             let text = format!("a change was interrupted: finished now (former system: {id})");
             say!("{text}");
-            say!("to undo it: roll back, or 'backstay rollback {id}'");
+            say!("'backstay status' says what it was, and how to go back");
             history_log::append(&mut session.store, now(), &text);
         }
     }
@@ -113,6 +116,10 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
         }
         let facts = facts(session, policy::target(wish, &state))?;
         match policy::decide(wish, &state, &journal, &facts) {
+            Decision::Boot(Some(Refusal::ParkedLost(parked))) if !session.is_copied() => {
+                say!("{}", Refusal::ParkedLost(parked));
+                forget_parked(session, facts.live_system)?;
+            }
             Decision::Boot(refusal) => {
                 if let Some(refusal) = refusal {
                     say!("{refusal}");
@@ -159,6 +166,25 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
     Ok(Next::Boot)
 }
 
+/// What was parked is gone: what is live now stays, and verbs are heard again.
+fn forget_parked(session: &mut Session, live: Option<Uuid>) -> Result<(), Error> {
+    session.make_writable()?;
+    let mut records = Records::open(&session.store)?;
+    let mut state = records.state.value.clone();
+    state.parked = None;
+    state.live.system = live.unwrap_or(state.live.system);
+    records.state.write(&mut session.store, state)?;
+    recover(&mut session.store, &mut records, &mut |_| {})?;
+    Ok(())
+}
+
+/// Whether an unfinished change has left a live set that must not boot by itself.
+pub fn live_set_is_mixed(session: &Session) -> bool {
+    let records = Records::open(&session.store);
+    records
+        .is_ok_and(|records| recover::live_set_is_mixed(&session.store, &records).unwrap_or(true))
+}
+
 /// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
 /// live system again.
 fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
@@ -187,8 +213,14 @@ pub fn facts(
 
 /// The plan of a verb that a person chose at the prompt, with its explanation.
 pub fn plan_of(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+    if session.is_copied() {
+        return Err(Refusal::CopiedDisk.to_string());
+    }
     let records = Records::open(&session.store).map_err(|error| error.to_string())?;
     let state = &records.state.value;
+    if records.journal.value != Journal::Closed || state.parked.is_some() {
+        return Err("something waits to be finished: reboot first".to_owned());
+    }
     let intent = resolve::intent(verb, state).map_err(|refusal| refusal.to_string())?;
     let facts = facts(session, intent.source()).map_err(|error| error.to_string())?;
     let intent = resolve::allowed(verb, state, &facts).map_err(|refusal| refusal.to_string())?;
@@ -205,7 +237,8 @@ fn make_plan(
         Some(set) => catalogue::manifest(&session.store, set)?,
         None => None,
     };
-    let plan = plan(intent, &records.state.value, layout, source.as_ref(), now());
+    let state = catalogue::with_free_id(&session.store, &records.state.value)?;
+    let plan = plan(intent, &state, layout, source.as_ref(), now());
     let explanation = explain(&plan, layout);
     Ok((plan, explanation))
 }

@@ -95,8 +95,11 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         Err(error) => {
             if asked.wish != Wish::Boot {
                 say!("refused: {error}");
+            } else if matches!(error, session::Error::NoStore) {
+                log::info!("{error}");
+            } else {
+                say!("{error}");
             }
-            log::info!("{error}");
             return start(line, boot, asked, found, None);
         }
     };
@@ -107,9 +110,9 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         );
     }
     let next = match mode {
+        WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
         // The agent that handed over has done everything.
         _ if handed_over(asked, Some(&session)) => Next::Boot,
-        WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
         _ => act_aloud(&mut session, asked),
     };
     if let Next::Prompt(seconds) = next {
@@ -132,14 +135,16 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
-    match act::decide_and_act(session, asked.wish) {
-        Ok(next) => next,
-        Err(error) => {
-            say!("not done: {error}");
-            say!("the system is started as it is");
-            Next::Boot
-        }
+    let next = act::decide_and_act(session, asked.wish).unwrap_or_else(|error| {
+        say!("not done: {error}");
+        Next::Boot
+    });
+    if act::live_set_is_mixed(session) {
+        say!("the change is half done: starting now would mix two versions");
+        say!("'reboot' tries again to finish it; docs/recovery.md says what else helps");
+        return Next::Prompt(None);
     }
+    next
 }
 
 /// Whether an agent started this kernel by kexec, and the state is still as it left it.
@@ -151,10 +156,8 @@ fn handed_over(asked: &Asked, session: Option<&Session>) -> bool {
 
 fn can_boot(session: &Session) -> bool {
     let system = crate::store::place::Place::Live(crate::record::layout::Part::System);
-    session
-        .store
-        .dataset(system)
-        .is_ok_and(|dataset| dataset.is_some())
+    let there = session.store.dataset(system);
+    there.is_ok_and(|dataset| dataset.is_some()) && !act::live_set_is_mixed(session)
 }
 
 fn end(session: Session, end: End) -> End {

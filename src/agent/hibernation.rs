@@ -1,11 +1,11 @@
 //! A hibernated system is resumed or left alone: its image on disk is a promise that nothing else
 //! writes to its file systems.
 
-use super::block::Places;
+use super::block::{self, Places};
 use super::device;
 use super::modules::Modules;
 use crate::say;
-use crate::sys::probe;
+use crate::sys::probe::{self, Content};
 use kernel_cmdline::Boot;
 use std::fs::File;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn resume_if_hibernated(boot: &Boot<'_>, modules: &mut Modules) -> bool {
         return false;
     }
     let Some(named) = boot.resume_device() else {
-        return false;
+        return hibernated_elsewhere();
     };
     let found = match device::wait(named, Some(WAIT), &Places::default(), modules) {
         Ok(found) => found,
@@ -57,6 +57,22 @@ pub fn resume_if_hibernated(boot: &Boot<'_>, modules: &mut Modules) -> bool {
             true
         }
     }
+}
+
+/// Whether any swap that is there holds an image, although the command line names none: another
+/// initramfs may resume it, so nothing may be changed.
+fn hibernated_elsewhere() -> bool {
+    let image = block::list(&Places::default())
+        .into_iter()
+        .find(|device| matches!(&device.content, Content::Swap(swap) if swap.hibernated));
+    if let Some(device) = &image {
+        say!(
+            "a hibernated system lies on {}: nothing is changed, the system starts as it is",
+            device.path.display()
+        );
+        say!("to give it up, boot with 'noresume', or run mkswap on it");
+    }
+    image.is_some()
 }
 
 fn is_hibernated(path: &Path, offset: u64) -> std::io::Result<bool> {

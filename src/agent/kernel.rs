@@ -49,14 +49,23 @@ pub fn settle(
             return Kernel::Stays;
         }
     };
+    if !kernel.has_initrd {
+        say!(
+            "the system's own kernel {} has no initramfs beside it",
+            kernel.release
+        );
+        say!("starting it with {running} instead; hardware may be missing");
+        return Kernel::Stays;
+    }
     let seq = session.as_deref().map_or(1, sequence);
     let error = match command_line(line, seq) {
-        Ok(line) => match kernel.load(line.as_str().unwrap_or_default()) {
-            Ok(()) => {
+        Ok(line) => match line.as_str().map(|line| kernel.load(line)) {
+            Some(Ok(())) => {
                 say!("starting the system's own kernel {}", kernel.release);
                 return Kernel::Loaded;
             }
-            Err(error) => error.to_string(),
+            Some(Err(error)) => error.to_string(),
+            None => "the command line is not UTF-8".to_owned(),
         },
         Err(error) => error.to_string(),
     };
@@ -83,7 +92,7 @@ pub fn sequence(session: &Session) -> u32 {
 
 /// Restarts through GRUB unless that was done for this live system already.
 fn restart_once(session: Option<&mut Session>) -> Kernel {
-    let Some(session) = session else {
+    let Some(session) = session.filter(|session| !session.is_copied()) else {
         return Kernel::Stays;
     };
     match mark(session) {

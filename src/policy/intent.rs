@@ -1,5 +1,6 @@
 //! What is to be done, with every name resolved: the input of a plan.
 
+use crate::record::layout::Part;
 use crate::record::manifest::Title;
 use crate::record::state::Verb;
 use crate::store::place::Set;
@@ -62,6 +63,22 @@ impl Intent {
             Intent::ResetEverything => Verb::ResetEverything,
             Intent::Return { .. } | Intent::FirstBoot | Intent::Snapshot { .. } => return None,
         })
+    }
+
+    /// Whether it puts something else in the live place of a part, without needing what is there.
+    pub fn replaces(&self, part: Part) -> bool {
+        let set = part != Part::System && !matches!(part, Part::Data(_));
+        match self {
+            Intent::Rollback { .. } | Intent::Forward { .. } => set || part == Part::System,
+            Intent::ResetSystem { keep_config } => {
+                part == Part::System || (set && !(*keep_config && part == Part::Config))
+            }
+            Intent::ResetEverything => true,
+            Intent::ResetConfig { data } => {
+                part == Part::Config || (*data && matches!(part, Part::Data(_)))
+            }
+            _ => false,
+        }
     }
 
     /// The sealed set whose clones become live, if there is one.

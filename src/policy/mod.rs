@@ -125,18 +125,13 @@ pub fn decide(
     facts: &Facts,
 ) -> Decision {
     let changes = matches!(wish, Wish::Change { .. });
+    let refused = |why| refuse(wish, facts, why);
     if facts.copied_disk {
-        return match facts.live_system {
-            Some(_) => Decision::Boot(Some(Refusal::CopiedDisk)),
-            None => Decision::Menu {
-                seconds: None,
-                why: Some(Refusal::CopiedDisk),
-            },
-        };
+        return refused(Refusal::CopiedDisk);
     }
     match (journal, state) {
         (Slots::Newer(version), _) | (_, Slots::Newer(version)) => {
-            Decision::Boot(Some(Refusal::NewerFormat(*version)))
+            refused(Refusal::NewerFormat(*version))
         }
         (
             Slots::Valid {
@@ -144,19 +139,37 @@ pub fn decide(
                 ..
             },
             _,
-        ) => Decision::Boot(Some(Refusal::TransactionStuck)),
-        (_, Slots::Empty) => without_state(changes, facts),
-        (_, Slots::Damaged) if facts.live_system.is_none() => Decision::Menu {
-            seconds: None,
-            why: Some(Refusal::NoLiveSystem),
-        },
-        (_, Slots::Damaged) => Decision::Boot(Some(Refusal::StateDamaged)),
+        ) => refused(Refusal::TransactionStuck),
+        (_, Slots::Empty) => without_state(wish, changes, facts),
+        (_, Slots::Damaged) => refused(Refusal::StateDamaged),
         (_, Slots::Valid { value, .. }) => with_state(wish, value, facts),
     }
 }
 
+/// Nothing can be changed: boots on, says why; who asked for the menu, or has nothing to boot, gets
+/// the menu.
+fn refuse(wish: Wish, facts: &Facts, why: Refusal) -> Decision {
+    match (wish, facts.live_system) {
+        (Wish::Menu(seconds), _) => Decision::Menu {
+            seconds,
+            why: Some(why),
+        },
+        (_, None) => Decision::Menu {
+            seconds: None,
+            why: Some(why),
+        },
+        (_, Some(_)) => Decision::Boot(Some(why)),
+    }
+}
+
 /// Nothing was ever recorded: a first boot, an unprepared machine, or a fault.
-fn without_state(changes: bool, facts: &Facts) -> Decision {
+fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
+    if let (Wish::Menu(seconds), Some(_)) = (wish, facts.live_system) {
+        return Decision::Menu {
+            seconds,
+            why: Some(Refusal::NoState),
+        };
+    }
     if facts.live_system.is_some() {
         return Decision::Boot(changes.then_some(Refusal::NoState));
     }
@@ -182,17 +195,12 @@ fn without_state(changes: bool, facts: &Facts) -> Decision {
 fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
     if let Some(parked) = state.parked {
         return match facts.target {
-            Health::Parked => Decision::Transact {
+            // What is parked is not sealed: its datasets count, not its manifest.
+            Health::Parked | Health::NoManifest => Decision::Transact {
                 intent: Intent::Return { parked },
                 request: None,
             },
             _ => Decision::Boot(Some(Refusal::ParkedLost(parked))),
-        };
-    }
-    if facts.live_system.is_none() {
-        return Decision::Menu {
-            seconds: None,
-            why: Some(Refusal::NoLiveSystem),
         };
     }
     let (verb, request) = match (wish, state.request) {
@@ -203,6 +211,13 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             },
             request,
         ) => (verb, request),
+        (Wish::Menu(seconds), _) => {
+            let why = facts.live_system.is_none().then_some(Refusal::NoLiveSystem);
+            return Decision::Menu { seconds, why };
+        }
+        (_, _) if facts.live_system.is_none() => {
+            return refuse(wish, facts, Refusal::NoLiveSystem);
+        }
         (
             Wish::Change {
                 verb,
@@ -212,15 +227,13 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
         ) => {
             return Decision::Boot(Some(Refusal::NoConsent(verb)));
         }
-        (Wish::Menu(seconds), _) => return Decision::Menu { seconds, why: None },
         (_, Some(request)) => (request.verb, Some(request)),
         (Wish::Boot, None) => {
-            let why = facts.live_missing.map(Refusal::LiveMissing);
-            return Decision::Boot(why);
+            return Decision::Boot(facts.live_missing.map(Refusal::LiveMissing));
         }
     };
     match resolve::allowed(verb, state, facts) {
         Ok(intent) => Decision::Transact { intent, request },
-        Err(refusal) => Decision::Boot(Some(refusal)),
+        Err(refusal) => refuse(wish, facts, refusal),
     }
 }

@@ -64,7 +64,7 @@ pub enum Refusal {
     NoLiveSystem,
     /// A live dataset other than the root is missing.
     #[error(
-        "the live {} dataset is missing: nothing is changed; restore it from a snapshot",
+        "the live {} dataset is missing; a roll back or a reset that replaces it brings one back",
         part(.0)
     )]
     LiveMissing(Part),

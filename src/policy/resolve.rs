@@ -3,6 +3,7 @@
 use super::intent::Intent;
 use super::refusal::Refusal;
 use super::{Facts, Health};
+use crate::record::layout::Part;
 use crate::record::state::{State, Verb};
 use crate::store::place::Set;
 use kernel_cmdline::{Level, Target, Verb as Asked};
@@ -41,10 +42,13 @@ pub fn intent(verb: Verb, state: &State) -> Result<Intent, Refusal> {
 
 /// The intent, if everything that it needs is there and is what it was when it was sealed.
 pub fn allowed(verb: Verb, state: &State, facts: &Facts) -> Result<Intent, Refusal> {
-    if let Some(part) = facts.live_missing {
+    let intent = intent(verb, state)?;
+    if facts.live_system.is_none() && !intent.replaces(Part::System) {
+        return Err(Refusal::NoLiveSystem);
+    }
+    if let Some(part) = facts.live_missing.filter(|part| !intent.replaces(*part)) {
         return Err(Refusal::LiveMissing(part));
     }
-    let intent = intent(verb, state)?;
     let needs_config = match intent {
         Intent::ResetConfig { .. } => true,
         Intent::ResetSystem { keep_config } => keep_config,

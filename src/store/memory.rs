@@ -233,6 +233,20 @@ impl Store for Memory {
         Ok(dataset)
     }
 
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()> {
+        for nested in self.nested(from)? {
+            let uuid = self.uuid();
+            self.change(|world| {
+                let subvolume = world.datasets.get_mut(&to).ok_or(absent(to))?;
+                subvolume
+                    .tree
+                    .insert(nested.path.clone(), Content::Nested(uuid));
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
         self.room()?;
         let (a, b) = (self.at(one)?.clone(), self.at(other)?.clone());

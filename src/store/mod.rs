@@ -100,6 +100,10 @@ pub trait Store {
     /// with all that the source held.
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset>;
 
+    /// Clones, writable, the subvolumes that lie inside the sealed dataset `from` into `to`, a
+    /// writable clone of it, which has an empty stub for each.
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()>;
+
     /// Lets two datasets change places; both names exist at every instant.
     fn exchange(&mut self, one: Place, other: Place) -> Result<()>;
 

@@ -5,6 +5,7 @@ use crate::policy::{Facts, Health};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Manifest};
+use crate::record::state::State;
 use crate::store::Store;
 use crate::store::place::{File, Place, Set};
 
@@ -52,6 +53,14 @@ pub fn ids<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
+}
+
+/// The state with a next id under which nothing lies, whatever a lost journal left behind.
+pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> {
+    let last = store.ids()?.into_iter().max().unwrap_or(0);
+    let mut state = state.clone();
+    state.next_id = state.next_id.max(last.saturating_add(1));
+    Ok(state)
 }
 
 /// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.

@@ -74,11 +74,11 @@ pub fn kernel<S: Store>(store: &S, root: Place) -> Result<Option<Kernel>, Error>
         let Some(release) = image
             .rsplit('/')
             .next()
-            .and_then(|name| name.split_once('-'))
+            .and_then(|name| name.strip_prefix("vmlinuz-"))
         else {
             continue;
         };
-        let Ok(release) = Release::try_from(release.1) else {
+        let Ok(release) = Release::try_from(release) else {
             continue;
         };
         return Ok(Some(Kernel {
@@ -110,6 +110,12 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
             "it has no kernel (/boot/vmlinuz or /vmlinuz, a link to vmlinuz-RELEASE)".to_owned(),
         ));
     };
+    if kernel.initrd.is_none() {
+        return Err(Error::Unbootable(format!(
+            "it has no initramfs beside its kernel {} (boot/initrd.img or initrd.img)",
+            kernel.release
+        )));
+    }
     if !has_modules(store, root, &kernel.release)? {
         return Err(Error::Unbootable(format!(
             "it has no modules for its kernel (/lib/modules/{})",

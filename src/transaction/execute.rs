@@ -60,7 +60,7 @@ pub fn execute<S: Store>(
         undo(store, records)?;
         return Err(error);
     }
-    finish(store, records, progress)
+    finish(store, records, progress).map_err(|error| Error::Unfinished(Box::new(error)))
 }
 
 /// Everything that can fail. What it made is in the journal.
@@ -82,6 +82,9 @@ fn prepare<S: Store>(
                 progress(step);
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
+                if matches!(from, Place::Snapshot(..)) {
+                    with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                }
             }
             Step::Check(place) => {
                 progress(step);
@@ -91,18 +94,23 @@ fn prepare<S: Store>(
             _ => {}
         }
     }
+    // What was cloned into the clones is on disk before the commit says that all is there.
+    store.sync()?;
     let swaps = swaps(store, plan)?;
-    let system = swaps
-        .iter()
-        .find(|swap| swap.live.part() == Part::System)
-        .map(|swap| swap.new);
-    let system = system.unwrap_or(records.state.value.live.system);
+    let live = records.state.value.live.system;
+    let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
+    let mut after = plan.completed(system.map_or(live, |swap| swap.new));
+    if system.is_some_and(|swap| swap.old.is_none()) {
+        // Nothing was live: what is kept has no system, so nothing can go back to it.
+        after.older.retain(|id| *id != plan.id);
+        after.newer.retain(|id| *id != plan.id);
+    }
     Ok(Committing {
         id: plan.id,
         swaps,
         carries_nested: plan.steps.contains(&Step::CarryNested),
         outcome: plan.ending.outcome(label),
-        after: plan.completed(system),
+        after,
         stays_armed: plan.ending == Ending::Parked,
     })
 }

@@ -103,6 +103,7 @@ fn lost(intent: &Intent, id: u32) -> Vec<String> {
 
 fn lasts(intent: &Intent) -> String {
     match intent {
+        Intent::Snapshot { .. } => String::new(),
         Intent::Select { .. } => {
             "it lasts for one boot: the next boot returns to the present system".to_owned()
         }
@@ -113,11 +114,12 @@ fn lasts(intent: &Intent) -> String {
 fn undo(plan: &Plan) -> String {
     let id = plan.id;
     match plan.intent {
-        Intent::Rollback { .. } => {
-            format!("to undo it: roll forward (what was live is kept as snapshot {id})")
-        }
-        Intent::Forward { .. } => {
-            format!("to undo it: roll back (what was live is kept as snapshot {id})")
+        Intent::Rollback { .. } | Intent::Forward { .. } => {
+            let way = match plan.after.newer.first() {
+                Some(first) if *first == id => "forward",
+                _ => "back",
+            };
+            format!("to undo it: roll {way} (what was live is kept as snapshot {id})")
         }
         Intent::Select { .. } => "to undo it: reboot".to_owned(),
         Intent::Return { .. } => {

@@ -124,10 +124,13 @@ fn carry_nested<S: Store>(
     progress: &mut dyn FnMut(&Step),
 ) -> Result<std::vec::Vec<String>, Error> {
     let mut left_behind = std::vec::Vec::new();
-    let carries = |swap: &&Swap| swap.old.is_some() && swap.live.part() == Part::System;
-    for swap in committing.swaps.iter().filter(carries) {
+    for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
+        if store.dataset(swap.staged)?.is_none() {
+            continue;
+        }
+        let carries = committing.carries_nested && swap.live.part() == Part::System;
         let all = store.nested(swap.staged)?;
-        if committing.carries_nested && !all.is_empty() {
+        if carries && !all.is_empty() {
             progress(&Step::CarryNested);
         }
         for nested in &all {
@@ -141,7 +144,7 @@ fn carry_nested<S: Store>(
             if all.iter().any(inside) {
                 continue;
             }
-            let carried = match committing.carries_nested {
+            let carried = match carries {
                 true => with_ballast(store, |store| store.carry(nested, swap.staged, swap.live))?,
                 false => Carried::Stayed,
             };
@@ -162,7 +165,7 @@ fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Resu
         if store.dataset(place)?.is_none() {
             continue;
         }
-        let identity = store.seal(place)?;
+        let identity = with_ballast(store, |store| store.seal(place))?;
         members
             .push(Member { part, identity })
             .map_err(|_| block::TooLarge)?;
@@ -182,7 +185,11 @@ fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Resu
 }
 
 fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<Manifest, Error> {
-    let kernel = check::kernel(store, Place::Snapshot(id, Part::System))?;
+    let system = Place::Snapshot(id, Part::System);
+    let kernel = match store.dataset(system)? {
+        Some(_) => check::kernel(store, system)?,
+        None => None,
+    };
     Ok(Manifest {
         id,
         kind,

@@ -11,6 +11,8 @@ pub mod catalogue;
 pub mod check;
 pub mod execute;
 pub mod explain;
+#[cfg(test)]
+mod faults;
 pub mod finish;
 pub mod history_log;
 #[cfg(test)]
@@ -30,8 +32,8 @@ pub enum Error {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The history or the data grew beyond what a record holds.
-    #[error("{0}: prune snapshots (backstay list) and try again")]
+    /// The layout is larger than what a record holds.
+    #[error("{0}: declare fewer datasets or shorter names in layout.toml")]
     TooLarge(#[from] TooLarge),
     /// No state was ever written.
     #[error("this store has no state yet: run 'backstay init' in the running system")]
@@ -61,6 +63,9 @@ pub enum Error {
         /// What lies there.
         found: String,
     },
+    /// It was committed, but what follows the commit failed; the next start goes on with it.
+    #[error("it was committed but could not be finished: {0}; restart to go on with it")]
+    Unfinished(Box<Error>),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

@@ -45,6 +45,7 @@ pub(crate) fn root(version: &str) -> Tree {
         ("boot", Content::Directory),
         ("boot/vmlinuz", Content::Link("vmlinuz-6.12".into())),
         ("boot/vmlinuz-6.12", file("kernel")),
+        ("boot/initrd.img", file("initramfs")),
         ("lib", Content::Directory),
         ("lib/modules", Content::Directory),
         ("lib/modules/6.12", Content::Directory),

@@ -122,7 +122,8 @@ pub fn plan(
     }
     let system = Place::Snapshot(id, Part::System);
     let exchanged = exchanged(intent, layout, &sources);
-    if exchanged.contains(&Part::System) {
+    // What was live before a boot once is not judged on its way back.
+    if exchanged.contains(&Part::System) && !matches!(intent, Intent::Return { .. }) {
         steps.push(Step::Check(system));
     }
     steps.push(Step::Commit);
@@ -269,8 +270,11 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         intent,
         Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
     ) {
-        after.destroy = None;
         after.good = None;
+        // Only a reset of the configuration leaves the system that the deletion waits for.
+        if !matches!(intent, Intent::ResetConfig { .. }) {
+            after.destroy = None;
+        }
     }
     if *intent == Intent::ResetEverything {
         after.destroy = Some(Destroy {

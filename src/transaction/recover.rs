@@ -57,6 +57,22 @@ pub fn recover<S: Store>(
     }
 }
 
+/// Whether a committed transaction has exchanged some datasets and not others: such a live set is
+/// never booted by itself.
+pub fn live_set_is_mixed<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
+    let Journal::Committing(committing) = &records.journal.value else {
+        return Ok(false);
+    };
+    let mut done = 0;
+    for swap in &committing.swaps {
+        let live = store.dataset(swap.live)?;
+        if live.is_some_and(|live| live.identity.uuid == swap.new) {
+            done += 1;
+        }
+    }
+    Ok(done != 0 && done != committing.swaps.len())
+}
+
 /// Drops what an uncommitted transaction made, closes the journal, disarms.
 pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(), Error> {
     if let Journal::Preparing(preparing) = records.journal.value.clone() {

@@ -20,6 +20,7 @@
 mod ballast;
 mod carry;
 mod file;
+mod inner;
 mod inside;
 mod listing;
 mod nested;
@@ -137,6 +138,10 @@ impl Store for Btrfs {
 
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset> {
         self.clone_path(&self.path(from)?, &self.path(to)?, access)
+    }
+
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()> {
+        self.clone_nested_path(&self.path(from)?, &self.path(to)?)
     }
 
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {

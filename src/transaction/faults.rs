@@ -1,0 +1,241 @@
+//! What goes wrong besides power cuts: missing and damaged things, nested subvolumes, second thoughts.
+
+use super::execute::execute;
+use super::explain::explain;
+use super::model::{layout, machine};
+use super::plan::plan;
+use super::records::Records;
+use super::recover::{live_set_is_mixed, recover};
+use super::{Error, catalogue};
+use crate::policy::intent::Intent;
+use crate::record::block::BLOCK;
+use crate::record::layout::Part;
+use crate::store::Store;
+use crate::store::memory::{Content, Memory};
+use crate::store::place::{File, Place, Set};
+
+fn go(store: &mut Memory, records: &mut Records, intent: &Intent) -> Result<(), Error> {
+    let source = intent
+        .source()
+        .and_then(|set| catalogue::manifest(store, set).unwrap());
+    let state = catalogue::with_free_id(store, &records.state.value)?;
+    let plan = plan(intent, &state, &layout(), source.as_ref(), 1000);
+    execute(store, records, &plan, 1000, &mut |_| {}).map(|_| ())
+}
+
+#[test]
+fn a_missing_live_system_can_be_replaced() {
+    let (mut store, mut records) = machine();
+    store.edit(|world, _| world.datasets.remove(&Place::Live(Part::System)));
+    let first = go(&mut store, &mut records, &Intent::Rollback { to: 2 });
+
+    let again = recover(&mut store, &mut records, &mut |_| {});
+
+    first.unwrap();
+    again.unwrap();
+}
+
+#[test]
+fn damaged_journal_while_preparing_does_not_wedge() {
+    let (store, records) = machine();
+    for n in 0..40 {
+        let (mut s, mut r) = (store.clone(), records.clone());
+        s.power = Some(n);
+        if go(&mut s, &mut r, &Intent::Rollback { to: 2 }).is_ok() {
+            break;
+        }
+        let mut left = s.after_power_cut().pop().unwrap();
+        if left
+            .dataset(Place::Snapshot(3, Part::System))
+            .unwrap()
+            .is_none()
+        {
+            continue;
+        }
+        for slot in 0..2 {
+            left.write_slot(File::Journal, slot, &[0xa5; BLOCK])
+                .unwrap();
+        }
+        let mut r = Records::open(&left).unwrap();
+        recover(&mut left, &mut r, &mut |_| {}).unwrap();
+        let result = go(&mut left, &mut r, &Intent::Rollback { to: 2 });
+
+        result.unwrap();
+        return;
+    }
+}
+
+#[test]
+fn reset_everything_leaves_no_nested_subvolume_of_the_owner() {
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
+    let nested = store.nested(Place::Live(Part::System)).unwrap();
+    assert!(nested.is_empty(), "{nested:?}");
+}
+
+#[test]
+fn undo_of_a_rollback_outside_the_history() {
+    let (store, records) = machine();
+    let mut state = records.state.value.clone();
+    state.older = [1].into_iter().collect();
+    let p = plan(
+        &Intent::Rollback { to: 2 },
+        &state,
+        &layout(),
+        catalogue::manifest(&store, Set::Snapshot(2))
+            .unwrap()
+            .as_ref(),
+        1,
+    );
+    let text = explain(&p, &layout()).undo;
+    assert!(
+        !text.contains("forward") || !p.after.newer.is_empty(),
+        "{text} newer {:?}",
+        p.after.newer
+    );
+}
+
+#[test]
+fn a_return_does_not_judge_what_was_live() {
+    let (mut store, mut records) = machine();
+    store.edit(|world, _| {
+        let tree = &mut world
+            .datasets
+            .get_mut(&Place::Live(Part::System))
+            .unwrap()
+            .tree;
+        tree.insert(
+            "etc/fstab".into(),
+            Content::File(b"UUID=1 / btrfs subvolid=256 0 0\n".to_vec()),
+        );
+    });
+    go(&mut store, &mut records, &Intent::Select { id: 1 }).unwrap();
+    go(&mut store, &mut records, &Intent::Return { parked: 3 }).unwrap();
+}
+
+#[test]
+fn reset_config_keeps_the_destruction_that_was_asked_for() {
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
+    go(
+        &mut store,
+        &mut records,
+        &Intent::ResetConfig { data: false },
+    )
+    .unwrap();
+    assert!(records.state.value.destroy.is_some());
+}
+
+#[test]
+fn nested_subvolumes_of_data_come_back_when_a_reset_is_undone() {
+    let (mut store, mut records) = machine();
+    store.edit(|world, _| {
+        let tree = &mut world
+            .datasets
+            .get_mut(&Place::Live(Part::Data(0)))
+            .unwrap()
+            .tree;
+        tree.insert("db".into(), Content::Nested(crate::record::Uuid([8; 16])));
+    });
+    go(
+        &mut store,
+        &mut records,
+        &Intent::ResetConfig { data: true },
+    )
+    .unwrap();
+    go(&mut store, &mut records, &Intent::Rollback { to: 3 }).unwrap();
+    let nested = store.nested(Place::Live(Part::Data(0))).unwrap();
+    assert_eq!(nested.len(), 1);
+}
+
+#[test]
+fn a_waiting_rollback_stops_the_destruction() {
+    use crate::admin::{good::mark_good, request::submit};
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
+    let verb = crate::record::state::Verb::Rollback(None);
+    submit(&mut store, &mut records, verb, [7; 16], 1, &|| Ok(())).unwrap();
+    let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+    assert!(marked.deleted.is_empty(), "{:?}", marked.deleted);
+}
+
+#[test]
+fn a_parked_set_returns_even_when_its_manifest_is_gone() {
+    use crate::policy::{Decision, Wish, decide, target};
+    use crate::transaction::records::{read_journal, read_state};
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::Select { id: 1 }).unwrap();
+    store.edit(|world, _| world.files.remove(&File::Manifest(Set::Snapshot(3))));
+    let (s, j) = (read_state(&store).unwrap(), read_journal(&store).unwrap());
+    let wish = Wish::Boot;
+    let facts = catalogue::facts(&store, target(wish, &s), false).unwrap();
+    let d = decide(wish, &s, &j, &facts);
+
+    assert!(matches!(d, Decision::Transact { .. }));
+}
+
+#[test]
+fn the_menu_opens_whatever_the_state() {
+    use crate::policy::{Decision, Wish, decide, target};
+    use crate::transaction::records::{read_journal, read_state};
+    let (mut store, _) = machine();
+    for slot in 0..2 {
+        store.write_slot(File::State, slot, &[0xa5; BLOCK]).unwrap();
+    }
+    let (s, j) = (read_state(&store).unwrap(), read_journal(&store).unwrap());
+    let facts = catalogue::facts(&store, target(Wish::Menu(None), &s), false).unwrap();
+    let d = decide(Wish::Menu(None), &s, &j, &facts);
+    assert!(matches!(d, Decision::Menu { .. }), "{d:?}");
+}
+
+#[test]
+fn a_root_without_an_initramfs_is_not_promoted() {
+    let (mut store, mut records) = machine();
+    store.edit(|world, _| {
+        let system = Place::Snapshot(2, Part::System);
+        world
+            .datasets
+            .get_mut(&system)
+            .unwrap()
+            .tree
+            .remove("boot/initrd.img")
+    });
+    let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap_err();
+    assert!(error.to_string().contains("initramfs"), "{error}");
+}
+
+#[test]
+fn a_live_set_that_is_half_exchanged_is_known_as_such() {
+    let (store, records) = machine();
+    let uuid = |store: &Memory, part| {
+        store
+            .dataset(Place::Live(part))
+            .unwrap()
+            .unwrap()
+            .identity
+            .uuid
+    };
+    let changed = |s: &Memory, part| uuid(s, part) != uuid(&store, part);
+    let mut mixed = 0;
+    for n in 0.. {
+        let (mut s, mut r) = (store.clone(), records.clone());
+        s.power = Some(n);
+        let done = go(&mut s, &mut r, &Intent::Rollback { to: 2 });
+        s.power = None;
+        let half = changed(&s, Part::Config) != changed(&s, Part::System);
+        assert_eq!(live_set_is_mixed(&s, &r).unwrap(), half, "cut before {n}");
+        mixed += usize::from(half);
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(mixed > 0);
+}
+
+#[test]
+fn nested_subvolumes_come_back_when_a_reset_of_everything_is_undone() {
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
+    go(&mut store, &mut records, &Intent::Rollback { to: 3 }).unwrap();
+    assert_eq!(store.nested(Place::Live(Part::System)).unwrap().len(), 1);
+}
