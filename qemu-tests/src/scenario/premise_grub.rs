@@ -47,6 +47,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "a reset that grubenv asks for at every boot happens only when somebody presses ESC",
         stuck,
     ),
+    Scenario::tiny(
+        "grub-locked-entries-do-not-wait-for-an-empty-room",
+        "with a password, the system starts unattended though grubenv asks for a rollback; entries ask",
+        locked,
+    ),
 ];
 
 const MENU: &str = include_str!("../../../grub-entries/grub.cfg");
@@ -353,6 +358,40 @@ grub-editenv $grub/grubenv set next_entry=backstay-reset-config-data
     vm.grub().answer(QUESTION, Answer::Esc)?;
     let line = command_line(vm)?;
     let verb = " backstay.reset=config,data backstay.present backstay.end";
+    ctx.check(line.ends_with(verb), || {
+        format!("the recovery kernel was not given the verb: {line}")
+    })
+}
+
+fn locked(ctx: &mut Context) -> Result<()> {
+    let script = r#"
+recovery recovery
+printf 'set superusers="operator"\npassword operator secret\n' >> $grub/backstay.cfg
+grub-editenv $grub/grubenv create
+grub-editenv $grub/grubenv set next_entry=backstay-rollback
+"#;
+    let mut vm = with_menu(
+        ctx,
+        "lock the menu, and ask for a rollback by grubenv",
+        script,
+    )?;
+    let current = vm.grub().wait()?.current().to_owned();
+    ctx.check(current == TITLE, || format!("GRUB would start {current:?}"))?;
+    ctx.step("leave the menu alone");
+    let mut tiny = vm.tiny()?;
+    let line = tiny.succeed("cat /proc/cmdline")?;
+    plain_boot(ctx, line.trim())?;
+    tiny.restart()?;
+    vm.grub().choose(&["Factory reset"])?;
+    vm.serial().expect_text("Enter username:")?;
+    vm.serial().send(b"operator\r")?;
+    vm.serial().expect_text("Enter password:")?;
+    vm.serial().send(b"secret\r")?;
+    shown(&mut vm, "Reset the configuration")?;
+    vm.grub().choose(&["Reset the configuration"])?;
+    vm.grub().answer(QUESTION, Answer::Esc)?;
+    let line = command_line(vm)?;
+    let verb = " backstay.reset=config backstay.present backstay.end";
     ctx.check(line.ends_with(verb), || {
         format!("the recovery kernel was not given the verb: {line}")
     })
