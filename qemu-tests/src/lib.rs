@@ -21,4 +21,5 @@ pub mod serial;
 pub mod setup;
 pub mod story;
 pub mod toolbox;
+pub mod toolchain;
 pub mod vm;

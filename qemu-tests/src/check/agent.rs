@@ -9,9 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::command::{cargo, run, target};
 use super::{Failed, Tally};
+use crate::image::programs::TARGET;
 
-/// The target that needs nothing but the Rust toolchain.
-const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The binaries.
 pub const BINARIES: [&str; 2] = ["backstay-init", "backstay"];
 /// Time for a build with link-time optimisation on a busy machine.

@@ -24,23 +24,29 @@ pub struct State {
     version: String,
     /// Scenarios that passed, with their seconds.
     passed: BTreeMap<String, f32>,
+    /// Where this is kept.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl State {
-    fn file() -> PathBuf {
-        target().join("check-all/full.json")
-    }
-
-    /// What is known of `version`; nothing where the file is missing, garbled or of another one.
+    /// What is known of `version` in the target directory; nothing where that is missing, garbled or of
+    /// another version.
     #[must_use]
     pub fn load(version: &str) -> Self {
-        let text = fs::read_to_string(Self::file()).unwrap_or_default();
-        match serde_json::from_str::<Self>(&text) {
-            Ok(state) if state.version == version => state,
-            _ => Self {
-                version: version.to_owned(),
-                passed: BTreeMap::new(),
-            },
+        Self::load_from(target().join("check-all/full.json"), version)
+    }
+
+    fn load_from(file: PathBuf, version: &str) -> Self {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let passed = match serde_json::from_str::<Self>(&text) {
+            Ok(state) if state.version == version => state.passed,
+            _ => BTreeMap::new(),
+        };
+        Self {
+            version: version.to_owned(),
+            passed,
+            file,
         }
     }
 
@@ -56,11 +62,10 @@ impl State {
     /// When the file cannot be written.
     pub fn keep(&mut self, name: &str, took: Duration) -> Result<()> {
         self.passed.insert(name.to_owned(), took.as_secs_f32());
-        let file = Self::file();
-        let new = file.with_extension("new");
+        let new = self.file.with_extension("new");
         fs::write(&new, serde_json::to_string_pretty(self)?)
-            .and_then(|()| fs::rename(&new, &file))
-            .with_context(|| format!("write {}", file.display()))
+            .and_then(|()| fs::rename(&new, &self.file))
+            .with_context(|| format!("write {}", self.file.display()))
     }
 }
 
@@ -140,4 +145,22 @@ pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
     let path = workspace().join("docs/check-report.md");
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_counts_for_its_own_version_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("full.json");
+        let mut state = State::load_from(file.clone(), "one");
+        assert!(!state.has("boots-live"));
+        state.keep("boots-live", Duration::from_secs(3)).unwrap();
+        assert!(State::load_from(file.clone(), "one").has("boots-live"));
+        assert!(!State::load_from(file.clone(), "two").has("boots-live"));
+        fs::write(&file, "{ garbled").unwrap();
+        assert!(!State::load_from(file, "one").has("boots-live"));
+    }
 }

@@ -17,9 +17,11 @@ const MARK_GOOD: &str = include_str!("../../../systemd/backstay-mark-good.servic
 const LAYER2: &str = include_str!("../../images/store/layer2.sh");
 
 /// What the kernel is told at every boot of a test machine. All but the first save time under emulation
-/// (self-tests, clock calibration) or escape sequences on the serial line.
+/// (self-tests, clock calibration), spare escape sequences on the serial line, or leave systemd time where an
+/// emulated machine on a busy host takes minutes for what takes others seconds.
 pub const CMDLINE: &str = "console=ttyS0,115200 quiet tsc=reliable no_timer_check cryptomgr.notests \
-    random.trust_cpu=on systemd.tty.term.ttyS0=dumb";
+    random.trust_cpu=on systemd.tty.term.ttyS0=dumb \
+    systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900";
 
 /// The disk with backstay on it, from the cache or newly made.
 pub fn layer2(system: System) -> Result<Image, Error> {

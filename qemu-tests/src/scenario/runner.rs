@@ -12,7 +12,7 @@ use super::{Context, Machine, Scenario, all};
 use crate::accel::Accel;
 use crate::cache::Cache;
 use crate::image::{self, System};
-use crate::{setup, toolbox};
+use crate::{setup, toolbox, toolchain};
 
 /// How often somebody who watches is told what is being played.
 const PROGRESS: Duration = Duration::from_secs(30);
@@ -42,6 +42,7 @@ pub struct Options {
 /// When something is missing that cannot be brought: the text names the way out.
 pub fn prepare() -> Result<Accel> {
     setup::ensure()?;
+    toolchain::ensure()?;
     let kernel = || Ok(toolbox::ensure_initramfs()?.kernel);
     let accel = Accel::detect(kernel, Cache::machine()?.dir());
     println!("guests run by {}", accel.name());
