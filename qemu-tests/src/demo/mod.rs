@@ -55,7 +55,12 @@ pub fn interactive(system: System) -> Result<()> {
     config.echo = Some(Box::new(std::io::stdout()));
     let mut vm = Vm::start(config, &Story::new(Duration::from_secs(24 * 3600)))?;
     let left = terminal::connect(&mut vm)?;
-    println!("\nThe demo is over ({left:?}). 'cargo demo --auto' plays the whole story by itself.");
+    let why = match left {
+        terminal::Left::Asked => "you left; the machine is switched off",
+        terminal::Left::Off => "the machine was powered off",
+        terminal::Left::Signal => "a signal ended it; the machine is switched off",
+    };
+    println!("\nThe demo is over: {why}. 'cargo demo --auto' plays the whole story by itself.");
     Ok(())
 }
 

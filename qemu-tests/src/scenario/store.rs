@@ -195,7 +195,7 @@ impl Store {
 
 impl Context {
     /// Looks at the disk of a machine that is off and ends the story unless it is as it must be:
-    /// cleanly unmounted, exactly these subvolumes, and in them these versions.
+    /// exactly these subvolumes, and in them these versions.
     ///
     /// # Errors
     /// When something differs: the text has a line for each thing.
@@ -229,4 +229,127 @@ pub fn same_sealed(before: &Tree, after: &Tree) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::inspect::{Entry, Subvolume};
+    use sha2::{Digest as _, Sha256};
+
+    fn file(line: &str) -> Entry {
+        let digest = Sha256::digest(format!("{line}\n"));
+        Entry {
+            kind: 'f',
+            mode: 0o644,
+            user: 0,
+            group: 0,
+            size: 2,
+            target: String::new(),
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn subvolume(read_only: bool) -> Subvolume {
+        Subvolume {
+            id: 256,
+            nested_in: 5,
+            uuid: Some("u".to_owned()),
+            parent_uuid: None,
+            received_uuid: None,
+            read_only,
+            generation: 7,
+            ctransid: 7,
+            otransid: 7,
+        }
+    }
+
+    /// What a disk that is exactly as `store` wants it looks like.
+    fn tree(store: &Store) -> Tree {
+        let mut tree = Tree {
+            log_root: 0,
+            generation: 9,
+            subvolumes: BTreeMap::new(),
+            files: BTreeMap::new(),
+        };
+        for (path, wanted) in &store.subvolumes {
+            tree.subvolumes
+                .insert(path.clone(), subvolume(wanted.read_only));
+            if let Some((name, Some(line))) = &wanted.file {
+                tree.files.insert(format!("{path}/{name}"), file(line));
+            }
+        }
+        for (path, _) in store.files.iter().filter(|(_, there)| *there) {
+            tree.files.insert(path.clone(), file(""));
+        }
+        tree
+    }
+
+    #[test]
+    fn everything_that_differs_is_named_and_nothing_else() {
+        let store = Store::live("2", "2", "2")
+            .snapshot(1, ["1", "1", "1"])
+            .kept_data(1, None);
+        assert_eq!(store.differences(&tree(&store)), Vec::<String>::new());
+        type Spoil = fn(&mut Tree);
+        let spoil: [(&str, Spoil); 8] = [
+            (
+                "@backstay/snapshots/9/system is there and must not be",
+                |tree| {
+                    tree.subvolumes
+                        .insert("@backstay/snapshots/9/system".to_owned(), subvolume(true));
+                },
+            ),
+            ("@config is not there", |tree| {
+                drop(tree.subvolumes.remove("@config"))
+            }),
+            ("@backstay/factory/system is writable", |tree| {
+                tree.subvolumes
+                    .insert("@backstay/factory/system".to_owned(), subvolume(false));
+            }),
+            ("@rootfs is read-only", |tree| {
+                tree.subvolumes
+                    .insert("@rootfs".to_owned(), subvolume(true));
+            }),
+            ("@data/content is not \"made by the customer\"", |tree| {
+                tree.files.insert("@data/content".to_owned(), file("else"));
+            }),
+            (
+                "@backstay/data/data/1/content is there and must not be",
+                |tree| {
+                    tree.files
+                        .insert("@backstay/data/data/1/content".to_owned(), file("x"));
+                },
+            ),
+            ("@backstay/snapshots/1/menu.cfg is not there", |tree| {
+                tree.files.remove("@backstay/snapshots/1/menu.cfg");
+            }),
+            ("@backstay/grub/armed.cfg is there", |tree| {
+                tree.files
+                    .insert("@backstay/grub/armed.cfg".to_owned(), file(""));
+            }),
+        ];
+        for (line, spoil) in spoil {
+            let mut spoiled = tree(&store);
+            spoil(&mut spoiled);
+            assert_eq!(store.differences(&spoiled), [line]);
+        }
+    }
+
+    #[test]
+    fn a_sealed_set_that_was_written_to_is_not_the_same() {
+        let store = Store::live("2", "2", "2").snapshot(1, ["1", "1", "1"]);
+        let before = tree(&store);
+        let mut after = before.clone();
+        assert!(same_sealed(&before, &after).is_ok());
+        after.subvolumes.get_mut("@rootfs").unwrap().ctransid = 8;
+        assert!(same_sealed(&before, &after).is_ok());
+        after
+            .subvolumes
+            .get_mut("@backstay/snapshots/1/config")
+            .unwrap()
+            .ctransid = 8;
+        assert!(same_sealed(&before, &after).is_err());
+    }
 }
