@@ -121,9 +121,23 @@ fn replace(mut machine: Machine) {
     let found = machine.store.read(File::Log).unwrap().unwrap();
     assert!(found == old || found == new, "{} bytes", found.len());
     machine.store.replace(File::Log, &new).unwrap();
+    // A clone commits, but brings no other dataset's data to disk.
+    machine.create(LIVE);
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    let mut machine = machine.after_power_cut();
+    let found = machine.store.read(File::Log).unwrap().unwrap();
+    assert!(
+        found == new,
+        "the new name is on disk with {} bytes",
+        found.len()
+    );
+    machine.store.replace(File::Log, &old).unwrap();
     machine.store.sync().unwrap();
     let machine = machine.after_power_cut();
-    assert_eq!(machine.store.read(File::Log).unwrap().unwrap(), new);
+    assert_eq!(machine.store.read(File::Log).unwrap().unwrap(), old);
 }
 
 fn slot(mut machine: Machine) {
