@@ -27,6 +27,7 @@ pub const ALL: &[Premise] = &[
         "a_nested_subvolume_is_carried_where_its_stub_is_gone_already",
         no_stub,
     ),
+    ("another_subvolume_of_that_name_is_not_carried", another),
     ("a_read_only_nested_subvolume_stays", read_only),
     (
         "out_of_and_into_a_sealed_dataset_nothing_is_carried",
@@ -127,6 +128,25 @@ fn no_stub(mut machine: Machine) {
         Carried::Stayed
     );
     assert_eq!(machine.store.nested(NEXT).unwrap(), [nested]);
+}
+
+fn another(mut machine: Machine) {
+    let nested = two(&mut machine);
+    let gone = Nested {
+        uuid: machine.nest(LIVE, "other"),
+        ..nested.clone()
+    };
+    assert_eq!(
+        machine.store.carry(&gone, LIVE, NEXT).unwrap(),
+        Carried::Stayed
+    );
+    fs::remove_dir(machine.at(NEXT, &nested.path)).unwrap();
+    machine.nest(NEXT, &nested.path);
+    assert_eq!(
+        machine.store.carry(&nested, LIVE, NEXT).unwrap(),
+        Carried::Stayed
+    );
+    assert_eq!(machine.store.nested(LIVE).unwrap().len(), 2);
 }
 
 fn read_only(mut machine: Machine) {
