@@ -27,11 +27,11 @@ echo 'set backstay_timeout=60' >> /mnt/@backstay/grub/backstay.cfg
 
 /// What a person is told before the menu comes.
 const FIVE_LINES: &str = "\
-1. 'Roll back to the version before', then ESC: version 1 runs. Log in or type at its prompt.
-2. In the running system: 'backstay list', 'backstay status', 'backstay forward --reboot'.
-3. 'Snapshots (boot once)': looks at a version; the next boot returns by itself.
-4. 'Factory reset', 'Reset the system', then ESC: the factory version, and the data is still there.
-5. To leave at any time: Ctrl-] (the machine is switched off and its disk forgotten).";
+1. 'Roll back to the version before', then ESC when it asks: version 1 runs.
+2. At its prompt: 'backstay list', 'backstay status', 'backstay forward --reboot'
+3. 'Snapshots (boot once)': look at a version; the next boot returns by itself.
+4. 'Factory reset', 'Reset the system', ESC: as built, the data still there.
+5. Ctrl-] leaves at any time; the machine goes off and its disk is forgotten.";
 
 /// Puts a person before the GRUB menu of a small appliance, on their own terminal.
 ///
