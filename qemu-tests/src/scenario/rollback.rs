@@ -54,7 +54,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-const TINY_DATA: &str = "made_by_the_customer";
+/// [`CUSTOMER`] as the tiny system says it.
+pub(super) const TINY_DATA: &str = "made_by_the_customer";
 
 fn previous(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&three_versions(System::Debian))?;
@@ -91,7 +92,7 @@ fn previous(ctx: &mut Context) -> Result<()> {
 }
 
 /// [`three_versions`] after one rollback.
-fn after_previous() -> Store {
+pub(super) fn after_previous() -> Store {
     Store::live("2", "2", "2")
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"])
@@ -193,7 +194,7 @@ fn select_once(ctx: &mut Context) -> Result<()> {
 }
 
 /// [`three_versions`] as it is.
-fn untouched() -> Store {
+pub(super) fn untouched() -> Store {
     Store::live("3", "3-changed", "3")
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"])

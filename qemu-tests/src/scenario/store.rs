@@ -82,6 +82,17 @@ impl Store {
         self.set(&place, versions)
     }
 
+    /// But what was kept as `id` has no system, and so no entry in GRUB's menu.
+    #[must_use]
+    pub fn without_system(mut self, id: u32) -> Self {
+        let place = format!("@backstay/snapshots/{id}");
+        self.subvolumes.remove(&format!("{place}/system"));
+        for (path, there) in &mut self.files {
+            *there = *there && *path != format!("{place}/menu.cfg");
+        }
+        self
+    }
+
     /// And the same, parked: it is to return at the next boot, so it is not sealed, and GRUB is armed.
     #[must_use]
     pub fn parked(mut self, id: u32, versions: [&str; 3]) -> Self {
