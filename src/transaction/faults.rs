@@ -33,6 +33,9 @@ fn a_missing_live_system_can_be_replaced() {
 
     first.unwrap();
     again.unwrap();
+    // What is left of the old set is kept, and GRUB does not offer it for booting.
+    let kept = File::MenuCfg(Set::Snapshot(3));
+    assert_eq!(store.read(kept).unwrap(), None);
 }
 
 #[test]

@@ -177,6 +177,10 @@ fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Resu
     let set = Set::Snapshot(id);
     write_manifest(store, set, &manifest)?;
     store.sync()?;
+    if manifest.identity(Part::System).is_none() {
+        // The live system was missing: what is left cannot boot, so GRUB does not list it.
+        return Ok(());
+    }
     let menu = menu_cfg(&manifest);
     with_ballast(store, |store| {
         store.replace(File::MenuCfg(set), menu.as_bytes())
