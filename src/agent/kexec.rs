@@ -4,7 +4,7 @@
 //! (else `vmlinuz`) in it, a link that names the release, with `initrd.img` beside it. That is compared
 //! with the version inside the image itself, because a link can lie.
 //!
-//! Nothing is written; loading allocates memory and is undone by [`crate::sys::kexec::unload`].
+//! Nothing is written; loading allocates memory until the next boot.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -144,11 +144,6 @@ impl RootKernel {
             initrd,
             cmdline_max,
         })
-    }
-
-    /// True if the running kernel is of the same release.
-    pub fn is_running(&self) -> bool {
-        self.release == running_release()
     }
 
     /// Loads it with `cmdline`, ready for the jump.
@@ -305,7 +300,7 @@ mod tests {
         let kernel = RootKernel::find(dir.path()).unwrap();
         assert_eq!(kernel.release, "6.12.1-amd64");
         assert_eq!(kernel.path, Path::new("boot/vmlinuz-6.12.1-amd64"));
-        assert!(!kernel.has_initrd && !kernel.is_running());
+        assert!(!kernel.has_initrd);
         assert_eq!(kernel.cmdline_max, 2047);
         assert!(matches!(
             kernel.load(&"x".repeat(2047)),

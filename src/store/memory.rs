@@ -46,6 +46,8 @@ pub struct World {
     pub directories: BTreeSet<u32>,
     /// Small files.
     pub files: BTreeMap<File, Vec<u8>>,
+    /// The dataset that is booted without a name.
+    pub default: Option<Uuid>,
     /// Whether the ballast is there.
     pub ballast: bool,
 }
@@ -271,6 +273,20 @@ impl Store for Memory {
                 Some(_) => Err(StoreError::Place(format!("{to:?} exists"))),
                 None => Ok(()),
             }
+        })
+    }
+
+    fn follow_default(&mut self, old: Place, new: Place) -> Result<()> {
+        let (old, new) = (
+            self.at(old)?.dataset.identity.uuid,
+            self.at(new)?.dataset.identity.uuid,
+        );
+        if self.world().default != Some(old) {
+            return Ok(());
+        }
+        self.change(|world| {
+            world.default = Some(new);
+            Ok(())
         })
     }
 

@@ -90,7 +90,7 @@ pub type Result<T> = core::result::Result<T, StoreError>;
 
 /// A store of datasets.
 pub trait Store {
-    /// The datasets of the machine. Empty until known; see [`Store::set_layout`].
+    /// The datasets of the machine.
     fn layout(&self) -> &Layout;
 
     /// What lies at a place; `None` when nothing does. Something that is not a dataset is an error.
@@ -109,6 +109,10 @@ pub trait Store {
 
     /// Moves a dataset to a place where nothing lies.
     fn rename(&mut self, from: Place, to: Place) -> Result<()>;
+
+    /// Where the store has a default dataset, which is booted without a name: if it is `old`, it
+    /// becomes `new`.
+    fn follow_default(&mut self, old: Place, new: Place) -> Result<()>;
 
     /// Makes the dataset read-only for good and returns its identity, read after a `sync`.
     fn seal(&mut self, place: Place) -> Result<Identity>;

@@ -7,8 +7,6 @@ use rustix::io::Errno;
 
 use super::{Error, Result};
 
-/// `KEXEC_FILE_UNLOAD` of `<linux/kexec.h>`: forget the kernel that was loaded before.
-const KEXEC_FILE_UNLOAD: libc::c_ulong = 0x1;
 /// `KEXEC_FILE_NO_INITRAMFS` of `<linux/kexec.h>`: there is no initrd descriptor.
 const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 0x4;
 
@@ -45,25 +43,6 @@ pub fn load(kernel: BorrowedFd<'_>, initrd: Option<BorrowedFd<'_>>, cmdline: &st
         )
     };
     outcome(result, shown)
-}
-
-/// Forgets a loaded kernel, so that a later `reboot(KEXEC)` cannot jump into it.
-///
-/// # Errors
-/// `EPERM`, `ENOSYS` as for [`load`].
-pub fn unload() -> Result<()> {
-    // SAFETY: with KEXEC_FILE_UNLOAD the kernel looks at no other argument.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_kexec_file_load,
-            -1,
-            -1,
-            0 as libc::c_ulong,
-            std::ptr::null::<libc::c_char>(),
-            KEXEC_FILE_UNLOAD,
-        )
-    };
-    outcome(result, || "kexec_file_load(UNLOAD)".into())
 }
 
 fn outcome(result: libc::c_long, call: impl FnOnce() -> String) -> Result<()> {

@@ -36,16 +36,6 @@ pub fn move_to(from: &Path, to: &Path) -> Result<()> {
     rustix::mount::mount_move(from, to).call(|| format!("mount({from:?}, {to:?}, MS_MOVE)"))
 }
 
-/// Makes a mount and all below it private: MS_MOVE and pivot_root refuse shared ones.
-///
-/// # Errors
-/// `EINVAL`: `at` is not a mount point.
-pub fn make_private(at: &Path) -> Result<()> {
-    use rustix::mount::MountPropagationFlags as P;
-    rustix::mount::mount_change(at, P::PRIVATE | P::REC)
-        .call(|| format!("mount({at:?}, MS_PRIVATE|MS_REC)"))
-}
-
 /// Opens `path` below the directory `root` as O_PATH, with every symlink resolved as if `root` were `/`.
 ///
 /// # Errors

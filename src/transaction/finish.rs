@@ -47,6 +47,11 @@ pub fn finish<S: Store>(
         });
         exchange(store, swap)?;
     }
+    for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
+        if swap.live.part() == Part::System && store.dataset(swap.staged)?.is_some() {
+            store.follow_default(swap.staged, swap.live)?;
+        }
+    }
     let left_behind = carry_nested(store, &committing, progress)?;
     match &committing.outcome {
         Outcome::Sealed(label) => {

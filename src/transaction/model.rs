@@ -88,6 +88,7 @@ pub(crate) fn machine() -> (Memory, Records) {
         Content::Nested(crate::record::Uuid([9; 16])),
     );
     let live = store.put(Place::Live(Part::System), system);
+    store.edit(|world, _| world.default = Some(live));
     store.put(Place::Live(Part::Config), tree("live"));
     store.put(Place::Live(Part::Defaults), tree("defaults"));
     store.put(Place::Live(Part::Data(0)), tree("data"));
@@ -213,6 +214,11 @@ fn check(store: &Memory, before: &Memory, old: &State, new: &Memory, new_state: 
         .unwrap()
         .identity
         .uuid;
+    assert_eq!(
+        store.world().default,
+        Some(system),
+        "the default follows the name"
+    );
     if state.parked.is_none() {
         assert_eq!(state.live.system, system);
     }

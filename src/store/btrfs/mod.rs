@@ -82,11 +82,6 @@ impl Btrfs {
         Ok(bytes.map(|bytes| decode(&bytes)))
     }
 
-    /// Takes another layout, such as one that was just recorded.
-    pub fn set_layout(&mut self, layout: Layout) {
-        self.layout = layout;
-    }
-
     /// The top level.
     pub fn top(&self) -> BorrowedFd<'_> {
         self.top.as_fd()
@@ -150,6 +145,14 @@ impl Store for Btrfs {
 
     fn rename(&mut self, from: Place, to: Place) -> Result<()> {
         self.rename_path(&self.path(from)?, &self.path(to)?)
+    }
+
+    fn follow_default(&mut self, old: Place, new: Place) -> Result<()> {
+        // A mount without subvol= follows the id, not the name.
+        if self.default_subvolume()? == self.subvolume_id(old)? {
+            self.set_default_subvolume(new)?;
+        }
+        Ok(())
     }
 
     fn seal(&mut self, place: Place) -> Result<Identity> {

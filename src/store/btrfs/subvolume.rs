@@ -157,10 +157,9 @@ impl Btrfs {
 
     /// Makes the dataset at this place the default subvolume. On disk after the next sync.
     pub fn set_default_subvolume(&mut self, place: Place) -> Result<()> {
-        let path = self.path(place)?;
-        let id = identify(self.present(&path)?, &path)?.0.id;
+        let id = self.subvolume_id(place)?;
         ioctl::set_default_subvolume(&self.top, id)
-            .doing(|| format!("making {path} the default subvolume"))
+            .doing(|| format!("making {place:?} the default subvolume"))
     }
 
     /// The subvolume id of the dataset at this place, to compare with the default subvolume.
