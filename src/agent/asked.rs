@@ -62,8 +62,8 @@ pub fn first_line(line: &[u8]) -> String {
 
 fn change(verb: Verb, present: bool) -> String {
     match present {
-        true => format!("going to {verb}, as confirmed at the boot menu"),
-        false => format!("asked to {verb}, which nobody confirmed"),
+        true => format!("going to {verb} (confirmed)"),
+        false => format!("asked to {verb}, unconfirmed"),
     }
 }
 
@@ -81,15 +81,35 @@ mod tests {
             ),
             (
                 "backstay.rollback=previous backstay.present backstay.end",
-                "going to roll back to the version before, as confirmed at the boot menu",
+                "going to roll back to the version before (confirmed)",
             ),
             (
                 "backstay.reset=system backstay.keep=config backstay.end",
-                "asked to reset the system, keep data and configuration, which nobody confirmed",
+                "asked to reset only the system, unconfirmed",
             ),
         ] {
             let first = first_line(line.as_bytes());
             assert_eq!(first.split_once(": ").unwrap().1, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_every_verb_fits_a_terminal() {
+        for verb in [
+            "rollback=previous",
+            "forward",
+            "select=123456",
+            "reset=config",
+            "reset=config,data",
+            "reset=system",
+            "reset=system backstay.keep=config",
+            "reset=everything",
+        ] {
+            for present in ["backstay.present ", ""] {
+                let line = format!("backstay.{verb} {present}backstay.end");
+                let first = format!("backstay: {}", first_line(line.as_bytes()));
+                assert!(!first.contains("refused") && first.len() < 80, "{first}");
+            }
         }
     }
 

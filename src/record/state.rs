@@ -44,9 +44,7 @@ impl core::fmt::Display for Verb {
             Verb::ResetConfig { data: false } => f.write_str("reset the configuration"),
             Verb::ResetConfig { data: true } => f.write_str("reset configuration and data"),
             Verb::ResetSystem { keep_config: false } => f.write_str("reset the system, keep data"),
-            Verb::ResetSystem { keep_config: true } => {
-                f.write_str("reset the system, keep data and configuration")
-            }
+            Verb::ResetSystem { keep_config: true } => f.write_str("reset only the system"),
             Verb::ResetEverything => f.write_str("reset everything"),
         }
     }

@@ -243,7 +243,7 @@ fn two_disks(ctx: &mut Context) -> Result<()> {
     choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
     agent_begins(
         &mut vm,
-        "going to roll back to the version before, as confirmed at the boot menu",
+        "going to roll back to the version before (confirmed)",
     )?;
     agent_says(
         &mut vm,

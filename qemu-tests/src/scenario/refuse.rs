@@ -113,7 +113,7 @@ fn without_consent(ctx: &mut Context) -> Result<()> {
         &[
             (
                 "backstay.rollback=previous backstay.end",
-                "asked to roll back to the version before, which nobody confirmed",
+                "asked to roll back to the version before, unconfirmed",
                 &[
                     "refused to roll back to the version before: nobody confirmed it; choose the \
                      entry again and press ESC when it asks",
@@ -121,7 +121,7 @@ fn without_consent(ctx: &mut Context) -> Result<()> {
             ),
             (
                 "backstay.reset=everything backstay.end",
-                "asked to reset everything, which nobody confirmed",
+                "asked to reset everything, unconfirmed",
                 &[
                     "refused to reset everything: nobody confirmed it; choose the entry again and \
                      press ESC when it asks",

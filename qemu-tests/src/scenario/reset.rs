@@ -132,10 +132,7 @@ fn system(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&three_versions(System::Debian))?;
     let mut vm = ctx.boot(&disk)?;
     choose_and_confirm(&mut vm, &[menu::RESET, menu::RESET_SYSTEM])?;
-    agent_begins(
-        &mut vm,
-        "going to reset the system, keep data, as confirmed at the boot menu",
-    )?;
+    agent_begins(&mut vm, "going to reset the system, keep data (confirmed)")?;
     agent_says(
         &mut vm,
         &[

@@ -63,7 +63,7 @@ fn previous(ctx: &mut Context) -> Result<()> {
     choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
     agent_begins(
         &mut vm,
-        "going to roll back to the version before, as confirmed at the boot menu",
+        "going to roll back to the version before (confirmed)",
     )?;
     agent_says(
         &mut vm,
@@ -158,10 +158,7 @@ fn select_once(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&three_versions(System::Tiny))?;
     let mut vm = ctx.boot(&disk)?;
     choose_and_confirm(&mut vm, &[menu::SNAPSHOTS, "Snapshot 1: tiny 1, version 1"])?;
-    agent_begins(
-        &mut vm,
-        "going to boot snapshot 1 once, as confirmed at the boot menu",
-    )?;
+    agent_begins(&mut vm, "going to boot snapshot 1 once (confirmed)")?;
     agent_says(
         &mut vm,
         &[
