@@ -81,11 +81,14 @@ impl Btrfs {
         let source = self.present(from)?;
         let (directory, name) = self.room_for(to)?;
         let read_only = access == Access::ReadOnly;
-        made(
-            ioctl::snapshot(source, directory, name, read_only),
-            to,
-            || format!("cloning {from} to {to}"),
-        )?;
+        let cloned = ioctl::snapshot(source, directory, name, read_only);
+        if matches!(&cloned, Err(error) if error.errno == Errno::TXTBSY) {
+            return Err(StoreError::System(format!(
+                "{from} cannot be cloned while a swap file in it is active: swapoff it, and put \
+                 swap files into a subvolume of their own"
+            )));
+        }
+        made(cloned, to, || format!("cloning {from} to {to}"))?;
         Ok(identify(self.present(to)?, to)?.1)
     }
 

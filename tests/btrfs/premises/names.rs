@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 pub const ALL: &[Premise] = &[
@@ -32,7 +33,7 @@ pub const ALL: &[Premise] = &[
         default_kept,
     ),
     (
-        "a_subvolume_with_an_active_swap_file_is_not_destroyed",
+        "a_subvolume_with_an_active_swap_file_is_neither_destroyed_nor_cloned",
         swap,
     ),
     (
@@ -147,32 +148,52 @@ fn default_kept(mut machine: Machine) {
     machine.store.destroy(NEXT, uuid).unwrap();
 }
 
-fn swap(mut machine: Machine) {
-    two(&mut machine);
-    machine.nest(NEXT, "inner");
-    let path = machine.at(NEXT, "inner/swap");
-    let file = File::create(&path).unwrap();
+/// Makes a swap file and runs `during` while it is active.
+fn with_swap<T>(path: &Path, during: impl FnOnce() -> T) -> T {
+    let file = File::create(path).unwrap();
     ioctl_setflags(&file, IFlags::NOCOW).unwrap();
     fallocate(&file, FallocateFlags::empty(), 0, 1 << 20).unwrap();
     file.set_permissions(fs::Permissions::from_mode(0o600))
         .unwrap();
     drop(file);
     let run = |program: &str| {
-        let output = Command::new(program).arg(&path).output().expect(program);
+        let output = Command::new(program).arg(path).output().expect(program);
         assert!(output.status.success(), "{program}: {output:?}");
     };
     run("mkswap");
     run("swapon");
-    let uuid = machine.store.dataset(NEXT).unwrap().unwrap().identity.uuid;
-    let refused = machine.store.destroy(NEXT, uuid);
-    let clone = machine.store.nested(NEXT).unwrap();
+    let result = during();
     run("swapoff");
+    result
+}
+
+fn swap(mut machine: Machine) {
+    two(&mut machine);
+    machine.nest(NEXT, "inner");
+    let uuid = machine.store.dataset(NEXT).unwrap().unwrap().identity.uuid;
+    let inner = machine.at(NEXT, "inner/swap");
+    let (refused, inside) = with_swap(&inner, || {
+        let refused = machine.store.destroy(NEXT, uuid);
+        (refused, machine.store.nested(NEXT).unwrap())
+    });
     let Err(StoreError::Place(text)) = refused else {
         panic!("{refused:?}");
     };
     assert!(text.contains("active swap file"), "{text}");
-    assert_eq!(clone.len(), 1);
+    assert_eq!(
+        inside.len(),
+        1,
+        "it was refused before anything was destroyed"
+    );
     machine.store.destroy(NEXT, uuid).unwrap();
+    let live = machine.at(LIVE, "swap");
+    let refused = with_swap(&live, || {
+        machine.store.clone_to(LIVE, NEXT, Access::Writable)
+    });
+    let Err(StoreError::System(text)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(text.contains("swapoff it"), "{text}");
 }
 
 fn ordinary(mut machine: Machine) {
