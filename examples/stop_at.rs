@@ -2,8 +2,8 @@
 //! before one of its steps, as a power cut would: for scenarios on virtual machines, never installed.
 //!
 //! `stop_at MOUNTPOINT commit|exchange-system|seal`, where the top level of a store is mounted. What was
-//! done before the step is on the disk; what the engine had not made durable by itself is, too, once the
-//! file system is unmounted: the scenarios of `cargo crash` are for what a disk may lose.
+//! done before the step is on the disk once the file system is unmounted, also what the engine had not
+//! made durable by itself: what a disk may lose is for the tests of the engine (src/transaction/model.rs).
 
 use std::error::Error;
 use std::path::Path;
