@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_no_time_for_is_left_and_what_is_shorter_is_taken() {
+        let named = |name: &str| by_names(&[name.to_owned()]).unwrap()[0];
+        let mut waiting: VecDeque<_> =
+            [named("boots-live"), named("harness-hears-and-types")].into();
+        let soon = Some(Instant::now() + Duration::from_secs(60));
+        let taken = take(&mut waiting, soon).unwrap();
+        assert_eq!(taken.name, "harness-hears-and-types");
+        assert!(take(&mut waiting, soon).is_none());
+        assert_eq!(take(&mut waiting, None).unwrap().name, "boots-live");
+        assert!(take(&mut waiting, None).is_none());
+    }
+
+    #[test]
     fn a_wrong_name_is_refused_with_those_that_are_like_it() {
         let error = by_names(&["harness-hears".to_owned()])
             .err()
