@@ -15,7 +15,7 @@ use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
 use crate::store::place::File;
 use crate::store::{Store, StoreError};
-use crate::transaction::explain::{Explanation, explain};
+use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
@@ -72,7 +72,7 @@ pub fn preview<S: Store>(
     };
     let state = catalogue::with_free_id(store, state)?;
     let plan = plan(&intent, &state, store.layout(), manifest.as_ref(), now);
-    Ok(explain(&plan, store.layout()))
+    Ok(explain_for(store, &plan)?)
 }
 
 /// What GRUB sources while this request waits: its entry says what it is about.

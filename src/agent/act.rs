@@ -10,7 +10,7 @@ use crate::record::slots::Slots;
 use crate::record::state::{Live, State, Verb};
 use crate::say;
 use crate::store::StoreError;
-use crate::transaction::explain::{Explanation, explain};
+use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover::{self, Recovered, hint_is_stale, recover};
@@ -239,7 +239,7 @@ fn make_plan(
     };
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
     let plan = plan(intent, &state, layout, source.as_ref(), now());
-    let explanation = explain(&plan, layout);
+    let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
 }
 

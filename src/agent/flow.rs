@@ -113,7 +113,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
         // The agent that handed over has done everything.
         _ if handed_over(asked, Some(&session)) => Next::Boot,
-        _ => act_aloud(&mut session, asked),
+        _ => act_aloud(&mut session, asked, boot),
     };
     if let Next::Prompt(seconds) = next {
         let seconds = seconds.unwrap_or(prompt::SECONDS);
@@ -127,7 +127,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
     start(line, boot, asked, found, Some(session))
 }
 
-fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
+fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
     if asked.refused.is_some() {
         // Its reason was the first line; say what follows from it.
         say!("nothing was changed; starting the system");
@@ -135,8 +135,20 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
-    let next = act::decide_and_act(session, asked.wish).unwrap_or_else(|error| {
-        say!("not done: {error}");
+    let mut wish = asked.wish;
+    let live = session.store.layout().system.live.clone();
+    let named = boot.subvolume().map(|name| name.trim_start_matches('/'));
+    if let (Wish::Change { .. }, Some(named)) = (wish, named)
+        && named != live.as_str()
+    {
+        say!("refused: rootflags names {named}, not {live}: the change would not be what boots");
+        wish = Wish::Boot;
+    }
+    let next = act::decide_and_act(session, wish).unwrap_or_else(|error| {
+        match &error {
+            act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
+            _ => say!("not done: {error}"),
+        }
         Next::Boot
     });
     if act::live_set_is_mixed(session) {

@@ -82,7 +82,7 @@ fn unsound(set: &Set, health: &Health) -> String {
         Set::Snapshot(id) => format!("snapshot {id}"),
     };
     let remedy = match set {
-        Set::Factory => "seal a new one with 'backstay factory seal'",
+        Set::Factory => "restore it from the vendor's image (docs/recovery.md)",
         Set::Snapshot(_) => "choose another one (see the Snapshots menu)",
     };
     match health {

@@ -6,12 +6,17 @@ use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Manifest};
 use crate::record::state::State;
-use crate::store::Store;
 use crate::store::place::{File, Place, Set};
+use crate::store::{Store, StoreError};
 
 /// Reads a set's manifest; `None` when there is none that is whole.
 pub fn manifest<S: Store>(store: &S, set: Set) -> Result<Option<Manifest>, Error> {
-    let bytes = store.read(File::Manifest(set))?.unwrap_or_default();
+    // A stranger's file in the way is as good as no manifest: it must not hide the other sets.
+    let bytes = store
+        .read(File::Manifest(set))
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     Ok(match decode::<Manifest>(&bytes) {
         Block::Valid { value, .. } => Some(value),
         _ => None,
@@ -22,9 +27,9 @@ pub fn manifest<S: Store>(store: &S, set: Set) -> Result<Option<Manifest>, Error
 /// for each member, whatever its size.
 pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
     let Some(manifest) = manifest(store, set)? else {
-        return Ok(match store.dataset(set.place(Part::System))? {
-            Some(_) => Health::NoManifest,
-            None => Health::Absent,
+        return Ok(match store.dataset(set.place(Part::System)) {
+            Ok(None) => Health::Absent,
+            Ok(Some(_)) | Err(_) => Health::NoManifest,
         });
     };
     if manifest.kind == Kind::Parked {
@@ -36,12 +41,14 @@ pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
         }
     }
     for member in &manifest.members {
-        match store.dataset(set.place(member.part))? {
-            None => return Ok(Health::Missing(member.part)),
-            Some(found) if !found.read_only || found.identity != member.identity => {
+        match store.dataset(set.place(member.part)) {
+            Ok(None) => return Ok(Health::Missing(member.part)),
+            Err(StoreError::Place(_)) => return Ok(Health::Changed(member.part)),
+            Err(error) => return Err(error.into()),
+            Ok(Some(found)) if !found.read_only || found.identity != member.identity => {
                 return Ok(Health::Changed(member.part));
             }
-            Some(_) => {}
+            Ok(Some(_)) => {}
         }
     }
     Ok(Health::Sound)
@@ -57,9 +64,11 @@ pub fn ids<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
 
 /// The state with a next id under which nothing lies, whatever a lost journal left behind.
 pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> {
-    let last = store.ids()?.into_iter().max().unwrap_or(0);
+    let taken = store.ids()?;
     let mut state = state.clone();
-    state.next_id = state.next_id.max(last.saturating_add(1));
+    while taken.contains(&state.next_id) {
+        state.next_id = state.next_id.saturating_add(1);
+    }
     Ok(state)
 }
 

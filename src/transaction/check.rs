@@ -8,8 +8,9 @@ use crate::store::{Node, Store};
 /// Symbolic links followed at the most, as the kernel does (`MAXSYMLINKS`, fs.h).
 const MAX_LINKS: usize = 40;
 
-/// The inits that the kernel and every initramfs know, in their order.
-pub const INITS: [&str; 4] = ["sbin/init", "etc/init", "bin/init", "bin/sh"];
+/// The inits that the kernel and every initramfs know, in their order, but the shell: a system that
+/// has nothing else is not one.
+const INITS: [&str; 3] = ["sbin/init", "etc/init", "bin/init"];
 
 /// Follows symbolic links inside a dataset, as if it were the root. `None` when nothing is there.
 pub fn resolve<S: Store>(store: &S, root: Place, path: &str) -> Result<Option<String>, Error> {
@@ -121,6 +122,17 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
             "it has no modules for its kernel (/lib/modules/{})",
             kernel.release
         )));
+    }
+    let layout = store.layout().clone();
+    for dataset in layout.config.iter().chain(&layout.data) {
+        let at = dataset.mount.trim_start_matches('/');
+        let there = resolve(store, root, at)?.is_some();
+        if !there || store.node(root, at)? == Some(Node::Symlink) {
+            return Err(Error::Unbootable(format!(
+                "its {} is not a directory to mount {} on",
+                dataset.mount, dataset.name
+            )));
+        }
     }
     let live = Place::Live(root.part())
         .path(store.layout())

@@ -40,10 +40,12 @@ pub fn execute<S: Store>(
     if records.journal.value != Journal::Closed {
         return Err(Error::Open);
     }
-    if records.state.value.request.is_some() {
+    // The ticket is used up. Also shows, before anything is done, that the state can be written.
+    // A first boot is known by a state that was never written: it stays so until the end.
+    if records.state.seq() > 0 {
         let mut state = records.state.value.clone();
         state.request = None;
-        records.state.write(store, state)?;
+        records.state.write_anew(store, state)?;
     }
     let committing = match prepare(store, records, plan, now, progress) {
         Ok(committing) => committing,

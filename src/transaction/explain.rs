@@ -1,8 +1,10 @@
 //! A plan in words: what changes, what stays, how to undo it.
 
+use super::Error;
 use super::plan::{Plan, Step};
 use crate::policy::intent::Intent;
 use crate::record::layout::{Layout, Part};
+use crate::store::Store;
 use crate::store::place::Place;
 use serde::Serialize;
 
@@ -53,6 +55,23 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         undo: undo(plan),
         unchecked: unchecked(plan, layout),
     }
+}
+
+/// The same with a look at what is live: a set that lacks a part cannot be gone back to.
+pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Error> {
+    let layout = store.layout();
+    let mut explanation = explain(plan, layout);
+    if plan.intent != Intent::FirstBoot {
+        for part in layout.set() {
+            if store.dataset(Place::Live(part))?.is_none() {
+                explanation.undo = format!(
+                    "it cannot be undone: the live {} is missing already",
+                    layout.title(part)
+                );
+            }
+        }
+    }
+    Ok(explanation)
 }
 
 /// One line: what the intent does.
@@ -115,9 +134,12 @@ fn undo(plan: &Plan) -> String {
     let id = plan.id;
     match plan.intent {
         Intent::Rollback { .. } | Intent::Forward { .. } => {
-            let way = match plan.after.newer.first() {
-                Some(first) if *first == id => "forward",
-                _ => "back",
+            let way = if plan.after.newer.first() == Some(&id) {
+                "forward".to_owned()
+            } else if plan.after.older.last() == Some(&id) {
+                "back".to_owned()
+            } else {
+                format!("back to {id}")
             };
             format!("to undo it: roll {way} (what was live is kept as snapshot {id})")
         }

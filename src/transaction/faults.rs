@@ -242,3 +242,49 @@ fn nested_subvolumes_come_back_when_a_reset_of_everything_is_undone() {
     go(&mut store, &mut records, &Intent::Rollback { to: 3 }).unwrap();
     assert_eq!(store.nested(Place::Live(Part::System)).unwrap().len(), 1);
 }
+
+#[test]
+fn the_undo_that_is_printed_leads_back_to_what_was_live() {
+    for to in [1, 2] {
+        let (mut store, mut records) = machine();
+        let before = records.state.value.next_id;
+        let manifest = catalogue::manifest(&store, Set::Snapshot(to)).unwrap();
+        let state = records.state.value.clone();
+        let intent = Intent::Rollback { to };
+        let plan = plan(&intent, &state, &layout(), manifest.as_ref(), 1);
+        let undo = explain(&plan, &layout()).undo;
+        go(&mut store, &mut records, &intent).unwrap();
+        let after = &records.state.value;
+        if undo.contains("roll forward (") {
+            assert_eq!(after.newer.first(), Some(&before), "{undo}");
+        } else if undo.contains("roll back (") {
+            assert_eq!(after.older.last(), Some(&before), "{undo}");
+        } else {
+            assert!(undo.contains(&format!("roll back to {before} (")), "{undo}");
+        }
+    }
+}
+
+#[test]
+fn a_strangers_directory_with_a_huge_number_uses_up_no_numbers() {
+    let (mut store, mut records) = machine();
+    store.edit(|world, _| world.directories.insert(u32::MAX));
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    assert_eq!(records.state.value.next_id, 4);
+}
+
+#[test]
+fn a_root_with_nothing_but_a_shell_or_with_a_link_as_mount_point_is_not_promoted() {
+    for (gone, link) in [("sbin/init", None), ("srv/data", Some("/etc"))] {
+        let (mut store, mut records) = machine();
+        store.edit(|world, _| {
+            let system = Place::Snapshot(2, Part::System);
+            let tree = &mut world.datasets.get_mut(&system).unwrap().tree;
+            tree.remove(gone);
+            tree.insert("bin/sh".into(), Content::File(Vec::new()));
+            link.map(|link: &str| tree.insert(gone.into(), Content::Link(link.into())))
+        });
+        let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap_err();
+        assert!(matches!(error, Error::Unbootable(_)), "{error}");
+    }
+}

@@ -55,6 +55,10 @@ pub(crate) fn root(version: &str) -> Tree {
         ("var", Content::Directory),
         ("var/lib", Content::Directory),
         ("var/lib/machines", Content::Directory),
+        ("var/lib/backstay", Content::Directory),
+        ("var/lib/backstay/config", Content::Directory),
+        ("srv", Content::Directory),
+        ("srv/data", Content::Directory),
     ];
     entries
         .into_iter()

@@ -28,10 +28,11 @@ impl<T: Record + Clone + PartialEq> Slotted<T> {
         if value == self.value {
             return Ok(());
         }
-        self.put(store, value)
+        self.write_anew(store, value)
     }
 
-    fn put<S: Store>(&mut self, store: &mut S, value: T) -> Result<(), Error> {
+    /// Writes a value even if it is the present one. On disk on return.
+    pub fn write_anew<S: Store>(&mut self, store: &mut S, value: T) -> Result<(), Error> {
         let (next, block) = slots::next(self.at, &value)?;
         store.write_slot(self.file, next.slot, &block)?;
         self.at = next;
@@ -100,7 +101,7 @@ impl Records {
     /// Writes the state even if it is unchanged: the first record of a store.
     pub fn write_first_state<S: Store>(&mut self, store: &mut S) -> Result<(), Error> {
         let value = self.state.value.clone();
-        self.state.put(store, value)
+        self.state.write_anew(store, value)
     }
 }
 
