@@ -271,7 +271,7 @@ fn tampered(ctx: &mut Context) -> Result<()> {
         &mut vm,
         &[
             "refused: the factory snapshot was changed since it was sealed (system); \
-             seal a new one with 'backstay factory seal'",
+             restore it from the vendor's image (docs/recovery.md)",
             "nothing was changed; starting the system",
         ],
     )?;
