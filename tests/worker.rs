@@ -19,7 +19,7 @@ fn an_answer_crosses_the_pipe_whole() {
 }
 
 fn a_worker_that_panics_is_an_error_with_its_reason() {
-    let error = run(WorkerMode::Full, |_| panic!("on purpose")).unwrap_err();
+    let error = run(WorkerMode::Full, |_| -> End { panic!("on purpose") }).unwrap_err();
     assert!(error.contains("signal 6"), "{error}");
 }
 
@@ -43,8 +43,22 @@ fn an_answer_longer_than_a_pipe_is_refused_and_does_not_hang() {
     assert!(error.contains("exit status 3"), "{error}");
 }
 
+fn a_child_of_a_worker_that_dies_leaves_the_worker_alive() {
+    let end = run(WorkerMode::Plain, |mode| {
+        match run(mode, |_| -> bool { panic!("on purpose") }) {
+            Err(_) => End::Reboot,
+            Ok(_) => End::PowerOff,
+        }
+    });
+    assert_eq!(end, Ok(End::Reboot));
+}
+
 fn main() {
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
+        (
+            "a_child_of_a_worker_that_dies_leaves_the_worker_alive",
+            a_child_of_a_worker_that_dies_leaves_the_worker_alive,
+        ),
         (
             "an_answer_crosses_the_pipe_whole",
             an_answer_crosses_the_pipe_whole,

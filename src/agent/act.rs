@@ -1,5 +1,6 @@
 //! Finishes what was left open, then decides and carries out, aloud.
 
+use super::kernel;
 use super::session::{self, Session};
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
@@ -151,6 +152,14 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                 }
                 if let (Some(request), Wish::Boot) = (request, wish) {
                     say!("the running system asked to {}", request.verb);
+                }
+                if let Intent::Select { id } = intent
+                    && let Some(why) = kernel::cannot_boot_once(session, id)?
+                {
+                    say!("{why}");
+                    say!("nothing was changed; starting the system");
+                    withdraw_refused(session, wish)?;
+                    return Ok(Next::Boot);
                 }
                 carry_out(session, &intent)?;
                 // A return is not what was asked for: that comes in the next round.

@@ -29,31 +29,18 @@ pub fn work(mode: WorkerMode) -> End {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
     let asked = asked::read(&line);
     if mode == WorkerMode::Plain {
-        return plain(&line);
-    }
-    if let Err(error) = mount::api_for_worker() {
-        say!("{error}");
+        return after_a_dead_worker(&line);
     }
     let boot = Boot::read(&line);
     let mut modules = Modules::of_running_kernel();
-    modules.cold_plug(Path::new("/sys/bus"));
-    let Some(name) = boot.root_device() else {
-        say!("the command line names no root: give root=UUID=...");
-        return without_root();
-    };
-    let limit = device::limit(&boot);
-    let found = match device::wait(name, limit, &Places::default(), &mut modules) {
+    let found = match find(&boot, &mut modules) {
         Ok(found) => found,
         Err(error) => {
             say!("{error}");
             return without_root();
         }
     };
-    if !found
-        .devices
-        .iter()
-        .all(|device| matches!(device.content, Content::Btrfs(_)))
-    {
+    if !is_btrfs(&found) {
         if asked.wish != Wish::Boot {
             say!("refused: the root is not on btrfs, which backstay needs; nothing is changed");
         }
@@ -63,6 +50,66 @@ pub fn work(mode: WorkerMode) -> End {
         return start(&line, &boot, &asked, &found, None);
     }
     btrfs(mode, &line, &boot, &asked, &found)
+}
+
+/// Loads drivers and waits for the root's device.
+fn find(boot: &Boot<'_>, modules: &mut Modules) -> Result<Found, plain::Error> {
+    if let Err(error) = mount::api_for_worker() {
+        say!("{error}");
+    }
+    modules.cold_plug(Path::new("/sys/bus"));
+    let name = boot.root_device().ok_or(plain::Error::NoRoot)?;
+    let limit = device::limit(boot);
+    Ok(device::wait(name, limit, &Places::default(), modules)?)
+}
+
+fn is_btrfs(found: &Found) -> bool {
+    let mut devices = found.devices.iter();
+    devices.all(|device| matches!(device.content, Content::Btrfs(_)))
+}
+
+/// The first worker died, perhaps between two exchanges. A child of this one finishes what is open;
+/// should it die of the same fault, the root is mounted all the same.
+fn after_a_dead_worker(line: &[u8]) -> End {
+    match super::worker::run(WorkerMode::Plain, |_| leaves_mixed(line)) {
+        Ok(false) => plain(line),
+        Ok(true) => without_root(),
+        Err(error) => {
+            say!("{error}");
+            plain(line)
+        }
+    }
+}
+
+/// Finishes or undoes what is open, and does nothing else. True if a live set of two versions is
+/// left, said aloud; what cannot be read is left to the plain boot.
+fn leaves_mixed(line: &[u8]) -> bool {
+    let boot = Boot::read(line);
+    let mut modules = Modules::of_running_kernel();
+    let Ok(found) = find(&boot, &mut modules) else {
+        return false;
+    };
+    if !is_btrfs(&found) || hibernation::resume_if_hibernated(&boot, &mut modules) {
+        return false;
+    }
+    let Ok(mut session) = Session::open(&found) else {
+        return false;
+    };
+    if let Err(error) = act::finish_open(&mut session) {
+        say!("an earlier change could not be finished: {error}");
+    }
+    let mixed = mixed_aloud(&session);
+    session.close();
+    mixed
+}
+
+fn mixed_aloud(session: &Session) -> bool {
+    let mixed = act::live_set_is_mixed(session);
+    if mixed {
+        say!("the change is half done: starting now would mix two versions");
+        say!("'reboot' tries again to finish it; docs/recovery.md says what else helps");
+    }
+    mixed
 }
 
 /// Mounts what the command line names and goes on, without the store.
@@ -110,7 +157,10 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         );
     }
     let next = match mode {
-        WorkerMode::Menu => Next::Prompt(Some(prompt::SECONDS)),
+        WorkerMode::Menu => {
+            say!("the system did not start; 'boot' tries it once more, then the machine restarts");
+            Next::Prompt(Some(prompt::SECONDS))
+        }
         // The agent that handed over has done everything.
         _ if handed_over(asked, Some(&session)) => Next::Boot,
         _ => act_aloud(&mut session, asked, boot),
@@ -151,9 +201,7 @@ fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
         }
         Next::Boot
     });
-    if act::live_set_is_mixed(session) {
-        say!("the change is half done: starting now would mix two versions");
-        say!("'reboot' tries again to finish it; docs/recovery.md says what else helps");
+    if mixed_aloud(session) {
         return Next::Prompt(None);
     }
     next

@@ -9,7 +9,10 @@
 use super::kexec::{self, RootKernel};
 use super::session::Session;
 use crate::record::Uuid;
+use crate::record::layout::Part;
 use crate::say;
+use crate::store::place::Place;
+use crate::transaction::check;
 use crate::transaction::records::Records;
 use kernel_cmdline::{DoesNotFit, Line};
 use std::path::Path;
@@ -74,6 +77,24 @@ pub fn settle(
         kernel.release
     );
     restart_once(session)
+}
+
+/// Why the snapshot `id` cannot be booted once: it has another kernel, and a restart through GRUB would
+/// return from it before it ran.
+pub fn cannot_boot_once(
+    session: &Session,
+    id: u32,
+) -> Result<Option<String>, crate::transaction::Error> {
+    let system = Place::Snapshot(id, Part::System);
+    if check::has_modules(&session.store, system, &kexec::running_release())? {
+        return Ok(None);
+    }
+    Ok(kexec::forbidden_here().map(|why| {
+        format!(
+            "refused: snapshot {id} has a kernel of its own, and kexec is not permitted here ({why}): \
+             it cannot be booted once; use backstay.rollback={id}, which can be undone"
+        )
+    }))
 }
 
 /// The present command line without what it asked of us, marked as a hand-over.

@@ -158,7 +158,7 @@ impl RootKernel {
                 max: self.cmdline_max - 1,
             });
         }
-        if let Some(forbidden) = disabled() {
+        if let Some(forbidden) = forbidden_here() {
             return Err(Error::Forbidden(forbidden));
         }
         let initrd = self.initrd.as_ref().map(AsFd::as_fd);
@@ -197,10 +197,13 @@ pub fn fits_running_kernel(root: &Path) -> sys::Result<bool> {
     ))
 }
 
-fn disabled() -> Option<Forbidden> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled");
-    text.is_ok_and(|text| text.trim() == "1")
-        .then_some(Forbidden::Disabled)
+/// Why no kernel can be loaded here, as far as that is known before one is tried. The setting is there
+/// in every kernel that was built with kexec (kernel/kexec_core.c).
+pub fn forbidden_here() -> Option<Forbidden> {
+    match std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled") {
+        Ok(text) => (text.trim() == "1").then_some(Forbidden::Disabled),
+        Err(_) => Some(Forbidden::NotBuilt),
+    }
 }
 
 fn forbidden(errno: Errno) -> Option<Forbidden> {

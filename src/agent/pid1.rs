@@ -4,7 +4,7 @@
 //! PID 1: /dev, /proc, console, first line
 //!   fork -> worker(Full)  -- End over a pipe --> perform it: switch root, kexec, reboot, power off, shell
 //!             | died, or its End cannot be performed
-//!           worker(Plain) -- no verbs: only mount the live root and go on
+//!           worker(Plain) -- no verbs: finish what is open, mount the live root and go on
 //!             | the same
 //!           worker(Menu)  -- a person decides
 //!             | the same
@@ -30,7 +30,8 @@ const WORKERS_MAX: u32 = 64;
 pub enum WorkerMode {
     /// Everything.
     Full,
-    /// No verb, no change: mount the live root and go on. The worker before it failed.
+    /// No verb: finish what is open (in a child), mount the live root and go on. The worker before it
+    /// failed.
     Plain,
     /// The menu: nothing else helped.
     Menu,

@@ -1,7 +1,7 @@
 //! The plain boot: no verb, no change, only mount the root that the command line names and go on.
 //!
-//! It is what a second worker does after the first one died, so it shares as little as possible with
-//! the rest: no store, no state, no plan.
+//! It is what a second worker ends with after the first one died, so it shares as little as possible
+//! with the rest: no store, no state, no plan.
 
 use std::path::Path;
 

@@ -1,10 +1,13 @@
-//! The worker as PID 1 sees it: a child that answers with an [`End`] over a pipe.
+//! A worker as its parent sees it: a child that answers over a pipe, as PID 1's with an
+//! [`End`](super::pid1::End).
 
 use std::io::{Read, Write};
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::pid1::{End, WorkerMode};
+use super::pid1::WorkerMode;
 use crate::sys::process;
 
 /// The longest answer, in bytes. A pipe holds 64 KiB, so the worker never blocks on a PID 1 that reads
@@ -15,7 +18,10 @@ const ANSWER_MAX: usize = 32 * 1024;
 ///
 /// # Errors
 /// For people: how the child died, or that its answer cannot be read.
-pub fn run(mode: WorkerMode, work: impl FnOnce(WorkerMode) -> End) -> Result<End, String> {
+pub fn run<Answer: Serialize + DeserializeOwned>(
+    mode: WorkerMode,
+    work: impl FnOnce(WorkerMode) -> Answer,
+) -> Result<Answer, String> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(|errno| format!("the worker could not be started: pipe2(): {errno}"))?;
     let child = process::fork(move || {

@@ -1,6 +1,7 @@
 //! Whether a root can boot: an init, a kernel with its modules, no pin to another root.
 
 use super::Error;
+use crate::record::layout::Layout;
 use crate::record::manifest::{Release, title};
 use crate::store::place::Place;
 use crate::store::{Node, Store};
@@ -134,37 +135,38 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
             )));
         }
     }
-    let live = Place::Live(root.part())
-        .path(store.layout())
-        .unwrap_or_default();
     match resolve(store, root, "etc/fstab")? {
-        Some(fstab) => pins(&store.content(root, &fstab)?.unwrap_or_default(), &live),
+        Some(fstab) => pins(&store.content(root, &fstab)?.unwrap_or_default(), &layout),
         None => Ok(()),
     }
 }
 
-/// Looks for a root line in an fstab that names another subvolume than the live one.
-fn pins(fstab: &[u8], live: &str) -> Result<(), Error> {
+/// Looks for a line in an fstab that mounts another subvolume where one of the live datasets belongs.
+fn pins(fstab: &[u8], layout: &Layout) -> Result<(), Error> {
     let text = String::from_utf8_lossy(fstab);
-    let root = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|fields| matches!(fields.as_slice(), [what, "/", ..] if !what.starts_with('#')));
-    let options = root
-        .as_ref()
-        .and_then(|fields| fields.get(3))
-        .copied()
-        .unwrap_or_default();
-    for option in options.split(',') {
-        let pinned = match option.split_once('=') {
-            Some(("subvol", name)) => name.trim_start_matches('/') != live,
-            Some(("subvolid", _)) => true,
-            _ => false,
+    for line in text.lines().map(str::trim_start) {
+        let mut fields = line.split_whitespace().filter(|_| !line.starts_with('#'));
+        let (mount, options) = (fields.nth(1), fields.nth(1).unwrap_or_default());
+        let datasets = [&layout.system].into_iter().chain(&layout.config);
+        let Some(dataset) = datasets
+            .chain(&layout.data)
+            .find(|dataset| mount == Some(dataset.mount.as_str()))
+        else {
+            continue;
         };
-        if pinned {
-            return Err(Error::Unbootable(format!(
-                "its /etc/fstab pins the root by {option}: write subvol={live} there"
-            )));
+        let live = dataset.live.as_str();
+        for option in options.split(',') {
+            let pinned = match option.split_once('=') {
+                Some(("subvol", name)) => name.trim_start_matches('/') != live,
+                Some(("subvolid", _)) => true,
+                _ => false,
+            };
+            if pinned {
+                return Err(Error::Unbootable(format!(
+                    "its /etc/fstab pins {} by {option}: write subvol={live} there",
+                    dataset.mount
+                )));
+            }
         }
     }
     Ok(())
@@ -206,7 +208,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_line_that_names_another_subvolume_is_a_pin() {
+    fn a_line_that_names_another_subvolume_for_a_live_dataset_is_a_pin() {
+        let layout = crate::transaction::model::layout();
         for (line, pinned) in [
             ("UUID=1 / btrfs subvol=@rootfs 0 0", false),
             ("UUID=1 / btrfs subvol=/@rootfs,noatime 0 0", false),
@@ -214,11 +217,17 @@ mod tests {
             ("UUID=1 / btrfs", false),
             ("# UUID=1 / btrfs subvolid=256 0 0", false),
             ("UUID=1 /home btrfs subvolid=256 0 0", false),
+            ("UUID=1 /srv/data btrfs subvol=@data 0 0", false),
             ("UUID=1 / btrfs subvol=@old 0 0", true),
             ("UUID=1 / btrfs noatime,subvolid=256 0 0", true),
             ("UUID=1\t/\tbtrfs\tsubvol=@rootfs,subvolid=256", true),
+            (
+                "UUID=1 / btrfs subvol=@rootfs\n  UUID=1 /srv/data btrfs subvolid=258",
+                true,
+            ),
+            ("UUID=1 /srv/data btrfs subvol=@data-old", true),
         ] {
-            assert_eq!(pins(line.as_bytes(), "@rootfs").is_err(), pinned, "{line}");
+            assert_eq!(pins(line.as_bytes(), &layout).is_err(), pinned, "{line}");
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Leaves a rollback of [`three_versions`] where a power cut would, right before `step`.
-fn interrupted(ctx: &Context, step: &str) -> Result<PathBuf> {
+pub(super) fn interrupted(ctx: &Context, step: &str) -> Result<PathBuf> {
     let disk = ctx.take(&three_versions(System::Tiny))?;
     ctx.step(format!("a rollback, and the power goes before: {step}"));
     let script = format!(
@@ -152,14 +152,18 @@ fn finished(ctx: &mut Context, step: &str) -> Result<()> {
     Ok(())
 }
 
-fn kernel_follows(ctx: &mut Context) -> Result<()> {
-    let fixture = Fixture::new(
+/// [`three_versions`] with another kernel in version 3.
+pub(super) fn two_kernels() -> Fixture {
+    Fixture::new(
         System::Tiny,
         "two-kernels",
         format!("{THREE_VERSIONS}\nother_kernel"),
     )
-    .with_other_kernel();
-    let disk = ctx.take(&fixture)?;
+    .with_other_kernel()
+}
+
+fn kernel_follows(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&two_kernels())?;
     let mut vm = ctx.boot(&disk)?;
     ctx.step("version 3 and its kernel");
     let newest = kernel_of(&mut vm, "3", "3-changed")?;

@@ -8,6 +8,7 @@
 mod boots;
 mod btrfs;
 mod context;
+mod dead_end;
 mod fault;
 mod kernel;
 mod premise_grub;
@@ -155,6 +156,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "fault",
         scenarios: fault::SCENARIOS,
+    },
+    Group {
+        name: "dead-end",
+        scenarios: dead_end::SCENARIOS,
     },
     Group {
         name: "reset",

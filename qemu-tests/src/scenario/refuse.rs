@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     agent_begins, agent_says, boot_recovery_with, choose_and_confirm, menu, three_versions,
-    three_versions_and,
+    three_versions_and, type_at_prompt,
 };
 use super::store::same_sealed;
 use super::{Context, Scenario};
@@ -287,9 +287,4 @@ fn missing_root(ctx: &mut Context) -> Result<()> {
     tiny.power_off()?;
     ctx.expect_store(&disk, &after_previous().without_system(3))?;
     Ok(())
-}
-
-fn type_at_prompt(ctx: &Context, vm: &mut Vm, line: &str) -> Result<()> {
-    ctx.step(format!("type: {line}"));
-    vm.serial().send_line(line)
 }

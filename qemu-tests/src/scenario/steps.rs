@@ -144,6 +144,15 @@ pub fn boot_with(
     ])
 }
 
+/// Types a line at the agent's prompt.
+///
+/// # Errors
+/// When nobody takes it.
+pub fn type_at_prompt(ctx: &Context, vm: &mut Vm, line: &str) -> Result<()> {
+    ctx.step(format!("type: {line}"));
+    vm.serial().send_line(line)
+}
+
 impl Context {
     /// A copy of a fixture's disk of its own.
     ///
