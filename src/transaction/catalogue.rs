@@ -27,13 +27,13 @@ pub fn manifest<S: Store>(store: &S, set: Set) -> Result<Option<Manifest>, Error
 /// for each member, whatever its size.
 pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
     let Some(manifest) = manifest(store, set)? else {
-        return Ok(match store.dataset(set.place(Part::System)) {
-            Ok(None) => Health::Absent,
-            Ok(Some(_)) | Err(_) => Health::NoManifest,
-        });
+        return match store.dataset(set.place(Part::System)) {
+            Ok(None) => Ok(Health::Absent),
+            Ok(Some(_)) | Err(_) => unsealed(store, set, Health::NoManifest),
+        };
     };
     if manifest.kind == Kind::Parked {
-        return Ok(Health::Parked);
+        return unsealed(store, set, Health::Parked);
     }
     for part in store.layout().set() {
         if manifest.identity(part).is_none() {
@@ -52,6 +52,18 @@ pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
         }
     }
     Ok(Health::Sound)
+}
+
+/// `whole`, if every part of a set without recorded identities is there.
+fn unsealed<S: Store>(store: &S, set: Set, whole: Health) -> Result<Health, Error> {
+    for part in store.layout().set() {
+        match store.dataset(set.place(part)) {
+            Ok(None) => return Ok(Health::Missing(part)),
+            Err(StoreError::Place(_)) => return Ok(Health::Changed(part)),
+            other => other?,
+        };
+    }
+    Ok(whole)
 }
 
 /// The ids of all snapshots, oldest first.

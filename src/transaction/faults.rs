@@ -163,18 +163,36 @@ fn a_waiting_rollback_stops_the_destruction() {
 }
 
 #[test]
-fn a_parked_set_returns_even_when_its_manifest_is_gone() {
+fn a_parked_set_returns_even_when_its_manifest_is_gone_but_not_when_a_part_is() {
+    use crate::policy::refusal::Refusal;
     use crate::policy::{Decision, Wish, decide, target};
     use crate::transaction::records::{read_journal, read_state};
-    let (mut store, mut records) = machine();
-    go(&mut store, &mut records, &Intent::Select { id: 1 }).unwrap();
-    store.edit(|world, _| world.files.remove(&File::Manifest(Set::Snapshot(3))));
-    let (s, j) = (read_state(&store).unwrap(), read_journal(&store).unwrap());
-    let wish = Wish::Boot;
-    let facts = catalogue::facts(&store, target(wish, &s), false).unwrap();
-    let d = decide(wish, &s, &j, &facts);
-
-    assert!(matches!(d, Decision::Transact { .. }));
+    let parked = Set::Snapshot(3);
+    for manifest in [true, false] {
+        for lost in [None, Some(Part::System), Some(Part::Config)] {
+            let (mut store, mut records) = machine();
+            go(&mut store, &mut records, &Intent::Select { id: 1 }).unwrap();
+            store.edit(|world, _| {
+                if !manifest {
+                    world.files.remove(&File::Manifest(parked));
+                }
+                if let Some(part) = lost {
+                    world.datasets.remove(&parked.place(part));
+                }
+            });
+            let (s, j) = (read_state(&store).unwrap(), read_journal(&store).unwrap());
+            let facts = catalogue::facts(&store, target(Wish::Boot, &s), false).unwrap();
+            let decision = decide(Wish::Boot, &s, &j, &facts);
+            let want = match lost {
+                None => Decision::Transact {
+                    intent: Intent::Return { parked: 3 },
+                    request: None,
+                },
+                Some(_) => Decision::Boot(Some(Refusal::ParkedLost(3))),
+            };
+            assert_eq!(decision, want, "manifest {manifest}, lost {lost:?}");
+        }
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn parked_lost(ctx: &mut Context) -> Result<()> {
     let mut tiny = vm.tiny()?;
     tiny.succeed("backstay select 1")?;
     tiny.restart()?;
-    agent_says(&mut vm, &["done: boot snapshot 1 once"])?;
+    agent_says(&mut vm, &["done: boot a clone of snapshot 1 once"])?;
     let tiny = vm.tiny()?;
     tiny.expect("1", "1", TINY_DATA)?;
     tiny.power_off()?;
