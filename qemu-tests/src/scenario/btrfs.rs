@@ -19,12 +19,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "what the store relies on in btrfs: identities, power cuts, the log tree, a full disk",
         |ctx| checks(ctx, "premises", 30),
     )
+    .usually(420)
     .within(LIMIT),
     Scenario::plain(
         "store-conformance",
         "the btrfs store does what every store must do",
         |ctx| checks(ctx, "conformance", 20),
     )
+    .usually(250)
     .within(LIMIT),
 ];
 

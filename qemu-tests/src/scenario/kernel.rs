@@ -22,6 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario::plain(
     "awkward command lines: init gets from the kernel what our tokens say",
     reads_the_line_as_we_do,
 )
+.usually(100)
 .within(Duration::from_secs(900))];
 
 /// What each line begins with; the kernel keeps these to itself.

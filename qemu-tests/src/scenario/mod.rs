@@ -47,6 +47,8 @@ pub struct Scenario {
     pub machine: Machine,
     /// Whether every `cargo check-all` plays it; the others take turns.
     pub core: bool,
+    /// How long it usually takes at most, under emulation, when two are played at once.
+    pub usual: Duration,
     /// When it is given up, under emulation.
     pub limit: Duration,
     /// The story.
@@ -67,6 +69,7 @@ impl Scenario {
             about,
             machine: Machine::Tiny,
             core: false,
+            usual: Duration::from_secs(120),
             limit,
             play,
         }
@@ -82,6 +85,7 @@ impl Scenario {
         let limit = Duration::from_secs(1200);
         Self {
             machine: Machine::Debian,
+            usual: Duration::from_secs(480),
             limit,
             ..Self::tiny(name, about, play)
         }
@@ -97,25 +101,23 @@ impl Scenario {
         let limit = Duration::from_secs(180);
         Self {
             machine: Machine::None,
+            usual: Duration::from_secs(10),
             limit,
             ..Self::tiny(name, about, play)
         }
-    }
-
-    /// How long one of its kind usually takes at most, under emulation, when two are played at once.
-    #[must_use]
-    pub const fn usual(&self) -> Duration {
-        Duration::from_secs(match self.machine {
-            Machine::None => 10,
-            Machine::Tiny => 120,
-            Machine::Debian => 480,
-        })
     }
 
     /// The same, played by every `cargo check-all`.
     #[must_use]
     pub const fn core(mut self) -> Self {
         self.core = true;
+        self
+    }
+
+    /// The same, taking usually so many seconds.
+    #[must_use]
+    pub const fn usually(mut self, seconds: u64) -> Self {
+        self.usual = Duration::from_secs(seconds);
         self
     }
 

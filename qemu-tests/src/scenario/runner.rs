@@ -165,7 +165,7 @@ fn take(
     until: Option<Instant>,
 ) -> Option<&'static Scenario> {
     let now = Instant::now();
-    let fits = |scenario: &&Scenario| until.is_none_or(|until| now + scenario.usual() <= until);
+    let fits = |scenario: &&Scenario| until.is_none_or(|until| now + scenario.usual <= until);
     let index = waiting.iter().position(fits)?;
     waiting.remove(index)
 }
