@@ -49,6 +49,10 @@ impl Bench for Machine {
         assert!(self.put(place, path, Content::Link(target.to_owned())));
     }
 
+    fn ballast(&mut self) {
+        self.0.edit(|world, _| world.ballast = true);
+    }
+
     fn nest(&mut self, place: Place, path: &str) -> Uuid {
         // The suite nests at different paths; their sum is enough to tell them apart.
         let sum: u128 = path.bytes().map(u128::from).sum();

@@ -14,13 +14,18 @@ impl Btrfs {
     ///
     /// The layout, the snapshots and GRUB's files are not made here.
     pub fn create_store(&mut self) -> Result<()> {
+        self.create_skeleton()?;
+        self.make_ballast()
+    }
+
+    /// The same without the ballast.
+    pub fn create_skeleton(&mut self) -> Result<()> {
         if self.subvolume(STORE)?.is_none() {
             self.create_path(STORE)?;
         }
         self.make_skeleton()
             .doing(|| format!("making the directories of {STORE}"))?;
-        self.create_slots()?;
-        self.make_ballast()
+        self.create_slots()
     }
 
     fn make_skeleton(&self) -> sys::Result<()> {

@@ -155,6 +155,7 @@ fn look_inside<B: Bench>(bench: &mut B) {
 }
 
 fn ballast<B: Bench>(bench: &mut B) {
+    bench.ballast();
     assert!(bench.store().give_up_ballast().unwrap());
     assert!(!bench.store().give_up_ballast().unwrap());
 }

@@ -32,6 +32,9 @@ pub trait Bench {
     /// Makes a symbolic link in a dataset.
     fn link(&mut self, place: Place, path: &str, target: &str);
 
+    /// Makes what is missing of the ballast.
+    fn ballast(&mut self);
+
     /// Makes a subvolume inside a dataset, in a directory that exists.
     fn nest(&mut self, place: Place, path: &str) -> Uuid;
 }

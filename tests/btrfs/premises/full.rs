@@ -8,7 +8,7 @@ use backstay::record::layout::Part;
 use backstay::store::btrfs::Btrfs;
 use backstay::store::place::{File, Place, Set};
 use backstay::store::{Access, Store, StoreError};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, XattrFlags, fallocate, fsetxattr};
 use std::fs;
 use std::path::Path;
 
@@ -30,8 +30,8 @@ pub const ALL: &[Premise] = &[
 const LIVE: Place = Place::Live(Part::System);
 const NEXT: Place = Place::Snapshot(13, Part::System);
 
-/// Takes all room: data in ever smaller pieces, then metadata with small files and with empty ones,
-/// again and again until neither gets anything.
+/// Takes all room: data in ever smaller pieces, then metadata with attributes, which is quick, and the
+/// rest with small files and with empty ones, again and again until nothing gets anything.
 fn fill(top: &Path) {
     let into = top.join("@rootfs/fill");
     fs::create_dir_all(&into).unwrap();
@@ -50,6 +50,15 @@ fn fill(top: &Path) {
                 _ => size /= 2,
             }
         }
+        if let Ok(file) = fs::File::create(next()) {
+            let attribute = |number: u32| {
+                let (name, value) = (format!("user.fill.{number}"), [b'x'; 3800]);
+                fsetxattr(&file, name, &value, XattrFlags::empty())
+            };
+            got += (0..)
+                .take_while(|number| attribute(*number).is_ok())
+                .count();
+        }
         for length in [2000, 500, 0] {
             while fs::write(next(), vec![b'x'; length]).is_ok() {
                 got += 1;
@@ -63,6 +72,7 @@ fn fill(top: &Path) {
 }
 
 fn full(mut machine: Machine) -> Machine {
+    machine.ballast();
     machine.create(LIVE);
     machine
         .store
@@ -114,12 +124,16 @@ fn slots(machine: Machine) {
     let machine = machine.after_power_cut();
     let state = machine.store.read(File::State).unwrap();
     assert_eq!(state, Some([[3; BLOCK], [2; BLOCK]].concat()));
-    for number in 1..100 {
-        fs::remove_file(machine.top.join(format!("@rootfs/fill/{number}"))).unwrap();
+    let mut removed = 0;
+    for entry in fs::read_dir(machine.at(LIVE, "fill")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+        removed += 1;
     }
+    assert!(removed > 16, "{removed} files took all room");
 }
 
 fn remake(mut machine: Machine) {
+    machine.ballast();
     let ballast = machine.top.join("@backstay/ballast");
     let blocks = |machine: &mut Machine| {
         machine.store.sync().unwrap();
