@@ -2,15 +2,22 @@
 
 use super::error::{Error, Result};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Replaces a file whose directory exists. On disk after the next sync.
+/// Replaces a file whose directory exists; what an interrupted replacement left goes first. On disk
+/// after the next sync.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = Path::new(&new);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The store tidies up files of this name.
+    let new = &path.with_file_name(format!(".{name}.new"));
+    match std::fs::remove_file(new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Error::file("removing", new)(error));
+        }
+        _ => {}
+    }
     let write = || -> std::io::Result<()> {
         let mut file = create(new)?;
         file.write_all(bytes)?;
@@ -18,7 +25,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         std::fs::rename(new, path)
     };
-    write().map_err(Error::file("writing", path))
+    let written = write();
+    if written.is_err() {
+        std::fs::remove_file(new).ok();
+    }
+    written.map_err(Error::file("writing", path))
 }
 
 /// Copies a file's content; what was at `to` is overwritten. On disk on return.
@@ -57,6 +68,16 @@ mod tests {
         copy(&path, &to).unwrap();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "second");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        // A leftover may have another name elsewhere, which must not be written through.
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::write(&elsewhere, "untouched").unwrap();
+        std::fs::hard_link(&elsewhere, directory.path().join(".a.new")).unwrap();
+        replace(&path, b"third").unwrap();
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "untouched");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+        std::fs::create_dir(directory.path().join("c")).unwrap();
+        assert!(replace(&directory.path().join("c"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
         let missing = replace(&directory.path().join("x/y"), b"").unwrap_err();
         assert!(missing.to_string().contains("x/y"), "{missing}");
     }

@@ -13,7 +13,7 @@ use crate::record::layout::{Layout, Part};
 use crate::record::manifest::Release;
 use crate::record::slots::Slots;
 use crate::record::state::{Live, State};
-use crate::store::btrfs::Btrfs;
+use crate::store::btrfs::{Btrfs, Remade};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Access, Store};
 use crate::sys::Context;
@@ -39,7 +39,16 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     for note in notes(&store)? {
         say(&format!("note: {note}"));
     }
-    store.create_store()?;
+    let remade = store.create_store()?;
+    for Remade { file, lost } in &remade {
+        say(&match lost {
+            true => format!("{} was lost, and is made anew", file.path()),
+            false => format!(
+                "{} could not be overwritten in place: made again, with what it held",
+                file.path()
+            ),
+        });
+    }
     write_layout(&mut store, &layout, say)?;
     defaults(&mut store, args.repair, say)?;
     templates(&mut store, &machine.top, say)?;
@@ -56,7 +65,9 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
         None => None,
     };
     store.sync()?;
-    if args.repair {
+    // A state that is whole again is repaired enough.
+    let whole = matches!(read_state(&store)?, Slots::Valid { .. });
+    if args.repair && !(whole && !remade.is_empty()) {
         let state = repair::repair(&mut store)?;
         say(&format!(
             "the state was rebuilt: {} snapshots in the history, the next number is {}",

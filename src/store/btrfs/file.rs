@@ -1,6 +1,6 @@
 //! Small files: whole old or whole new.
 
-use super::path::{DIRECTORY, LOOK, if_there, is_absent, open, split, unlink};
+use super::path::{DIRECTORY, LOOK, if_there, is_absent, names, open, split, unlink};
 use super::{Doing, Result};
 use crate::store::StoreError;
 use crate::sys::{self, Context};
@@ -42,8 +42,13 @@ fn read_at(directory: impl AsFd, path: &str) -> sys::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Replaces a file in a directory that exists. A leftover of an interrupted replacement is
-/// overwritten.
+/// Where the new content of a file is written before it takes the file's name.
+pub fn leftover(name: &str) -> String {
+    format!(".{name}.new")
+}
+
+/// Replaces a file in a directory that exists. What an interrupted replacement left, whatever it is,
+/// goes first: it may be a link to something else.
 pub fn replace(top: impl AsFd, path: &str, bytes: &[u8]) -> Result<()> {
     let (parent, name) = split(path);
     let directory = match open(top, parent, DIRECTORY) {
@@ -52,9 +57,10 @@ pub fn replace(top: impl AsFd, path: &str, bytes: &[u8]) -> Result<()> {
         }
         other => other.doing(|| format!("writing {path}"))?,
     };
-    let new = format!(".{name}.new");
+    let new = leftover(name);
+    unlink(&directory, &new)?;
     let write = || {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mut file = std::fs::File::from(open(&directory, &new, flags)?);
         file.write_all(bytes)
             .call(|| format!("write({new:?}, {} bytes)", bytes.len()))?;
@@ -62,14 +68,57 @@ pub fn replace(top: impl AsFd, path: &str, bytes: &[u8]) -> Result<()> {
         fsync(&file).call(|| format!("fsync({new:?})"))?;
         renameat(&directory, &new, &directory, name).call(|| format!("renameat({new:?}, {name:?})"))
     };
-    write().doing(|| format!("writing {path}"))
+    let written = write();
+    if written.is_err() {
+        unlink(&directory, &new).ok();
+    }
+    written.doing(|| format!("writing {path}"))
 }
 
-/// Removes a file; none there is success.
+/// Removes a file, and what an interrupted replacement of it left; none there is success.
 pub fn remove(top: impl AsFd, path: &str) -> Result<()> {
     let (parent, name) = split(path);
     match if_there(open(top, parent, DIRECTORY)).doing(|| format!("removing {path}"))? {
-        Some(directory) => unlink(directory, name),
+        Some(directory) => {
+            unlink(&directory, name)?;
+            unlink(&directory, &leftover(name))
+        }
         None => Ok(()),
     }
+}
+
+/// Removes what interrupted replacements left in a directory; none there is success.
+pub fn sweep(top: impl AsFd, path: &str) -> Result<()> {
+    let doing = || format!("tidying up {path}");
+    let Some(directory) = if_there(open(top, path, DIRECTORY)).doing(doing)? else {
+        return Ok(());
+    };
+    for name in names(&directory).doing(doing)? {
+        // A directory of such a name is somebody's own.
+        if is_leftover(&name)
+            && kind(&open(&directory, &name, LOOK).doing(doing)?).doing(doing)?
+                != FileType::Directory
+        {
+            unlink(&directory, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is the name of a file of ours that was being written.
+fn is_leftover(name: &str) -> bool {
+    const OURS: [&str; 11] = [
+        "armed.cfg",
+        "armed.spare",
+        "backstay.cfg",
+        "first-boot",
+        "grub.cfg",
+        "journal",
+        "layout",
+        "log",
+        "manifest",
+        "menu.cfg",
+        "state",
+    ];
+    OURS.iter().any(|ours| leftover(ours) == name)
 }

@@ -1,31 +1,55 @@
 //! A new store on a file system.
 
 use super::path::{DIRECTORY, make_directories, open};
-use super::{Btrfs, Doing, Result, ballast, slot};
+use super::slot::Made;
+use super::{Btrfs, Doing, Result, ballast, file, slot};
 use crate::store::Store;
-use crate::store::place::{File, STORE};
+use crate::store::place::{File, STORE, Set};
 use crate::sys::{self, Context};
 use rustix::fs::{Mode, fchmod};
 
+/// A slot file that was not as it must be and is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remade {
+    /// Which one.
+    pub file: File,
+    /// There was none; otherwise what it held was kept.
+    pub lost: bool,
+}
+
 impl Btrfs {
     /// Makes what is missing of the store: its subvolume, the directories, the slot files and the
-    /// ballast. What is there stays as it is. On disk on return; a power cut leaves a part, which
+    /// ballast. What is there stays as it is, but for slot files that cannot be overwritten in place:
+    /// those that were made again are returned. On disk on return; a power cut leaves a part, which
     /// the next call completes.
     ///
     /// The layout, the snapshots and GRUB's files are not made here.
-    pub fn create_store(&mut self) -> Result<()> {
-        self.create_skeleton()?;
-        self.make_ballast()
+    pub fn create_store(&mut self) -> Result<Vec<Remade>> {
+        let remade = self.create_skeleton()?;
+        self.make_ballast()?;
+        Ok(remade)
     }
 
     /// The same without the ballast.
-    pub fn create_skeleton(&mut self) -> Result<()> {
+    pub fn create_skeleton(&mut self) -> Result<Vec<Remade>> {
         if self.subvolume(STORE)?.is_none() {
             self.create_path(STORE)?;
         }
         self.make_skeleton()
             .doing(|| format!("making the directories of {STORE}"))?;
+        self.sweep()?;
         self.create_slots()
+    }
+
+    /// Removes what commands left that were killed while they wrote a file.
+    fn sweep(&self) -> Result<()> {
+        let sets = self.ids()?.into_iter().map(Set::Snapshot);
+        let directories = sets.chain([Set::Factory]).map(Set::directory);
+        let grub = format!("{STORE}/grub");
+        for directory in directories.chain([STORE.to_owned(), grub]) {
+            file::sweep(&self.top, &directory)?;
+        }
+        Ok(())
     }
 
     fn make_skeleton(&self) -> sys::Result<()> {
@@ -40,12 +64,22 @@ impl Btrfs {
         Ok(())
     }
 
-    /// Makes the slot files of state and journal, all zeros, unless they are there. On disk on
-    /// return.
-    pub fn create_slots(&mut self) -> Result<()> {
-        slot::create(&self.top, File::State)?;
-        slot::create(&self.top, File::Journal)?;
-        self.sync()
+    /// Makes the slot files of state and journal where they are missing, and again where they cannot be
+    /// overwritten in place. Says which were there and are new now. On disk on return.
+    pub fn create_slots(&mut self) -> Result<Vec<Remade>> {
+        let twin = self.read(File::Journal)?.is_some();
+        let mut remade = Vec::new();
+        for file in [File::State, File::Journal] {
+            match slot::create(&self.top, file, twin)? {
+                Made::Nothing | Made::New => {}
+                made => remade.push(Remade {
+                    file,
+                    lost: made == Made::Lost,
+                }),
+            }
+        }
+        self.sync()?;
+        Ok(remade)
     }
 
     /// Makes what is missing of the ballast (about 16 MiB of metadata). On disk on return.

@@ -9,6 +9,7 @@ mod identity;
 mod log_tree;
 mod names;
 mod nested;
+mod slots;
 
 /// A premise: a sentence and what shows it.
 type Premise = (&'static str, fn(Machine));
@@ -25,6 +26,7 @@ pub fn checks() -> Vec<Check> {
         nested::ALL,
         durability::ALL,
         log_tree::ALL,
+        slots::ALL,
         full::ALL,
     ]
     .concat()
