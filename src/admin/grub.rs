@@ -70,9 +70,79 @@ pub fn check_cmdline(cmdline: &str) -> Result<()> {
     Ok(())
 }
 
+/// The longest command line that x86 takes, in bytes: `COMMAND_LINE_SIZE` (asm/setup.h) with a NUL.
+/// GRUB drops each argument from the first that does not fit, the kernel the bytes.
+const LINE: usize = 2047;
+/// The longest image that the menu starts, but for the device.
+const IMAGE: &str = "/@backstay/kernels/recovery-previous/vmlinuz";
+/// The longest name that GRUB has for a device, in parentheses: `lvmid/` with two LVM UUIDs.
+const DEVICE: usize = "(lvmid//)".len() + 2 * 38;
+/// The longest parameters that the menu adds for the agent. What the agent adds at a kexec, instead of
+/// them, is shorter.
+const VERB: &str = " backstay.reset=system backstay.keep=config backstay.present backstay.end";
+
+/// Whether what the menu makes of these parameters is passed on whole, whatever it starts.
+pub fn check_length(cmdline: &str, live: &str) -> Result<()> {
+    let image = IMAGE
+        .len()
+        .max("/".len() + live.len() + "/boot/vmlinuz".len());
+    let root = " root=UUID=".len() + 36 + " rootflags=subvol=".len() + live.len() + " ro ".len();
+    let ours = "BOOT_IMAGE=".len() + DEVICE + image + root + VERB.len();
+    let limit = LINE - ours;
+    if cmdline.len() > limit {
+        return Err(Error::Cmdline(format!(
+            "has {} bytes, at most {limit} are possible: the kernel takes {LINE} in all, and GRUB's \
+             menu adds up to {ours}",
+            cmdline.len()
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_that_would_be_cut_are_refused_with_the_limit() {
+        let live = "@rootfs";
+        let fits = |length| check_length(&"x".repeat(length), live);
+        let limit = (0..LINE).take_while(|length| fits(*length).is_ok()).count() - 1;
+        assert!((1600..1800).contains(&limit), "{limit}");
+        let error = fits(limit + 1).unwrap_err().to_string();
+        for part in [format!("{limit} are"), format!("{} bytes", limit + 1)] {
+            assert!(error.contains(&part), "{error}");
+        }
+        let longer = "@a-longer-name-of-the-live-system";
+        assert!(check_length(&"x".repeat(limit), longer).is_err());
+    }
+
+    /// Each line that the menu can make, with the longest id, is no longer than what is reckoned with.
+    #[test]
+    fn what_the_menu_adds_is_reckoned_with() {
+        assert!(MENU.contains(
+            "linux \"$backstay_kernel\" \"root=UUID=$backstay_uuid\" \
+             \"rootflags=subvol=$backstay_live\" ro $backstay_cmdline $@;"
+        ));
+        assert!(MENU.contains("backstay_start_recovery $@ backstay.present backstay.end\n"));
+        let mut longest = 0;
+        for line in MENU.lines().map(str::trim) {
+            if let Some(verb) = line.strip_prefix("backstay_ask ") {
+                let verb = verb.replace('"', "").replace("$1", "4294967295");
+                longest = longest.max(verb.len() + "  backstay.present backstay.end".len());
+            }
+            for quoted in line.split('"').filter(|it| it.ends_with("/vmlinuz")) {
+                let image = quoted
+                    .replace("$backstay_store", "")
+                    .replace("$backstay_at", "/@backstay")
+                    .replace("$backstay_live", "@rootfs");
+                assert!(image.len() <= IMAGE.len(), "{image}");
+            }
+        }
+        assert_eq!(longest, VERB.len());
+        let kexec = format!(" backstay.attempt={}:{}", u64::MAX, u32::MAX);
+        assert!(kexec.len() < VERB.len());
+    }
 
     #[test]
     fn settings_of_the_owner_stay_and_ours_are_replaced_in_their_place() {

@@ -28,6 +28,9 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
         grub::check_cmdline(cmdline)?;
     }
     let layout = layout(machine, args)?;
+    if let Some(cmdline) = &args.cmdline {
+        grub::check_length(cmdline, &layout.system.live)?;
+    }
     let mut store = machine.store_with(layout.clone())?;
     present(&store)?;
     if let Some(old) = machine.recorded_layout()? {
