@@ -6,8 +6,11 @@
 //! the file system is mounted, so that two commands exclude each other even where one was given
 //! `--root`; and nothing is written for it.
 
+use super::copies;
 use super::error::{Error, Result};
 use super::mountinfo::{self, Root};
+use crate::agent::block::Places;
+use crate::record::Uuid;
 use crate::record::block::Block;
 use crate::record::layout::{Dataset, Layout, Name};
 use crate::store::StoreError;
@@ -88,6 +91,20 @@ impl Machine {
             fd.call(|| "dup(top level)".to_owned())?,
             layout,
         )?)
+    }
+
+    /// Refuses where a second disk carries the same file system.
+    pub fn refuse_copies(&self) -> Result<()> {
+        copies::refuse(self.uuid()?, &Places::default())
+    }
+
+    /// Whether a second disk carries the same file system.
+    pub fn is_copied(&self) -> Result<bool> {
+        Ok(copies::copied(self.uuid()?, &Places::default()))
+    }
+
+    fn uuid(&self) -> Result<Uuid> {
+        Ok(Uuid(crate::sys::btrfs::file_system_uuid(&self.fd)?))
     }
 
     /// The layout that is recorded; `None` when there is none that can be read.

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod consent;
+mod copies;
 pub mod error;
 pub mod factory;
 mod files;

@@ -106,6 +106,8 @@ struct Open {
 
 fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     let machine = Machine::open(root, lock)?;
+    // Before what an interrupted command left is settled, which writes.
+    machine.refuse_copies()?;
     let mut store = machine.store()?;
     let mut records = Records::open(&store)?;
     match request::settle(&mut store, &mut records)? {
@@ -128,6 +130,7 @@ fn note<S: Store>(store: &mut S, text: &str) {
 
 fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
+    machine.refuse_copies()?;
     let mut store = init::init(&machine, args, &mut |line| out.say(line))?;
     let what = if args.repair { "init --repair" } else { "init" };
     note(&mut store, what);
@@ -175,6 +178,7 @@ fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
         return Err(Error::FactoryNeedsRoot);
     }
     let machine = Machine::open(root, Lock::Try)?;
+    machine.refuse_copies()?;
     let mut store = machine.store()?;
     if recovery::missing(&machine.top).is_some() || read_state(&store)? == Slots::Damaged {
         return Err(Error::NotSetUp);
@@ -253,6 +257,7 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         free: space.available,
         size: space.total,
         ballast: machine.top.join(STORE).join("ballast").is_dir(),
+        copied_disk: machine.is_copied()?,
         recovery_missing: recovery::missing(&machine.top).map(str::to_owned),
         boot_log: lines
             .iter()

@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::list::{Live, clone_of, live, word};
 use super::output::{size, utc};
+use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::State;
@@ -23,6 +24,8 @@ pub struct Around {
     pub size: u64,
     /// Whether the space that is kept for a full disk is there.
     pub ballast: bool,
+    /// Whether a second disk carries the same file system; nothing is changed while it is there.
+    pub copied_disk: bool,
     /// What is missing of the recovery kernel.
     pub recovery_missing: Option<String>,
     /// The last lines that the agent said at this boot.
@@ -207,6 +210,9 @@ impl core::fmt::Display for Status {
                 "armed",
                 "NO: GRUB does not start the agent; cancel and ask again",
             )?;
+        }
+        if self.around.copied_disk {
+            line("copied disk", &Refusal::CopiedDisk.to_string())?;
         }
         let kernel = self.recovery_kernel.as_deref().unwrap_or("there");
         match &self.around.recovery_missing {
