@@ -20,14 +20,78 @@ pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Res
     let directory = top.join(STORE).join("grub");
     std::fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
     let path = directory.join("backstay.cfg");
-    let old = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEAD.to_owned(),
-        Err(error) => return Err(Error::file("reading", &path)(error)),
+    let old = match read(&path)? {
+        Some(Ok(text)) => text,
+        // No line of it can be kept, but nothing of the owner's is thrown away.
+        Some(Err(bytes)) => {
+            replace(&directory.join("backstay.cfg.garbled"), &bytes)?;
+            HEAD.to_owned()
+        }
+        None => HEAD.to_owned(),
     };
     replace(&path, settings(&old, uuid, live, cmdline).as_bytes())?;
     replace(&top.join(STORE).join(SPARE), ARMED)?;
     replace(&directory.join("grub.cfg"), MENU.as_bytes())
+}
+
+/// A file as text, or its bytes where it is none; `None` when it is missing or empty.
+fn read(path: &Path) -> Result<Option<std::result::Result<String, Vec<u8>>>> {
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => Ok(None),
+        Ok(bytes) => Ok(Some(
+            String::from_utf8(bytes).map_err(|error| error.into_bytes()),
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("reading", path)(error)),
+    }
+}
+
+/// What is wrong with GRUB's files, each with its remedy; nothing when all is well. Writes nothing.
+pub fn problems(top: &Path, uuid: Uuid, live: &str) -> Result<Vec<String>> {
+    let directory = top.join(STORE).join("grub");
+    let again = "run 'backstay init'";
+    let mut problems = Vec::new();
+    match read(&directory.join("grub.cfg"))? {
+        None => problems.push(format!("grub.cfg is missing: {again}")),
+        Some(Ok(text)) if text == MENU => {}
+        Some(_) => problems.push(format!("grub.cfg is not this version's: {again}")),
+    }
+    let settings = match read(&directory.join("backstay.cfg"))? {
+        None => {
+            problems.push(format!(
+                "backstay.cfg is missing, GRUB uses defaults: {again}"
+            ));
+            return Ok(problems);
+        }
+        Some(Err(_)) => {
+            problems.push(format!("backstay.cfg is garbled: {again}"));
+            return Ok(problems);
+        }
+        Some(Ok(text)) => text,
+    };
+    let open = |line: &str| !line.starts_with('#') && line.matches('"').count() % 2 == 1;
+    if let Some(at) = settings.lines().position(open) {
+        problems.push(format!(
+            "backstay.cfg has an open quote in line {}: correct that line",
+            at + 1
+        ));
+    }
+    for (name, value) in [
+        ("backstay_uuid", uuid.to_string()),
+        ("backstay_live", live.to_owned()),
+    ] {
+        // GRUB takes the last one.
+        let prefix = format!("set {name}=");
+        let set = settings
+            .lines()
+            .filter_map(|line| line.strip_prefix(&prefix));
+        if set.last().map(|it| it.trim_matches('"')) != Some(value.as_str()) {
+            problems.push(format!(
+                "backstay.cfg does not set {name} to {value}: {again}"
+            ));
+        }
+    }
+    Ok(problems)
 }
 
 fn settings(old: &str, uuid: Uuid, live: &str, cmdline: Option<&str>) -> String {
@@ -166,6 +230,45 @@ mod tests {
         );
         let third = settings(&second, uuid, "@rootfs", Some("quiet"));
         assert_eq!(third.matches("backstay_cmdline").count(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_grubs_files_is_said_and_init_mends_it() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path();
+        let (uuid, live) = (Uuid([0x11; 16]), "@rootfs");
+        let directory = top.join(STORE).join("grub");
+        let said = || problems(top, uuid, live).unwrap().join("\n");
+        assert!(said().contains("grub.cfg is missing") && said().contains("backstay.cfg is"));
+        install(top, uuid, live, Some("quiet")).unwrap();
+        assert_eq!(said(), "");
+        let good = std::fs::read_to_string(directory.join("backstay.cfg")).unwrap();
+        for (file, content, says) in [
+            ("grub.cfg", &b""[..], "grub.cfg is missing: run"),
+            ("grub.cfg", b"set default=0\n", "not this version's: run"),
+            ("backstay.cfg", b"", "backstay.cfg is missing"),
+            ("backstay.cfg", b"\xff\xfe\0", "backstay.cfg is garbled: run"),
+            ("backstay.cfg", b"set x=1\n", "backstay_uuid to 11111111-1111"),
+            (
+                "backstay.cfg",
+                b"set backstay_uuid=\"11111111-1111-1111-1111-111111111111\"\nset backstay_live=\"@\"\n",
+                "backstay_live to @rootfs: run",
+            ),
+        ] {
+            std::fs::write(directory.join(file), content).unwrap();
+            assert!(said().contains(says), "{says}: {}", said());
+            install(top, uuid, live, None).unwrap();
+            assert_eq!(said(), "", "{says}");
+        }
+        let kept = std::fs::read(directory.join("backstay.cfg.garbled")).unwrap();
+        assert_eq!(kept, b"\xff\xfe\0");
+        // A line of the owner's stays, and so does what is wrong with it.
+        std::fs::write(directory.join("backstay.cfg"), format!("set a=\"b\n{good}")).unwrap();
+        install(top, uuid, live, None).unwrap();
+        assert_eq!(
+            said(),
+            "backstay.cfg has an open quote in line 1: correct that line"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::machine::{Lock, Machine};
 use super::output::{json, now, size};
 use super::status::Around;
 use super::{
-    consent, factory, good, init, initramfs, list, reboot, recovery, request, snapshot, status,
+    consent, factory, good, grub, init, initramfs, list, reboot, recovery, request, snapshot,
+    status,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
@@ -257,6 +258,11 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         free: space.available,
         size: space.total,
         ballast: machine.top.join(STORE).join("ballast").is_dir(),
+        grub: grub::problems(
+            &machine.top,
+            store.file_system_uuid()?,
+            &store.layout().system.live,
+        )?,
         copied_disk: machine.is_copied()?,
         recovery_missing: recovery::missing(&machine.top).map(str::to_owned),
         boot_log: lines

@@ -5,10 +5,11 @@ use super::list::{Live, clone_of, live, word};
 use super::output::{size, utc};
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
+use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::State;
-use crate::store::Store;
-use crate::store::place::{File, Set};
+use crate::store::place::{File, Place, Set};
+use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
 use crate::transaction::records::{read_journal, read_state};
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Around {
     pub ballast: bool,
     /// Whether a second disk carries the same file system; nothing is changed while it is there.
     pub copied_disk: bool,
+    /// What is wrong with GRUB's files, with the remedies.
+    pub grub: Vec<String>,
     /// What is missing of the recovery kernel.
     pub recovery_missing: Option<String>,
     /// The last lines that the agent said at this boot.
@@ -50,6 +53,8 @@ pub struct Status {
     pub state: String,
     /// What boots.
     pub live: Option<Live>,
+    /// Live datasets of the layout that are missing, but for the system, with the remedies.
+    pub missing: Vec<String>,
     /// Whether the next start is the first one of an image.
     pub first_boot: bool,
     /// The snapshots that `rollback` and `forward` would go to.
@@ -98,8 +103,13 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
     let of = state.as_ref();
     let live = live(store, of)?;
     let marker = store.read(File::FirstBoot)?.is_some();
+    let first_boot = marker && live.is_none() && word_of_state == "empty";
     Ok(Status {
-        first_boot: marker && live.is_none() && word_of_state == "empty",
+        missing: match first_boot {
+            true => Vec::new(),
+            false => missing(store)?,
+        },
+        first_boot,
         state: word_of_state,
         live,
         older: of.and_then(|state| state.older.last().copied()),
@@ -120,6 +130,31 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         recovery_kernel: of.and_then(|state| Some(state.recovery_kernel.as_ref()?.to_string())),
         around,
     })
+}
+
+/// What the layout declares and is not there: one line each.
+fn missing<S: Store>(store: &S) -> Result<Vec<String>> {
+    let layout = store.layout();
+    let mut missing = Vec::new();
+    for part in layout.all().filter(|part| *part != Part::System) {
+        let place = Place::Live(part);
+        let what = match store.dataset(place) {
+            Ok(Some(_)) => continue,
+            Ok(None) => "is missing",
+            Err(StoreError::Place(_)) => "is no subvolume: move what lies there away",
+            Err(error) => return Err(error.into()),
+        };
+        let path = place.path(layout).unwrap_or_default();
+        let remedy = match part {
+            // As `init` makes them: from the configuration, which must not be the broken one.
+            Part::Defaults => "'backstay init' takes the present configuration for it",
+            Part::Config => "'backstay rollback', or 'backstay reset config', brings one back",
+            _ if layout.config.is_some() => "'backstay reset config,data' brings an empty one back",
+            _ => "clone one from its template (docs/recovery.md, section 10)",
+        };
+        missing.push(format!("{} ({path}) {what}; {remedy}", layout.title(part)));
+    }
+    Ok(missing)
 }
 
 fn last(state: &State) -> Option<Change> {
@@ -158,6 +193,9 @@ impl core::fmt::Display for Status {
                 )?;
             }
             None => line("live", "missing: the next boot opens the recovery menu")?,
+        }
+        for text in &self.missing {
+            line("MISSING", text)?;
         }
         if self.state != "ok" && !self.first_boot {
             let remedy = match self.state.as_str() {
@@ -222,6 +260,9 @@ impl core::fmt::Display for Status {
                 &format!("{what} is missing: run 'backstay recovery install'"),
             )?,
         }
+        for text in &self.around.grub {
+            line("GRUB", text)?;
+        }
         let around = &self.around;
         let ballast = match around.ballast {
             true => "kept in reserve for a full disk",
@@ -276,6 +317,52 @@ mod tests {
         assert!(text.contains("backstay cancel"), "{text}");
         store.remove(File::Armed).unwrap();
         assert!(shown(&store).contains("NO: GRUB does not start the agent"));
+    }
+
+    #[test]
+    fn each_dataset_that_is_missing_is_named_with_a_remedy_that_works() {
+        let (store, records) = machine();
+        assert!(!shown(&store).contains("MISSING"));
+        for (part, name, verb) in [
+            (
+                Part::Config,
+                "@config",
+                Some(Verb::ResetConfig { data: false }),
+            ),
+            (
+                Part::Data(0),
+                "@data",
+                Some(Verb::ResetConfig { data: true }),
+            ),
+            (Part::Defaults, "@backstay/defaults", None),
+        ] {
+            let mut store = store.clone();
+            store.edit(|world, _| world.datasets.remove(&Place::Live(part)));
+            let text = shown(&store);
+            let lines: Vec<_> = text
+                .lines()
+                .filter(|it| it.starts_with("MISSING"))
+                .collect();
+            assert!(lines.len() == 1 && lines[0].contains(name), "{text}");
+            assert!(lines[0].contains("backstay "), "{text}");
+            if let Some(verb) = verb {
+                crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_found_around_the_records_is_said() {
+        let (store, _) = machine();
+        let around = Around {
+            copied_disk: true,
+            grub: vec!["grub.cfg is missing: run 'backstay init'".to_owned()],
+            ..Around::default()
+        };
+        let text = status(&store, around).unwrap().to_string();
+        for line in ["GRUB             grub.cfg is missing", "detach the copy"] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]
