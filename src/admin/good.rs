@@ -11,8 +11,8 @@ use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::Destroy;
-use crate::store::Store;
 use crate::store::place::{File, Place, Set};
+use crate::store::{Store, StoreError};
 use crate::transaction::records::Records;
 use crate::transaction::{self, catalogue};
 use serde::Serialize;
@@ -93,7 +93,8 @@ pub fn mark_good<S: Store>(
 }
 
 /// Deletes every snapshot up to the recorded id, lets the history forget them, and closes the
-/// second phase.
+/// second phase. One that cannot be deleted does not keep the others, nor the machine from changing:
+/// it can be promoted no more, and the next call tries it again.
 fn finish<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -113,11 +114,14 @@ fn finish<S: Store>(
         }
     }
     store.sync()?;
-    if !marked.kept.is_empty() {
-        return Ok(());
-    }
     let mut state = records.state.value.clone();
-    state.destroy = None;
+    state.destroy = match marked.kept.is_empty() {
+        true => None,
+        false => Some(Destroy {
+            begun: false,
+            ..destroy
+        }),
+    };
     state.older.retain(|id| *id > destroy.up_to);
     state.newer.retain(|id| *id > destroy.up_to);
     Ok(records.state.write(store, state)?)
@@ -136,30 +140,44 @@ fn spared<S: Store>(store: &S) -> Result<Vec<Uuid>> {
             if place.path(store.layout()).is_none() {
                 continue;
             }
-            if let Some(dataset) = store.dataset(place)? {
-                spared.push(dataset.identity.uuid);
+            match store.dataset(place) {
+                Ok(Some(dataset)) => spared.push(dataset.identity.uuid),
+                // Something that is no dataset has no UUID.
+                Ok(None) | Err(StoreError::Place(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
     Ok(spared)
 }
 
-/// Deletes one snapshot: GRUB forgets it first, then its datasets, then its directory.
+/// Deletes one snapshot: GRUB forgets it first; without its manifest nothing promotes what is left of
+/// it; then its datasets, as many as possible, then its directory.
 fn delete<S: Store>(store: &mut S, id: u32, spared: &[Uuid]) -> Result<()> {
     let set = Set::Snapshot(id);
     store.remove(File::MenuCfg(set))?;
+    store.remove(File::Manifest(set))?;
+    let mut failed = None;
     for part in store.layout().all() {
-        let place = set.place(part);
-        let Some(dataset) = store.dataset(place)? else {
-            continue;
-        };
-        let uuid = dataset.identity.uuid;
-        if spared.contains(&uuid) {
-            return Err(Error::Destroy(format!("{uuid} is in use elsewhere")));
+        if let Err(error) = destroy(store, set.place(part), spared) {
+            failed = failed.or(Some(error));
         }
-        store.destroy(place, uuid)?;
     }
-    Ok(store.remove_directory(id)?)
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(store.remove_directory(id)?),
+    }
+}
+
+fn destroy<S: Store>(store: &mut S, place: Place, spared: &[Uuid]) -> Result<()> {
+    let Some(dataset) = store.dataset(place)? else {
+        return Ok(());
+    };
+    let uuid = dataset.identity.uuid;
+    if spared.contains(&uuid) {
+        return Err(Error::Destroy(format!("{uuid} is in use elsewhere")));
+    }
+    Ok(store.destroy(place, uuid)?)
 }
 
 #[cfg(test)]
@@ -236,6 +254,44 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[test]
+    fn one_that_cannot_be_deleted_is_named_and_tried_again_and_stands_in_the_way_of_nothing() {
+        let (mut store, mut records) = reset();
+        let stuck = Place::Snapshot(2, Part::System);
+        let uuid = store.dataset(stuck).unwrap().unwrap().identity.uuid;
+        let default = store.world().default;
+        store.edit(|world, _| world.default = Some(uuid));
+        for deleted in [&[1, 3][..], &[]] {
+            let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+            assert_eq!(marked.deleted, deleted);
+            let [kept] = &marked.kept[..] else {
+                panic!("{:?}", marked.kept);
+            };
+            assert!(kept.starts_with("snapshot 2: "), "{kept}");
+            assert!(kept.contains("default subvolume"), "{kept}");
+            assert_eq!(catalogue::ids(&store).unwrap(), [2]);
+            assert_eq!(
+                store.dataset(Place::Snapshot(2, Part::Config)).unwrap(),
+                None
+            );
+            // Nothing promotes it, and everything else can be asked for.
+            for (verb, refused) in [
+                (Verb::Rollback(Some(2)), true),
+                (Verb::Rollback(None), true),
+                (Verb::ResetConfig { data: false }, false),
+                (Verb::ResetEverything, false),
+            ] {
+                let asked = crate::admin::request::preview(&store, &records, verb, 0);
+                assert_eq!(asked.is_err(), refused, "{verb}: {asked:?}");
+            }
+            records = Records::open(&store).unwrap();
+        }
+        store.edit(|world, _| world.default = default);
+        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        assert_eq!(marked.deleted, [2]);
+        check_finished(&store, "the third time");
     }
 
     #[test]

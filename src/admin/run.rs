@@ -433,7 +433,8 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
     match marked.kept.as_slice() {
         [] => Ok(Ended::Done),
         kept => Err(Error::Destroy(format!(
-            "'reset everything' is not finished ({}): run 'backstay mark-good' again",
+            "'reset everything' is not finished ({}): remove what is in the way, then run 'backstay \
+             mark-good' again",
             kept.join("; ")
         ))),
     }

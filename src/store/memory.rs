@@ -312,6 +312,10 @@ impl Store for Memory {
                 .get(&place)
                 .is_some_and(|it| it.dataset.identity.uuid == uuid)
             {
+                if world.default == Some(uuid) {
+                    let text = format!("{place:?} is the default subvolume");
+                    return Err(StoreError::Place(text));
+                }
                 world.datasets.remove(&place);
             }
             Ok(())
