@@ -7,7 +7,7 @@
 use super::cli::Init;
 use super::error::{Error, Result};
 use super::machine::Machine;
-use super::{grub, layout_file, recovery, repair};
+use super::{grub, layout_file, recovery, repair, request};
 use crate::record::block;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::Release;
@@ -37,6 +37,12 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
         let sets = !store.ids()?.is_empty() || catalogue::manifest(&store, Set::Factory)?.is_some();
         if sets {
             layout_file::compatible(&old, &layout)?;
+        }
+        // What is open or waits was made with the old one, and is finished with the recorded one.
+        if old != layout
+            && let Ok(records) = Records::open(&store)
+        {
+            request::idle(&records)?;
         }
     }
     for note in notes(&store)? {

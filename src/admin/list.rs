@@ -174,6 +174,7 @@ fn origin(origin: Origin) -> &'static str {
 pub fn word<S: Store>(store: &S, health: Health) -> String {
     match health {
         Health::Sound => "sound".to_owned(),
+        Health::WithoutConfig => "sound, no config".to_owned(),
         Health::Absent => "absent".to_owned(),
         Health::NoManifest => "no manifest".to_owned(),
         Health::Parked => "parked".to_owned(),

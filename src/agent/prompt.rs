@@ -217,6 +217,7 @@ fn row(id: u32, manifest: Option<&Manifest>, health: Health, state: Option<&Stat
 fn words(health: Health) -> &'static str {
     match health {
         Health::Sound => "sound",
+        Health::WithoutConfig => "sound, without configuration",
         Health::Absent => "missing",
         Health::NoManifest => "incomplete (no manifest)",
         Health::Parked => "parked, returns at the next boot",

@@ -40,6 +40,9 @@ pub enum Wish {
 pub enum Health {
     /// Every member has the recorded identity and is read-only.
     Sound,
+    /// The same, and it was sealed when the machine had no config dataset: it has neither a
+    /// configuration nor its defaults.
+    WithoutConfig,
     /// There is no such set.
     Absent,
     /// It has no readable manifest: a power cut or a stranger left it.

@@ -87,6 +87,13 @@ fn unsound(set: &Set, health: &Health) -> String {
     };
     match health {
         Health::Sound => format!("{name} is sound"),
+        Health::WithoutConfig => format!(
+            "{name} was sealed before there was a config dataset; {}",
+            match set {
+                Set::Factory => "make the image anew",
+                Set::Snapshot(_) => remedy,
+            }
+        ),
         Health::Absent => format!("{name} does not exist; {remedy}"),
         Health::NoManifest => format!("{name} has no readable manifest; {remedy}"),
         Health::Parked => format!("{name} is parked, not sealed; reboot to return to it"),

@@ -63,10 +63,15 @@ pub fn allowed(verb: Verb, state: &State, facts: &Facts) -> Result<Intent, Refus
     if state.destroy.is_some_and(|destroy| destroy.begun) {
         return Err(Refusal::Destroying);
     }
-    if let Some(set) = intent.source() {
-        sound(set, facts.target)?;
+    match (intent.source(), facts.target) {
+        // What it lacks comes from what is live, which must be there.
+        (Some(_), Health::WithoutConfig) => match facts.live_missing {
+            Some(part @ (Part::Config | Part::Defaults)) => Err(Refusal::LiveMissing(part)),
+            _ => Ok(intent),
+        },
+        (Some(set), health) => sound(set, health).map(|()| intent),
+        (None, _) => Ok(intent),
     }
-    Ok(intent)
 }
 
 /// Refuses a set that is not what it was when it was sealed.

@@ -94,6 +94,7 @@ fn journals() -> Vec<Slots<Journal>> {
 fn all_facts() -> Vec<Facts> {
     let healths = [
         Health::Sound,
+        Health::WithoutConfig,
         Health::Absent,
         Health::NoManifest,
         Health::Parked,
@@ -207,6 +208,13 @@ fn only_a_sound_set_is_promoted() {
     for_all(|_, _, _, facts, decision| {
         if let Decision::Transact { intent, .. } = decision {
             match intent.source() {
+                // Where the first boot took its configuration from would be nobody's guess.
+                Some(_) if *intent == Intent::FirstBoot => {
+                    assert_eq!(facts.target, Health::Sound);
+                }
+                Some(_) if facts.target == Health::WithoutConfig => {
+                    assert_ne!(facts.live_missing, Some(Part::Config));
+                }
                 Some(_) => assert_eq!(facts.target, Health::Sound),
                 None if matches!(intent, Intent::Return { .. }) => {
                     assert!(matches!(facts.target, Health::Parked | Health::NoManifest));
@@ -277,6 +285,7 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
             crate::store::place::Set::Factory,
             Health::Changed(Part::System),
         ),
+        Refusal::Unsound(crate::store::place::Set::Factory, Health::WithoutConfig),
         Refusal::NoConfigDataset,
         Refusal::NoDataDataset,
         Refusal::CopiedDisk,

@@ -35,11 +35,14 @@ pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
     if manifest.kind == Kind::Parked {
         return unsealed(store, set, Health::Parked);
     }
-    for part in store.layout().set() {
-        if manifest.identity(part).is_none() {
-            return Ok(Health::Missing(part));
-        }
-    }
+    let lacks = |part: &Part| manifest.identity(*part).is_none();
+    let whole = match without_config(&manifest) && store.layout().config.is_some() {
+        true if !lacks(&Part::System) => Health::WithoutConfig,
+        _ => match store.layout().set().find(lacks) {
+            Some(part) => return Ok(Health::Missing(part)),
+            None => Health::Sound,
+        },
+    };
     for member in &manifest.members {
         match store.dataset(set.place(member.part)) {
             Ok(None) => return Ok(Health::Missing(member.part)),
@@ -51,7 +54,15 @@ pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
             Ok(Some(_)) => {}
         }
     }
-    Ok(Health::Sound)
+    Ok(whole)
+}
+
+/// Whether a set was sealed where there was no config dataset. One that lost only a part of it has the
+/// other one.
+pub fn without_config(manifest: &Manifest) -> bool {
+    [Part::Config, Part::Defaults]
+        .into_iter()
+        .all(|part| manifest.identity(part).is_none())
 }
 
 /// `whole`, if every part of a set without recorded identities is there.

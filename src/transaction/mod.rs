@@ -16,6 +16,8 @@ mod faults;
 pub mod finish;
 pub mod history_log;
 #[cfg(test)]
+mod late_config;
+#[cfg(test)]
 pub(crate) mod model;
 pub mod plan;
 pub mod records;

@@ -157,7 +157,7 @@ fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Plan {
 }
 
 /// What each live place holds, by content; the parts in which old and new may differ.
-fn live_set(store: &Memory) -> BTreeMap<Part, Option<Tree>> {
+pub(super) fn live_set(store: &Memory) -> BTreeMap<Part, Option<Tree>> {
     let tree = |part| {
         store
             .world()
@@ -237,7 +237,10 @@ fn check(store: &Memory, before: &Memory, old: &State, new: &Memory, new_state: 
     for id in store.ids().unwrap() {
         let health = catalogue::health(store, Set::Snapshot(id)).unwrap();
         assert!(
-            matches!(health, Health::Sound | Health::Parked),
+            matches!(
+                health,
+                Health::Sound | Health::WithoutConfig | Health::Parked
+            ),
             "{id}: {health:?}"
         );
     }
@@ -258,7 +261,11 @@ fn cut(store: &Memory, records: &Records, intent: &Intent, n: usize) -> Option<M
     }
 }
 
-fn explore(store: &Memory, records: &Records, intent: &Intent) -> (Memory, Records, usize) {
+pub(super) fn explore(
+    store: &Memory,
+    records: &Records,
+    intent: &Intent,
+) -> (Memory, Records, usize) {
     let (mut new, mut new_records) = (store.clone(), records.clone());
     let plan = make_plan(intent, &new, &new_records.state.value);
     execute(&mut new, &mut new_records, &plan, 1000, &mut |_| {}).unwrap();

@@ -1,5 +1,6 @@
 //! A transaction as data: the steps that `--dry-run` prints, the agent executes and tests check.
 
+use super::catalogue;
 use crate::policy::history;
 use crate::policy::intent::Intent;
 use crate::record::journal::Outcome;
@@ -168,11 +169,25 @@ pub fn plan(
 }
 
 fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sources {
-    let from_set = |set: Set| layout.set().map(move |part| (part, set.place(part)));
+    // A set from before there was a config dataset: what it lacks is the live one's.
+    let lacks = source.is_some_and(catalogue::without_config);
+    let config = |part: &Part| matches!(part, Part::Config | Part::Defaults);
+    let from_set = |set: Set| {
+        let parts = layout.set().filter(move |part| !(lacks && config(part)));
+        parts.map(move |part| (part, set.place(part)))
+    };
+    let from_live = |part: Part| {
+        let there = lacks && layout.config.is_some();
+        there.then_some((part, Place::Live(part)))
+    };
     let fresh_data = || {
         layout
             .data_parts()
             .map(|part| (part, Place::Template(part)))
+    };
+    let fresh_config = || {
+        let (_, defaults) = from_live(Part::Defaults)?;
+        Some((Part::Config, defaults))
     };
     let mut sources: Vec<(Part, Place)> = match intent {
         Intent::Rollback { to: id } | Intent::Forward { to: id } | Intent::Select { id } => {
@@ -182,7 +197,11 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
             let data = layout.data_parts().filter(|part| {
                 brings && source.is_some_and(|manifest| manifest.identity(*part).is_some())
             });
+            // So that its changes to the configuration do not stay either.
+            let once = [Part::Config, Part::Defaults].into_iter();
+            let once = once.filter_map(from_live).filter(|_| !brings);
             from_set(set)
+                .chain(once)
                 .chain(data.map(|part| (part, set.place(part))))
                 .collect()
         }
@@ -194,11 +213,13 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
                 .collect()
         }
         Intent::ResetSystem { keep_config } => from_set(Set::Factory)
+            .chain(fresh_config())
             .filter(|(part, _)| !(*keep_config && *part == Part::Config))
             .collect(),
-        Intent::ResetEverything | Intent::FirstBoot => {
-            from_set(Set::Factory).chain(fresh_data()).collect()
-        }
+        Intent::ResetEverything | Intent::FirstBoot => from_set(Set::Factory)
+            .chain(fresh_config())
+            .chain(fresh_data())
+            .collect(),
         Intent::Return { .. } | Intent::Snapshot { .. } => Vec::new(),
     };
     sources.sort_unstable();
