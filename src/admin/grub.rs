@@ -15,23 +15,26 @@ const HEAD: &str = "# What GRUB's menu needs to know about this machine. 'backst
                     # lines below and leaves all others alone.\n";
 
 /// Writes the menu, the settings and the spare. Lines of the settings that are not ours stay. On disk after
-/// the next sync.
-pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Result<()> {
+/// the next sync. Says whether the settings were no text and were put aside.
+pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Result<bool> {
     let directory = top.join(STORE).join("grub");
     std::fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
     let path = directory.join("backstay.cfg");
+    let mut garbled = false;
     let old = match read(&path)? {
         Some(Ok(text)) => text,
         // No line of it can be kept, but nothing of the owner's is thrown away.
         Some(Err(bytes)) => {
             replace(&directory.join("backstay.cfg.garbled"), &bytes)?;
+            garbled = true;
             HEAD.to_owned()
         }
         None => HEAD.to_owned(),
     };
     replace(&path, settings(&old, uuid, live, cmdline).as_bytes())?;
     replace(&top.join(STORE).join(SPARE), ARMED)?;
-    replace(&directory.join("grub.cfg"), MENU.as_bytes())
+    replace(&directory.join("grub.cfg"), MENU.as_bytes())?;
+    Ok(garbled)
 }
 
 /// A file as text, or its bytes where it is none; `None` when it is missing or empty.
@@ -82,10 +85,11 @@ pub fn problems(top: &Path, uuid: Uuid, live: &str) -> Result<Vec<String>> {
     ] {
         // GRUB takes the last one.
         let prefix = format!("set {name}=");
-        let set = settings
+        let mut set = settings
             .lines()
+            .rev()
             .filter_map(|line| line.strip_prefix(&prefix));
-        if set.last().map(|it| it.trim_matches('"')) != Some(value.as_str()) {
+        if set.next().map(|it| it.trim_matches('"')) != Some(value.as_str()) {
             problems.push(format!(
                 "backstay.cfg does not set {name} to {value}: {again}"
             ));
@@ -257,7 +261,8 @@ mod tests {
         ] {
             std::fs::write(directory.join(file), content).unwrap();
             assert!(said().contains(says), "{says}: {}", said());
-            install(top, uuid, live, None).unwrap();
+            let garbled = install(top, uuid, live, None).unwrap();
+            assert_eq!(garbled, says.contains("garbled"));
             assert_eq!(said(), "", "{says}");
         }
         let kept = std::fs::read(directory.join("backstay.cfg.garbled")).unwrap();

@@ -63,7 +63,11 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     templates(&mut store, &machine.top, say)?;
     let uuid = store.file_system_uuid()?;
     let live = layout.system.live.as_str();
-    grub::install(&machine.top, uuid, live, args.cmdline.as_deref())?;
+    if grub::install(&machine.top, uuid, live, args.cmdline.as_deref())? {
+        say(
+            "grub/backstay.cfg was no text: it is kept as backstay.cfg.garbled; give --cmdline again",
+        );
+    }
     let kernel = match recovery::missing(&machine.top) {
         Some(_) => Some(recovery::install(
             &mut store,
@@ -76,7 +80,7 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     store.sync()?;
     // A state that is whole again is repaired enough.
     let whole = matches!(read_state(&store)?, Slots::Valid { .. });
-    if args.repair && !(whole && !remade.is_empty()) {
+    if args.repair && (!whole || remade.is_empty()) {
         let state = repair::repair(&mut store)?;
         say(&format!(
             "the state was rebuilt: {} snapshots in the history, the next number is {}",
