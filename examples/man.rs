@@ -44,6 +44,9 @@ are bind\-mounted from it; up to 8 data datasets.
 .I live
 is the constant name of the subvolume in the top level of the file system.
 Once there are snapshots, datasets can be added, but neither renamed, moved nor removed.
+A snapshot from before there was a config dataset leaves the configuration as it is;
+.B list
+shows it as "sound, no config".
 .SH CHANGES AT THE NEXT BOOT
 .BR rollback ,
 .BR forward ,
@@ -120,6 +123,8 @@ a list with the factory snapshot first:
 .I state
 ("ok" or what is wrong),
 .IR live ,
+.I missing
+(live datasets that are not there),
 .IR first_boot ,
 .I older
 and
@@ -137,6 +142,10 @@ and
 .IR open ,
 .IR armed ,
 .IR recovery_kernel ,
+.I copied_disk
+(two disks carry this file system),
+.I grub
+(what is wrong with GRUB's files),
 .IR recovery_missing ,
 .IR booted ,
 .I free
