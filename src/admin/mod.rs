@@ -45,6 +45,14 @@ pub fn command() -> clap::Command {
 /// The whole program.
 pub fn main() -> ExitCode {
     match run::run(&cli::Cli::parse()) {
+        Ok(_) if output::lost() => {
+            // Where even this cannot be said, the exit status does.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                b"backstay: done, but the answer could not be written to standard output\n",
+            );
+            ExitCode::from(FAILED)
+        }
         Ok(run::Ended::Done) => ExitCode::SUCCESS,
         Ok(run::Ended::Nothing) => ExitCode::from(NOTHING),
         Err(error) => {

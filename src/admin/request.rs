@@ -13,7 +13,7 @@ use crate::policy::resolve;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
-use crate::store::place::File;
+use crate::store::place::{File, Place};
 use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
@@ -72,6 +72,9 @@ pub fn preview<S: Store>(
     };
     let state = catalogue::with_free_id(store, state)?;
     let plan = plan(&intent, &state, store.layout(), manifest.as_ref(), now);
+    for (part, _) in plan.replaced() {
+        execute::movable(store, Place::Live(part))?;
+    }
     Ok(explain_for(store, &plan)?)
 }
 

@@ -3,7 +3,7 @@
 use super::cli::{Cli, Command, Factory, How, Init, Initramfs, Keep, Recovery, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
-use super::output::{json, now, size};
+use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
     consent, factory, good, grub, init, initramfs, list, reboot, recovery, request, snapshot,
@@ -80,14 +80,14 @@ impl Out {
     fn say(self, line: &str) {
         match self.json {
             true => eprintln!("{line}"),
-            false => println!("{line}"),
+            false => output::out(format_args!("{line}\n")),
         }
     }
 
     fn show<T: Serialize + core::fmt::Display>(self, value: &T) {
         match self.json {
             true => json(value),
-            false => print!("{value}"),
+            false => output::out(value),
         }
     }
 
@@ -324,7 +324,7 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
         other => other?,
     };
     if !out.json {
-        print!("{explanation}");
+        output::out(&explanation);
     }
     if !how.dry_run {
         if typed {

@@ -117,8 +117,8 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
         }
         let facts = facts(session, policy::target(wish, &state))?;
         match policy::decide(wish, &state, &journal, &facts) {
-            Decision::Boot(Some(Refusal::ParkedLost(parked))) if !session.is_copied() => {
-                say!("{}", Refusal::ParkedLost(parked));
+            Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) if !session.is_copied() => {
+                say!("{lost}");
                 forget_parked(session, facts.live_system)?;
             }
             Decision::Boot(refusal) => {

@@ -24,6 +24,9 @@ use crate::sys::probe::Content;
 use kernel_cmdline::Boot;
 use std::path::Path;
 
+const NOT_STARTED: &str =
+    "the system did not start; 'boot' tries it once more, then the machine restarts";
+
 /// The worker: everything between PID 1's first line and the hand-over.
 pub fn work(mode: WorkerMode) -> End {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
@@ -43,6 +46,14 @@ pub fn work(mode: WorkerMode) -> End {
     if !is_btrfs(&found) {
         if asked.wish != Wish::Boot {
             say!("refused: the root is not on btrfs, which backstay needs; nothing is changed");
+        }
+        if mode == WorkerMode::Menu {
+            say!("{NOT_STARTED}");
+            match prompt::open(None, Some(prompt::SECONDS)) {
+                Choice::Boot => {}
+                Choice::Reboot => return End::Reboot,
+                Choice::PowerOff => return End::PowerOff,
+            }
         }
         return plain(&line);
     }
@@ -158,7 +169,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
     }
     let next = match mode {
         WorkerMode::Menu => {
-            say!("the system did not start; 'boot' tries it once more, then the machine restarts");
+            say!("{NOT_STARTED}");
             Next::Prompt(Some(prompt::SECONDS))
         }
         // The agent that handed over has done everything.
@@ -187,7 +198,7 @@ fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
     }
     let mut wish = asked.wish;
     let live = session.store.layout().system.live.clone();
-    let named = boot.subvolume().map(|name| name.trim_start_matches('/'));
+    let named = boot.subvolume().map(root::plain_name);
     if let (Wish::Change { .. }, Some(named)) = (wish, named)
         && named != live.as_str()
     {

@@ -26,7 +26,8 @@ pub enum Error {
 
 /// Which subvolume boots: the live one, unless the command line names another that is not ours.
 pub fn subvolume(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
-    let asked = boot.subvolume().map(|name| name.trim_start_matches('/'));
+    let asked = boot.subvolume().map(plain_name);
+    let asked = asked.as_deref();
     let live = layout.map(|layout| layout.system.live.as_str());
     match (asked, live) {
         (Some(asked), Some(live)) if asked != live => {
@@ -41,6 +42,19 @@ pub fn subvolume(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
         (_, Some(live)) => Some(live.to_owned()),
         (asked, None) => asked.map(str::to_owned),
     }
+}
+
+/// A subvolume's path as the kernel resolves it: `./@rootfs/`, `/@rootfs` and `@rootfs` are one.
+pub fn plain_name(name: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            part => names.push(part),
+        }
+    }
+    names.join("/")
 }
 
 /// Mounts a btrfs root at [`SYSROOT`], read-only unless the command line says `rw`; then, where it
@@ -110,4 +124,32 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
 fn mount_one(found: &Found, dataset: &Dataset, root: &Path) -> sys::Result<()> {
     let at = Path::new(dataset.mount.as_str());
     mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, "", false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_a_name_below_the_store_boots_a_snapshot() {
+        let layout = crate::transaction::model::layout();
+        for (named, boots) in [
+            ("@rootfs", "@rootfs"),
+            ("/@rootfs/", "@rootfs"),
+            ("./@rootfs", "@rootfs"),
+            ("@other", "@other"),
+            ("@backstay/snapshots/1/system", "@rootfs"),
+            ("./@backstay/snapshots/1/system", "@rootfs"),
+            ("//@backstay//./snapshots/1/system/", "@rootfs"),
+            ("@other/../@backstay/factory/system", "@rootfs"),
+        ] {
+            let line = format!("root=UUID=1 rootflags=subvol={named}");
+            let boot = Boot::read(line.as_bytes());
+            assert_eq!(
+                subvolume(&boot, Some(&layout)).as_deref(),
+                Some(boots),
+                "{named}"
+            );
+        }
+    }
 }

@@ -203,7 +203,7 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
                 intent: Intent::Return { parked },
                 request: None,
             },
-            _ => Decision::Boot(Some(Refusal::ParkedLost(parked))),
+            lost => Decision::Boot(Some(Refusal::ParkedLost(parked, lost))),
         };
     }
     let (verb, request) = match (wish, state.request) {

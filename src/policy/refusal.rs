@@ -69,11 +69,23 @@ pub enum Refusal {
     )]
     LiveMissing(Part),
     /// A snapshot was booted once, and what was parked is gone.
-    #[error("the system parked as {0} is missing: the snapshot that was booted once stays")]
-    ParkedLost(u32),
+    #[error(
+        "the system parked as {0} {what}: the snapshot that was booted once stays; for the way back see \
+         docs/recovery.md, section 9",
+        what = lost(.1)
+    )]
+    ParkedLost(u32, Health),
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]
     Destroying,
+}
+
+fn lost(health: &Health) -> String {
+    match health {
+        Health::Missing(it) => format!("has lost its {}", part(it)),
+        Health::Changed(it) => format!("has something else in place of its {}", part(it)),
+        _ => "is missing".to_owned(),
+    }
 }
 
 fn unsound(set: &Set, health: &Health) -> String {

@@ -295,7 +295,7 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
         Refusal::NoState,
         Refusal::NoLiveSystem,
         Refusal::LiveMissing(Part::Config),
-        Refusal::ParkedLost(8),
+        Refusal::ParkedLost(8, Health::Missing(Part::Defaults)),
         Refusal::Destroying,
     ];
     for refusal in texts {

@@ -104,7 +104,17 @@ pub trait Store {
     /// writable clone of it, which has an empty stub for each.
     fn clone_nested(&mut self, from: Place, to: Place) -> Result<()>;
 
-    /// Lets two datasets change places; both names exist at every instant.
+    /// Why the dataset at a place cannot change places now, in a word ("read-only"); `None`: it can, or
+    /// nothing lies there.
+    fn held(&self, place: Place) -> Result<Option<&'static str>> {
+        let dataset = self.dataset(place)?;
+        Ok(dataset
+            .is_some_and(|it| it.read_only)
+            .then_some("read-only"))
+    }
+
+    /// Lets two datasets change places; both names exist at every instant. A read-only one cannot
+    /// ([`Store::held`]).
     fn exchange(&mut self, one: Place, other: Place) -> Result<()>;
 
     /// Moves a dataset to a place where nothing lies.

@@ -182,6 +182,9 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
                 found: named(old),
             });
         }
+        for place in [*live, *staged] {
+            movable(store, place)?;
+        }
         let swap = Swap {
             live: *live,
             staged: *staged,
@@ -219,6 +222,14 @@ fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
         created: now,
         clone_of: plan.was_clone_of,
     })
+}
+
+/// Refuses a dataset that cannot change places: after the commit nothing could be finished.
+pub fn movable<S: Store>(store: &S, place: Place) -> Result<(), Error> {
+    match store.held(place)? {
+        Some(why) => Err(Error::Held(path(store, place), why)),
+        None => Ok(()),
+    }
 }
 
 fn missing<S: Store>(store: &S, place: Place) -> Error {

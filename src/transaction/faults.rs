@@ -9,6 +9,7 @@ use super::recover::{live_set_is_mixed, recover};
 use super::{Error, catalogue};
 use crate::policy::intent::Intent;
 use crate::record::block::BLOCK;
+use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::memory::{Content, Memory};
@@ -165,7 +166,7 @@ fn a_waiting_rollback_stops_the_destruction() {
 #[test]
 fn a_parked_set_returns_even_when_its_manifest_is_gone_but_not_when_a_part_is() {
     use crate::policy::refusal::Refusal;
-    use crate::policy::{Decision, Wish, decide, target};
+    use crate::policy::{Decision, Health, Wish, decide, target};
     use crate::transaction::records::{read_journal, read_state};
     let parked = Set::Snapshot(3);
     for manifest in [true, false] {
@@ -188,10 +189,32 @@ fn a_parked_set_returns_even_when_its_manifest_is_gone_but_not_when_a_part_is() 
                     intent: Intent::Return { parked: 3 },
                     request: None,
                 },
-                Some(_) => Decision::Boot(Some(Refusal::ParkedLost(3))),
+                Some(part) => {
+                    let lost = match (manifest, part) {
+                        (false, Part::System) => Health::Absent,
+                        _ => Health::Missing(part),
+                    };
+                    Decision::Boot(Some(Refusal::ParkedLost(3, lost)))
+                }
             };
             assert_eq!(decision, want, "manifest {manifest}, lost {lost:?}");
         }
+    }
+}
+
+#[test]
+fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
+    for part in [Part::System, Part::Config] {
+        let (mut store, mut records) = machine();
+        store.seal(Place::Live(part)).unwrap();
+        let before = store.world().datasets.clone();
+        let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 });
+        assert!(
+            matches!(error, Err(Error::Held(_, "read-only"))),
+            "{error:?}"
+        );
+        assert_eq!(records.journal.value, Journal::Closed);
+        assert_eq!(store.world().datasets, before);
     }
 }
 

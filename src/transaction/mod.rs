@@ -66,8 +66,16 @@ pub enum Error {
         found: String,
     },
     /// It was committed, but what follows the commit failed; the next start goes on with it.
-    #[error("it was committed but could not be finished: {0}; restart to go on with it")]
+    #[error(
+        "it was committed but could not be finished: {0}; when that is mended, restart to go on"
+    )]
     Unfinished(Box<Error>),
+    /// A dataset that has to change places cannot: the kernel moves nothing that is read-only.
+    #[error(
+        "{0} is {1}, so it cannot change places: make it writable (docs/recovery.md, section 13) and \
+         ask again"
+    )]
+    Held(String, &'static str),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

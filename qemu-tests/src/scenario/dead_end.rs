@@ -134,7 +134,10 @@ fn parked_lost(ctx: &mut Context) -> Result<()> {
     let mut vm = ctx.boot(&disk)?;
     agent_says(
         &mut vm,
-        &["the system parked as 3 is missing: the snapshot that was booted once stays"],
+        &[
+            "the system parked as 3 has lost its system: the snapshot that was booted once stays; \
+           for the way back see docs/recovery.md, section 9",
+        ],
     )?;
     let mut tiny = vm.tiny()?;
     tiny.expect("1", "1", TINY_DATA)?;

@@ -140,6 +140,10 @@ impl Store for Btrfs {
         self.clone_nested_path(&self.path(from)?, &self.path(to)?)
     }
 
+    fn held(&self, place: Place) -> Result<Option<&'static str>> {
+        self.held_at(&self.path(place)?)
+    }
+
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
         self.exchange_paths(&self.path(one)?, &self.path(other)?)
     }

@@ -8,7 +8,9 @@ use crate::store::{Access, Dataset, Store, StoreError};
 use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{RenameFlags, fstat, fstatfs, renameat_with};
+use rustix::fs::{
+    AtFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, fstatfs, renameat_with, statx,
+};
 use rustix::io::Errno;
 
 /// Room on the file system, in bytes.
@@ -106,6 +108,21 @@ impl Btrfs {
             format!("creating {path}")
         })?;
         Ok(identify(self.present(path)?, path)?.1)
+    }
+
+    /// Why the subvolume at a path cannot change its directory.
+    pub(super) fn held_at(&self, path: &str) -> Result<Option<&'static str>> {
+        let Some(fd) = self.subvolume(path)? else {
+            return Ok(None);
+        };
+        if identify(&fd, path)?.1.read_only {
+            return Ok(Some("read-only"));
+        }
+        let stat = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+            .call(|| "statx".to_owned())
+            .doing(|| format!("looking at {path}"))?;
+        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        Ok(stat.stx_attributes.intersects(fixed).then_some("immutable"))
     }
 
     pub(super) fn exchange_paths(&self, one: &str, other: &str) -> Result<()> {
