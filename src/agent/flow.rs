@@ -1,7 +1,7 @@
 //! One boot, in order; what the worker does.
 //!
 //! ```text
-//! modules → the root's device → hibernation? → store → finish what is open → decide and act
+//! modules → the root's device → hibernation? → superblock → store → finish what is open → decide and act
 //!         → mount root, config, data → does the kernel fit? → switch root | kexec | restart
 //! ```
 //! Whatever fails on the way to a change, the live system is started and the reason said. A power
@@ -16,7 +16,7 @@ use super::modules::Modules;
 use super::pid1::{End, WorkerMode};
 use super::prompt::{self, Choice};
 use super::session::{self, Session};
-use super::{hibernation, mount, plain, root};
+use super::{hibernation, mount, plain, root, superblock};
 use crate::policy::Wish;
 use crate::say;
 use crate::store::Store;
@@ -36,7 +36,7 @@ pub fn work(mode: WorkerMode) -> End {
     }
     let boot = Boot::read(&line);
     let mut modules = Modules::of_running_kernel();
-    let found = match find(&boot, &mut modules) {
+    let mut found = match find(&boot, &mut modules) {
         Ok(found) => found,
         Err(error) => {
             say!("{error}");
@@ -60,6 +60,7 @@ pub fn work(mode: WorkerMode) -> End {
     if hibernation::resume_if_hibernated(&boot, &mut modules) {
         return start(&line, &boot, &asked, &found, None);
     }
+    superblock::mend(&mut found);
     btrfs(mode, &line, &boot, &asked, &found)
 }
 

@@ -6,6 +6,7 @@
 //! pid1      supervises; worker: the child that does the work and answers with an End; end: performs it
 //! modules   drivers from the initramfs
 //! device    waits for what root= names; block: the devices that are there
+//! superblock  mends one that a power cut tore
 //! mount     the store, the root and what belongs in it; options: rootflags=
 //! kexec     another root's own kernel
 //! handover  switch root; erase: the initramfs goes
@@ -35,4 +36,5 @@ pub mod prompt;
 pub mod root;
 pub mod session;
 pub mod setup;
+pub mod superblock;
 pub mod worker;

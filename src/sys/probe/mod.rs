@@ -72,7 +72,12 @@ pub(super) fn read_at(
     offset: u64,
     length: usize,
 ) -> std::io::Result<Option<Vec<u8>>> {
-    device.seek(SeekFrom::Start(offset))?;
+    match device.seek(SeekFrom::Start(offset)) {
+        Ok(_) => {}
+        // A block device refuses a place behind its end; a file does not.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(None),
+        Err(error) => return Err(error),
+    }
     let mut buffer = vec![0; length];
     match device.read_exact(&mut buffer) {
         Ok(()) => Ok(Some(buffer)),
@@ -117,6 +122,31 @@ impl Fields for [u8] {
 mod tests {
     use super::*;
     use std::io::Cursor;
+
+    /// As the kernel answers for a block device of this many bytes.
+    struct BlockDevice(u64);
+
+    impl Seek for BlockDevice {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            match to {
+                SeekFrom::Start(at) if at <= self.0 => Ok(at),
+                _ => Err(std::io::Error::from_raw_os_error(libc::EINVAL)),
+            }
+        }
+    }
+
+    impl Read for BlockDevice {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_place_behind_the_end_of_a_block_device_holds_nothing() {
+        for at in [1 << 20, 256 << 30] {
+            assert_eq!(read_at(&mut BlockDevice(1 << 20), at, 512).unwrap(), None);
+        }
+    }
 
     #[test]
     fn a_short_or_empty_device_holds_nothing_and_is_no_error() {
