@@ -11,6 +11,7 @@ pub mod accel;
 pub mod cache;
 pub mod check;
 pub mod console;
+pub mod crash;
 pub mod demo;
 pub mod grub_menu;
 pub mod guest;

@@ -99,6 +99,13 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What the power cuts need; see [`crate::crash`].
+const BTRFS: Need = Need {
+    what: "mkfs.btrfs",
+    package: "btrfs-progs",
+    there: || program("mkfs.btrfs").is_some() && program("btrfs").is_some(),
+};
+
 static DONE: Mutex<bool> = Mutex::new(false);
 
 /// Makes sure that everything is there; installs what is missing if it may. Checked once a process.
@@ -119,6 +126,17 @@ pub fn ensure() -> Result<(), Error> {
     subordinate_ids()?;
     *done = true;
     Ok(())
+}
+
+/// Makes sure that btrfs file systems can be made on this machine.
+///
+/// # Errors
+/// Where btrfs-progs is missing and cannot be installed.
+pub fn ensure_btrfs() -> Result<(), Error> {
+    match (BTRFS.there)() {
+        true => Ok(()),
+        false => install(&[&BTRFS]),
+    }
 }
 
 /// Prints a line about what is being done, for the person who waits.

@@ -87,7 +87,9 @@ pub fn version() -> Result<String> {
         .collect())
 }
 
-fn said(command: &str, arguments: &[&str]) -> String {
+/// The first line that a command prints, for a report.
+#[must_use]
+pub fn said(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command)
         .args(arguments)
         .current_dir(workspace())

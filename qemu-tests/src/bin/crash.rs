@@ -1,0 +1,252 @@
+//! `cargo crash`: cuts the power at every point of every verb, on a real btrfs.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::prelude::*;
+use qemu_tests::check::command::target;
+use qemu_tests::crash::cut::Name;
+use qemu_tests::crash::keep::Keep;
+use qemu_tests::crash::lab::Lab;
+use qemu_tests::crash::machine::HELPER;
+use qemu_tests::crash::progress::Progress;
+use qemu_tests::crash::run::{self, Choice, Tally};
+use qemu_tests::crash::verbs::{CONTROL, VERBS, Verb, named};
+use qemu_tests::crash::{helper, host, report, selfcheck};
+
+const HELP: &str = "\
+cargo crash [VERB...]  cuts the power at many points of these verbs, of all without a name
+  --list               names the verbs
+  --sample N           about N states in all (2000); at least 20 a verb
+  --all                everything: 1500 states a verb; goes on where an earlier run was interrupted,
+                       and writes docs/crash-report.md
+  --seed N             chooses the states that N chooses
+  --control            plays a deliberate bug alone, which must fail
+  --state NAME         plays one state again that failed in the last run of VERB
+  --jobs N             verbs at a time (2)
+Needs root, FUSE, loop devices and btrfs in the running kernel.
+";
+
+/// States a verb of a full run.
+const FULL: usize = 1500;
+/// States of the control.
+const CONTROL_STATES: usize = 60;
+
+struct Arguments {
+    verbs: Vec<&'static Verb>,
+    list: bool,
+    sample: usize,
+    all: bool,
+    seed: Option<u64>,
+    control: bool,
+    state: Option<Name>,
+    jobs: usize,
+}
+
+fn arguments() -> Result<Option<Arguments>> {
+    let mut found = Arguments {
+        verbs: Vec::new(),
+        list: false,
+        sample: 2000,
+        all: false,
+        seed: None,
+        control: false,
+        state: None,
+        jobs: 2,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("list") => found.list = true,
+            Long("sample") => found.sample = parser.value()?.parse()?,
+            Long("all") => found.all = true,
+            Long("seed") => found.seed = Some(parser.value()?.parse()?),
+            Long("control") => found.control = true,
+            Long("state") => found.state = Some(parser.value()?.parse()?),
+            Long("jobs") | Short('j') => found.jobs = parser.value()?.parse()?,
+            Long("help") | Short('h') => return Ok(None),
+            Value(name) => {
+                let name = name.string()?;
+                let verb = named(&name);
+                found.verbs.push(verb.with_context(|| {
+                    format!("there is no verb {name:?}: 'cargo crash --list' names them")
+                })?);
+            }
+            other => bail!(
+                "{} ('cargo crash --help' says what there is)",
+                other.unexpected()
+            ),
+        }
+    }
+    if found.all && !found.verbs.is_empty() {
+        bail!("--all plays every verb: name none, or leave --all out");
+    }
+    if found.state.is_some() && found.verbs.len() != 1 {
+        bail!("--state needs the one verb that it is a state of");
+    }
+    if found.jobs == 0 {
+        bail!("--jobs 0: at least one verb must be played at a time");
+    }
+    Ok(Some(found))
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let result = match words.as_slice() {
+        [_, hidden, disk] if hidden == HELPER => helper::main(disk).map(|()| true),
+        _ => run(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cargo crash: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is as it should be.
+fn run() -> Result<bool> {
+    let Some(arguments) = arguments()? else {
+        print!("{HELP}");
+        return Ok(true);
+    };
+    if arguments.list {
+        VERBS.iter().for_each(|verb| println!("{}", verb.name));
+        return Ok(true);
+    }
+    host::prepare()?;
+    selfcheck::run().context("the recorder does not see what is written")?;
+    let keep = Keep::below(target().join("crash"));
+    if let (Some(name), [verb]) = (&arguments.state, arguments.verbs.as_slice()) {
+        return again(verb, name, &keep);
+    }
+    let verbs: Vec<&Verb> = match arguments.verbs.as_slice() {
+        [] if arguments.control => Vec::new(),
+        [] => VERBS.iter().collect(),
+        named => named.to_vec(),
+    };
+    let seed = arguments.seed.map_or_else(clock, Ok)?;
+    let choice = Choice {
+        states: match arguments.all {
+            true => FULL,
+            false => (arguments.sample / verbs.len().max(1)).max(20),
+        },
+        seed,
+        first_failure: false,
+    };
+    // Of the start: somebody may commit meanwhile.
+    let commit = report::commit();
+    let mut progress = None;
+    let mut choice = choice;
+    if arguments.all {
+        let loaded = Progress::load(choice, arguments.seed.is_some());
+        choice = loaded.choice();
+        progress = Some(loaded);
+    }
+    println!("seed {} ({} states a verb)", choice.seed, choice.states);
+    println!("{}", report::head());
+    let (tallies, broken) = play(&verbs, &choice, &keep, progress, arguments.jobs)?;
+    if tallies.len() > 1 {
+        println!("{}", report::line(&report::sum(&tallies)));
+    }
+    let checked = control(choice.seed, &keep)?;
+    println!("{}", report::control(&checked));
+    if checked.failures.is_empty() {
+        println!("the deliberate bug was NOT caught: nothing above proves anything");
+    }
+    if arguments.all && !broken {
+        println!(
+            "written: {}",
+            report::write(&tallies, &checked, &choice, &commit)?.display()
+        );
+    }
+    let failures: usize = tallies.iter().map(|tally| tally.failures.len()).sum();
+    println!("{} states, {failures} failed", report::sum(&tallies).all());
+    Ok(failures == 0 && !broken && !checked.failures.is_empty())
+}
+
+fn clock() -> Result<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(since.as_secs())
+}
+
+/// The deliberate bug; stops at no failure, so that their number says how hard it is to miss.
+fn control(seed: u64, keep: &Keep) -> Result<Tally> {
+    let choice = Choice {
+        states: CONTROL_STATES,
+        seed,
+        first_failure: false,
+    };
+    run::verb(&CONTROL, &choice, keep, &|_| {})
+}
+
+/// Plays the verbs, `jobs` at a time; their books in the order of the table, and whether any broke down.
+fn play(
+    verbs: &[&'static Verb],
+    choice: &Choice,
+    keep: &Keep,
+    progress: Option<Progress>,
+    jobs: usize,
+) -> Result<(Vec<Tally>, bool)> {
+    let earlier: Vec<Tally> = progress
+        .as_ref()
+        .map_or_else(Vec::new, |progress| progress.done.clone());
+    for tally in &earlier {
+        println!("{}  (earlier)", report::line(tally));
+    }
+    let left: Vec<&'static Verb> = verbs
+        .iter()
+        .copied()
+        .filter(|verb| earlier.iter().all(|tally| tally.verb != verb.name))
+        .collect();
+    let queue = Mutex::new(left.into_iter());
+    let book = Mutex::new((earlier, progress, false));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(verb) = next else { break };
+                    let played = run::verb(verb, choice, keep, &|text| println!("{text}"));
+                    let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (tallies, progress, broken) = &mut *book;
+                    let kept = played.and_then(|tally| {
+                        println!("{}", report::line(&tally));
+                        tallies.push(tally.clone());
+                        // What failed is played again by the next run.
+                        match progress {
+                            Some(progress) if tally.failures.is_empty() => progress.keep(tally),
+                            _ => Ok(()),
+                        }
+                    });
+                    if let Err(error) = kept {
+                        println!("{}: the rig broke: {error:#}", verb.name);
+                        *broken = true;
+                    }
+                }
+            });
+        }
+    });
+    let (mut tallies, _, broken) = book.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let place = |tally: &Tally| verbs.iter().position(|verb| verb.name == tally.verb);
+    tallies.sort_by_key(place);
+    Ok((tallies, broken))
+}
+
+/// Plays one state that was kept, and shows what is wrong and the console.
+fn again(verb: &'static Verb, name: &Name, keep: &Keep) -> Result<bool> {
+    let recording = keep.load(verb.name)?;
+    let disk = keep.load_disk(verb.name, name, &recording)?;
+    let played = Lab::kept(verb, recording)?.play(&disk)?;
+    if played.wrong.is_empty() {
+        print!("{}", played.console);
+        println!("{} {name}: nothing is wrong", verb.name);
+    } else {
+        print!("{}", run::told(verb.name, name, &played));
+    }
+    Ok(played.wrong.is_empty())
+}

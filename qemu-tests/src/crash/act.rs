@@ -1,0 +1,53 @@
+//! What is done to a machine: by the agent at a start, by the admin command, by the builder.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that is done to the disk, from mount to unmount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// The machine starts: the agent's worker, with these parameters of its own on the command line.
+    Boot(String),
+    /// `backstay --root DIR …` with the words of this line.
+    Admin(String),
+    /// The builder's steps up to this one.
+    Build(Stage),
+    /// A rollback to this snapshot by an exchange that is two renames: it must be caught.
+    TwoRenames(u32),
+}
+
+impl Act {
+    /// A start on which nothing is asked.
+    #[must_use]
+    pub fn plain_boot() -> Self {
+        Act::Boot(String::new())
+    }
+}
+
+/// How far a machine is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// `backstay init` was run on it.
+    SetUp,
+    /// Sealed for its first boot.
+    FirstBoot,
+    /// It has a factory, snapshots 1 and 2, and went on since.
+    Used,
+}
+
+/// What the helper is asked to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// What.
+    pub act: Act,
+    /// How long it may take, in seconds.
+    pub seconds: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Why it did not end as it should; `None`: it did.
+    pub failure: Option<String>,
+    /// What it wrote on its console.
+    pub console: String,
+}

@@ -1,0 +1,150 @@
+//! Builds the small machine whose power is cut: the real layout, made by the real admin command.
+//!
+//! Every dataset of every version has contents of its own, so that a mixture shows.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use backstay::admin::layout_file::{self, PATH};
+use backstay::agent::kexec::running_release;
+use backstay::store::btrfs::Btrfs;
+use rustix::fs::{XattrFlags, setxattr};
+
+use super::act::Stage;
+use super::helper::admin;
+
+/// The system's live name.
+pub const SYSTEM: &str = "@rootfs";
+/// A subvolume inside the live system, as systemd makes it.
+pub const NESTED: &str = "@rootfs/var/lib/machines";
+
+const LAYOUT: &str = r#"
+[[dataset]]
+name = "system"
+kind = "system"
+live = "@rootfs"
+mount = "/"
+
+[[dataset]]
+name = "config"
+kind = "config"
+live = "@config"
+mount = "/var/lib/backstay/config"
+paths = ["/etc/appliance"]
+
+[[dataset]]
+name = "data"
+kind = "data"
+live = "@data"
+mount = "/srv/data"
+"#;
+
+/// Builds the machine up to `stage` on the empty file system that is mounted at `top`.
+///
+/// # Errors
+/// The admin command's, and those of the file system.
+pub fn build(top: &Path, stage: Stage) -> Result<()> {
+    let mut store = Btrfs::open_path(top, layout_file::parse(LAYOUT)?)?;
+    for name in [SYSTEM, "@config", "@data"] {
+        store.create_path(name)?;
+    }
+    drop(store);
+    system(&top.join(SYSTEM)).context("fill the system")?;
+    version(top, "factory", &[SYSTEM, "@config"])?;
+    let data = top.join("@data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o2750))?;
+    chown(&data, Some(33), Some(33))?;
+    let agent = top.join("agent");
+    fs::write(&agent, static_program())?;
+    admin("init --agent /top/agent")?;
+    fs::remove_file(agent)?;
+    fs::write(
+        top.join("@backstay/data/data/template/fresh"),
+        "a fresh data dataset\n",
+    )?;
+    match stage {
+        Stage::SetUp => version(top, "live", &["@data"]),
+        Stage::FirstBoot => admin("factory seal --first-boot"),
+        Stage::Used => used(top),
+    }
+}
+
+fn used(top: &Path) -> Result<()> {
+    admin("factory seal")?;
+    let layout = layout_file::parse(LAYOUT)?;
+    Btrfs::open_path(top, layout)?.create_path(NESTED)?;
+    fs::write(top.join(NESTED).join("image"), "of a container\n")?;
+    let all = [SYSTEM, "@config", "@data", "@backstay/defaults"];
+    for number in ["1", "2"] {
+        version(top, number, &all)?;
+        admin("snapshot")?;
+    }
+    version(top, "live", &all)
+}
+
+/// Writes what tells a version of these datasets from every other.
+fn version(top: &Path, name: &str, datasets: &[&str]) -> Result<()> {
+    for dataset in datasets {
+        let at = top.join(dataset);
+        let etc = at.join("etc/appliance");
+        fs::create_dir_all(&etc)?;
+        let file = etc.join("version");
+        fs::write(&file, format!("{dataset} {name}\n"))?;
+        setxattr(&file, "user.version", name.as_bytes(), XattrFlags::empty())?;
+        // Too long to lie in the metadata.
+        fs::write(etc.join("blob"), format!("{dataset} {name} ").repeat(700))?;
+        fs::write(etc.join(format!("only-in-{name}")), "")?;
+        symlink(name, etc.join(format!("link-{name}")))?;
+    }
+    if datasets.contains(&SYSTEM) {
+        let text = format!("PRETTY_NAME=\"appliance {name}\"\n");
+        fs::write(top.join(SYSTEM).join("etc/os-release"), text)?;
+    }
+    Ok(())
+}
+
+/// What the agent and the admin command look for in a system.
+fn system(root: &Path) -> Result<()> {
+    let release = running_release();
+    let modules = format!("lib/modules/{release}");
+    for name in [
+        "boot",
+        "etc",
+        "sbin",
+        "srv/data",
+        "var/lib/backstay/config",
+        "usr/lib/backstay",
+        &modules,
+    ] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    for (name, text) in [
+        ("sbin/init", "#!/bin/sh\n"),
+        (&format!("boot/vmlinuz-{release}"), "a kernel\n"),
+        (&format!("boot/initrd.img-{release}"), "an initramfs\n"),
+        (&format!("{modules}/modules.dep"), ""),
+        (
+            &format!("{modules}/modules.builtin"),
+            "kernel/fs/btrfs/btrfs.ko\n",
+        ),
+        (PATH, LAYOUT),
+        ("etc/fstab", "LABEL=root / btrfs subvol=@rootfs 0 0\n"),
+        ("etc/machine-id", ""),
+    ] {
+        fs::write(root.join(name), text)?;
+    }
+    fs::set_permissions(root.join("sbin/init"), fs::Permissions::from_mode(0o755))?;
+    for name in ["vmlinuz", "initrd.img"] {
+        symlink(format!("{name}-{release}"), root.join("boot").join(name))?;
+    }
+    Ok(())
+}
+
+/// The recovery kernel's agent: here nothing starts it, but it must be a static program to be taken.
+fn static_program() -> Vec<u8> {
+    let mut header = vec![0; 64];
+    header[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    header
+}

@@ -1,0 +1,342 @@
+//! One verb on one machine: what it writes, what is right after a cut, and the check of a state.
+
+use anyhow::{Context as _, Result, ensure};
+use backstay::sys::probe::btrfs::{Checksum, OFFSET, SIZE, parse};
+
+use super::act::{Act, Answer};
+use super::builder::SYSTEM;
+use super::cut::Cut;
+use super::disk::Disk;
+use super::machine::{Machine, Mounted};
+use super::recording::Recording;
+use super::verbs::{Interrupted, Live, Step, Verb};
+use super::view::{Known, Lines, View, differences};
+
+/// Lines of a difference that are shown.
+const SHOWN: usize = 12;
+
+/// A verb, recorded.
+#[derive(Debug)]
+pub struct Lab {
+    /// The row.
+    pub verb: &'static Verb,
+    /// Where its code runs.
+    pub machine: Machine,
+    /// What the act wrote.
+    pub recording: Recording,
+    known: Known,
+    /// What a disk may be after the recovery, with a name each.
+    ends: Vec<(&'static str, Lines)>,
+    /// What may be found at the system's live name before.
+    systems: Vec<Lines>,
+}
+
+/// What came of a state.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// What was wrong; empty: it passed.
+    pub wrong: Vec<String>,
+    /// What was said on the console meanwhile.
+    pub console: String,
+    /// What the recovery wrote.
+    pub recovery: Option<Recording>,
+    /// The kernel mounted it only after the agent had mended it.
+    pub mended: bool,
+    /// After the recovery the kernel went on with deletions.
+    pub settled: bool,
+}
+
+impl Lab {
+    /// Builds the machine, records the verb, and finds out what is right after it.
+    ///
+    /// # Errors
+    /// Where the machine cannot be built, or the undisturbed verb does not do what its row says.
+    pub fn new(verb: &'static Verb) -> Result<Self> {
+        let mut machine = Machine::new()?;
+        machine.must(&Act::Build(verb.stage))?;
+        for (number, step) in verb.before.iter().enumerate() {
+            match verb.interrupted {
+                Some(Interrupted::StartSays(words)) if number + 1 == verb.before.len() => {
+                    interrupt(&mut machine, *step, words)?;
+                }
+                _ => drop(machine.must(&step.act())?),
+            }
+        }
+        if verb.interrupted.is_none() {
+            machine.settle()?;
+        }
+        let base = Disk::over(machine.device.medium.disk().into_base());
+        machine.device.medium.insert(base.clone());
+        machine.device.medium.record();
+        machine.must(&verb.act.act())?;
+        let recording = Recording::new(base, &machine.device.medium.recorded());
+        Self::over(verb, machine, recording)
+    }
+
+    /// The same over a recording that was kept.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn kept(verb: &'static Verb, recording: Recording) -> Result<Self> {
+        Self::over(verb, Machine::with(recording.start())?, recording)
+    }
+
+    fn over(verb: &'static Verb, machine: Machine, recording: Recording) -> Result<Self> {
+        let base = recording.start();
+        let mut lab = Self {
+            verb,
+            machine,
+            recording,
+            known: Known::new(),
+            ends: Vec::new(),
+            systems: Vec::new(),
+        };
+        lab.expect(&base)?;
+        Ok(lab)
+    }
+
+    /// Learns from undisturbed runs what is right, and holds that against the row.
+    fn expect(&mut self, base: &Disk) -> Result<()> {
+        let before = self.view(base)?;
+        let end = self.recording.end.clone();
+        let after = self.view(&end)?;
+        self.known = before.sealed();
+        self.systems = vec![before.system(), after.system()];
+        if self.verb.without_live {
+            self.systems.push(Lines::new());
+        }
+        let mut starts = vec![("as after it", end), ("as before it", base.clone())];
+        if let Some(steps) = self.verb.or {
+            self.machine.device.medium.insert(base.clone());
+            for step in steps {
+                self.machine.must(&step.act())?;
+            }
+            starts.push(("as if it was given up", self.machine.device.medium.disk()));
+        }
+        for (name, start) in starts {
+            self.machine.device.medium.insert(start);
+            if let Some(failure) = self.recover()?.failure {
+                anyhow::bail!(
+                    "{}: the recovery of an undisturbed disk: {failure}",
+                    self.verb.name
+                );
+            }
+            let disk = self.machine.device.medium.disk();
+            let view = self.view(&disk)?;
+            self.systems.push(view.system());
+            if self.ends.is_empty() {
+                let live = self.live(&disk)?;
+                ensure!(
+                    live == self.verb.new.texts(),
+                    "{}: the live set after it is {live:?}, its row says {:?}",
+                    self.verb.name,
+                    self.verb.new
+                );
+            }
+            self.ends.push((name, view.normal(&self.known)));
+        }
+        Ok(())
+    }
+
+    fn view(&self, disk: &Disk) -> Result<View> {
+        self.machine.device.medium.insert(disk.clone());
+        let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
+        View::read(at.path())
+    }
+
+    /// What the live datasets say they are.
+    fn live(&self, disk: &Disk) -> Result<[String; 4]> {
+        self.machine.device.medium.insert(disk.clone());
+        let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
+        Ok(
+            ["@rootfs", "@config", "@backstay/defaults", "@data"].map(|name| {
+                let dataset = at.path().join(name);
+                let version = std::fs::read_to_string(dataset.join("etc/appliance/version"));
+                match version {
+                    Ok(text) => text.trim().to_owned(),
+                    Err(_) if dataset.join("fresh").exists() => "fresh".to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }),
+        )
+    }
+
+    /// What follows a cut, in order; the answer of the first start that failed, or of the last step.
+    fn recover(&mut self) -> Result<Answer> {
+        let mut said = String::new();
+        for step in self.verb.recovery {
+            let mut answer = self.machine.act(&step.act())?;
+            said.push_str(&answer.console);
+            if answer.failure.is_some() && matches!(step, Step::Boot(_)) {
+                answer.console = said;
+                return Ok(answer);
+            }
+        }
+        Ok(Answer {
+            failure: None,
+            console: said,
+        })
+    }
+
+    /// Plays a state: what lies there, the recovery, what lies there then, a start that writes nothing.
+    ///
+    /// # Errors
+    /// Where the rig itself breaks; what is wrong with the state is in the result.
+    pub fn play(&mut self, disk: &Disk) -> Result<Played> {
+        let mut played = Played::default();
+        let mut block = vec![0; SIZE];
+        disk.read(OFFSET, &mut block);
+        match parse(&block) {
+            Some(superblock) if superblock.checksum == Checksum::Good => {
+                self.before(disk, superblock.log_root != 0, &mut played);
+            }
+            _ => played.mended = true,
+        }
+        let medium = self.machine.device.medium.clone();
+        medium.insert(disk.clone());
+        medium.record();
+        let answer = self.recover()?;
+        played.recovery = Some(Recording::new(disk.clone(), &medium.recorded()));
+        played.console = answer.console;
+        if let Some(failure) = answer.failure {
+            played.wrong.push(failure);
+            return Ok(played);
+        }
+        let after = medium.disk();
+        match self.view(&after) {
+            Err(error) => played.wrong.push(format!("after the recovery: {error:#}")),
+            Ok(view) => self.compare(&view.normal(&self.known), &mut played),
+        }
+        if medium.disk().digest() != after.digest() {
+            played
+                .wrong
+                .push("after the recovery there was a log to replay".into());
+            medium.insert(after.clone());
+        }
+        self.again(&mut played)?;
+        Ok(played)
+    }
+
+    /// What stock GRUB and a stock initramfs find.
+    fn before(&self, disk: &Disk, log: bool, played: &mut Played) {
+        let views: &[(&str, &str)] = match log {
+            // GRUB never replays the log tree; a stock initramfs does, by mounting.
+            true => &[
+                ("GRUB", "subvolid=5,rescue=nologreplay"),
+                ("a stock initramfs", "subvolid=5"),
+            ],
+            false => &[("GRUB and a stock initramfs", "subvolid=5")],
+        };
+        for (who, options) in views {
+            self.machine.device.medium.insert(disk.clone());
+            let system = Mounted::at(&self.machine.device.node, false, options)
+                .and_then(|at| View::read(at.path()))
+                .map(|view| view.system());
+            match system {
+                Err(error) => played.wrong.push(format!("{who}: {error:#}")),
+                Ok(system) if self.systems.contains(&system) => {}
+                Ok(system) if system.is_empty() => {
+                    played.wrong.push(format!("{who} would find no {SYSTEM}"));
+                }
+                Ok(system) => {
+                    played
+                        .wrong
+                        .push(format!("{who} would find a {SYSTEM} of two versions"));
+                    played.wrong.extend(nearest(&system, self.systems.iter()));
+                }
+            }
+        }
+        if !log && self.machine.device.medium.disk().digest() != disk.digest() {
+            played
+                .wrong
+                .push("a read-only mount without a log to replay wrote to the disk".into());
+        }
+    }
+
+    fn compare(&self, found: &Lines, played: &mut Played) {
+        if self.ends.iter().any(|(_, end)| end == found) {
+            return;
+        }
+        let names: Vec<&str> = self.ends.iter().map(|(name, _)| *name).collect();
+        played.wrong.push(format!(
+            "after the recovery it is neither {}:",
+            names.join(" nor ")
+        ));
+        played
+            .wrong
+            .extend(nearest(found, self.ends.iter().map(|(_, end)| end)));
+    }
+
+    /// One more start: nothing is left to do, so not one byte changes.
+    fn again(&mut self, played: &mut Played) -> Result<()> {
+        let medium = self.machine.device.medium.clone();
+        for settled in [false, true] {
+            let before = medium.disk().digest();
+            let answer = self.machine.act(&Act::plain_boot())?;
+            if let Some(failure) = answer.failure {
+                played
+                    .wrong
+                    .push(format!("the start after the recovery: {failure}"));
+                return Ok(());
+            }
+            if medium.disk().digest() == before {
+                return Ok(());
+            }
+            if settled {
+                played
+                    .wrong
+                    .push("the start after the recovery wrote to the disk".into());
+                played.console.push_str(&answer.console);
+                return Ok(());
+            }
+            // The kernel goes on deleting what was destroyed as soon as the file system is writable.
+            played.settled = true;
+            self.machine.settle()?;
+        }
+        Ok(())
+    }
+}
+
+fn nearest<'a>(found: &Lines, wanted: impl Iterator<Item = &'a Lines>) -> Vec<String> {
+    let each = wanted.map(|wanted| differences(found, wanted));
+    let mut best = each.min_by_key(Vec::len).unwrap_or_default();
+    let more = best.len().saturating_sub(SHOWN);
+    best.truncate(SHOWN);
+    if more > 0 {
+        best.push(format!("… and {more} more"));
+    }
+    best
+}
+
+/// Leaves the disk as a power cut in `step` leaves it after which a start says these words: the one
+/// between two flushes whose recovery writes most.
+fn interrupt(machine: &mut Machine, step: Step, words: &str) -> Result<()> {
+    let medium = machine.device.medium.clone();
+    let start = medium.disk();
+    medium.record();
+    machine.must(&step.act())?;
+    let recording = Recording::new(start, &medium.recorded());
+    let mut best = None;
+    let mut writes = 0;
+    for epoch in &recording.epochs {
+        let cut = Cut::Prefix(writes);
+        writes += epoch.writes.len();
+        let disk = recording.disk(&cut)?;
+        medium.insert(disk.clone());
+        medium.record();
+        let said = machine.must(&Act::plain_boot())?;
+        let wrote = medium.recorded().len();
+        if said.contains(words) && best.as_ref().is_none_or(|(most, _)| wrote > *most) {
+            best = Some((wrote, disk));
+        }
+    }
+    let (_, disk) = best.with_context(|| format!("no cut after which a start says {words:?}"))?;
+    medium.insert(disk);
+    Ok(())
+}
+
+impl Live {
+    fn texts(&self) -> [String; 4] {
+        [self.system, self.config, self.defaults, self.data].map(str::to_owned)
+    }
+}

@@ -1,0 +1,37 @@
+//! Power cuts on a real btrfs: records what a verb writes, and tries every disk that a cut may leave.
+//!
+//! ```text
+//! verbs      the table: what is done to which machine, and what is right after it
+//! run        chooses the states of a verb and books them;  report: what is said about them
+//! lab        one verb: its recording, what is right, the check of one state
+//!   builder    the machine, made by the real admin command
+//!   machine    its disk and its helper;  helper: the process in which agent and admin command run
+//!   device     a loop device over  recorder (a FUSE file)  over  disk (pages in memory)
+//!   recording  writes and flushes in order;  cut: the disks that they may leave
+//!   view       what lies on a disk, in lines that can be compared
+//! selfcheck  whether the recorder sees what the block layer does
+//! keep       what a failure leaves under target/crash
+//! control    a deliberate bug that must be caught
+//! ```
+//! docs/power-cuts.md says what this models and what it does not.
+
+pub mod act;
+pub mod builder;
+pub mod control;
+pub mod cut;
+pub mod device;
+pub mod disk;
+pub mod helper;
+pub mod host;
+pub mod keep;
+pub mod lab;
+pub mod machine;
+pub mod progress;
+pub mod random;
+pub mod recorder;
+pub mod recording;
+pub mod report;
+pub mod run;
+pub mod selfcheck;
+pub mod verbs;
+pub mod view;
