@@ -212,7 +212,7 @@ impl View {
                 if let Some(id) = store.ids()?.into_iter().find(|id| *id >= value.next_id) {
                     self.lines.insert(
                         format!("(id {id})"),
-                        "is taken, though the state has not given it".into(),
+                        "taken, though the state has not given it".into(),
                     );
                 }
                 format!("{:?}", timeless(value, live))
