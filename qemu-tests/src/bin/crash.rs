@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use anyhow::{Context as _, Result, bail};
 use lexopt::prelude::*;
 use qemu_tests::check::command::target;
+use qemu_tests::crash::boots::{self, Booted};
 use qemu_tests::crash::cut::Name;
 use qemu_tests::crash::keep::Keep;
 use qemu_tests::crash::lab::Lab;
@@ -22,6 +23,7 @@ cargo crash [VERB...]  cuts the power at many points of these verbs, of all with
   --sample N           about N states in all (2000); at least 20 a verb
   --all                everything: 1500 states a verb; goes on where an earlier run was interrupted,
                        and writes docs/crash-report.md
+  --boots N            starts about N of the disks in a virtual machine, too (60 with --all, else none)
   --seed N             chooses the states that N chooses
   --control            plays a deliberate bug alone, which must fail
   --state NAME         plays one state again that failed in the last run of VERB
@@ -31,6 +33,8 @@ Needs root, FUSE, loop devices and btrfs in the running kernel.
 
 /// States a verb of a full run.
 const FULL: usize = 1500;
+/// Starts of a full run.
+const BOOTS: usize = 60;
 /// States of the control.
 const CONTROL_STATES: usize = 60;
 
@@ -39,6 +43,7 @@ struct Arguments {
     list: bool,
     sample: usize,
     all: bool,
+    boots: Option<usize>,
     seed: Option<u64>,
     control: bool,
     state: Option<Name>,
@@ -51,6 +56,7 @@ fn arguments() -> Result<Option<Arguments>> {
         list: false,
         sample: 2000,
         all: false,
+        boots: None,
         seed: None,
         control: false,
         state: None,
@@ -62,6 +68,7 @@ fn arguments() -> Result<Option<Arguments>> {
             Long("list") => found.list = true,
             Long("sample") => found.sample = parser.value()?.parse()?,
             Long("all") => found.all = true,
+            Long("boots") => found.boots = Some(parser.value()?.parse()?),
             Long("seed") => found.seed = Some(parser.value()?.parse()?),
             Long("control") => found.control = true,
             Long("state") => found.state = Some(parser.value()?.parse()?),
@@ -158,15 +165,31 @@ fn run() -> Result<bool> {
     if checked.failures.is_empty() {
         println!("the deliberate bug was NOT caught: nothing above proves anything");
     }
+    let booted = match arguments
+        .boots
+        .unwrap_or(if arguments.all { BOOTS } else { 0 })
+    {
+        0 => Booted::default(),
+        count => boots::play(
+            count,
+            choice.seed,
+            arguments.jobs,
+            &target().join("crash/boots"),
+            &|text| println!("{text}"),
+        )?,
+    };
+    if booted.tried > 0 {
+        println!("{booted}");
+    }
     if arguments.all && !broken {
         println!(
             "written: {}",
-            report::write(&tallies, &checked, &choice, &commit)?.display()
+            report::write(&tallies, &checked, &booted, &choice, &commit)?.display()
         );
     }
     let failures: usize = tallies.iter().map(|tally| tally.failures.len()).sum();
     println!("{} states, {failures} failed", report::sum(&tallies).all());
-    Ok(failures == 0 && !broken && !checked.failures.is_empty())
+    Ok(failures == 0 && !broken && !checked.failures.is_empty() && booted.failures.is_empty())
 }
 
 fn clock() -> Result<u64> {

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod command;
+pub mod crash;
 mod dependencies;
 pub mod full;
 pub mod quick;

@@ -106,6 +106,19 @@ impl Disk {
         })
     }
 
+    /// Every page that is not zero, in no order.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, &Page)> {
+        let base = self.base.pages.iter();
+        let unchanged = base.filter(|(number, _)| !self.changed.contains_key(number));
+        let changed = self
+            .changed
+            .iter()
+            .map(|(number, (page, _))| (number, page));
+        unchanged
+            .chain(changed)
+            .map(|(number, page)| (*number, page))
+    }
+
     fn page(&self, number: u64) -> Option<&Page> {
         match self.changed.get(&number) {
             Some((page, _)) => Some(page),

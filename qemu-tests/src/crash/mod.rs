@@ -10,12 +10,14 @@
 //!   recording  writes and flushes in order;  cut: the disks that they may leave
 //!   view       what lies on a disk, in lines that can be compared
 //! selfcheck  whether the recorder sees what the block layer does
+//! boots      some of them, started for real in a virtual machine
 //! keep       what a failure leaves under target/crash
 //! control    a deliberate bug that must be caught
 //! ```
 //! docs/power-cuts.md says what this models and what it does not.
 
 pub mod act;
+pub mod boots;
 pub mod builder;
 pub mod control;
 pub mod cut;

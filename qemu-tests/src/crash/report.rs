@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
+use super::boots::Booted;
 use super::run::{Choice, Tally};
 use crate::check::command::workspace;
 use crate::check::full::said;
@@ -100,7 +101,13 @@ pub fn commit() -> String {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write(tallies: &[Tally], checked: &Tally, choice: &Choice, commit: &str) -> Result<PathBuf> {
+pub fn write(
+    tallies: &[Tally],
+    checked: &Tally,
+    booted: &Booted,
+    choice: &Choice,
+    commit: &str,
+) -> Result<PathBuf> {
     let all = sum(tallies);
     let mut text = String::from(
         "# Report of `cargo crash --all`\n\nWhat the columns mean: power-cuts.md. A state counts \
@@ -118,6 +125,7 @@ pub fn write(tallies: &[Tally], checked: &Tally, choice: &Choice, commit: &str) 
         ("superblocks mended", all.mended.to_string()),
         ("failures", all.failures.len().to_string()),
         ("control", control(checked)),
+        ("in virtual machines", booted.to_string()),
     ] {
         let _ = writeln!(text, "| {what} | {value} |");
     }
@@ -128,13 +136,16 @@ pub fn write(tallies: &[Tally], checked: &Tally, choice: &Choice, commit: &str) 
     for tally in tallies.iter().chain([&all]) {
         let _ = writeln!(text, "| {} | {} |", tally.verb, cells(tally).join(" | "));
     }
-    if !all.failures.is_empty() {
+    if !all.failures.is_empty() || !booted.failures.is_empty() {
         text.push_str("\n## Failures\n\n");
         for tally in tallies {
             for (name, wrong) in &tally.failures {
                 let _ = writeln!(text, "- {} {name}: {wrong}", tally.verb);
             }
         }
+    }
+    for (name, wrong) in &booted.failures {
+        let _ = writeln!(text, "- started for real, {name}: {wrong}");
     }
     let path = workspace().join("docs/crash-report.md");
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
