@@ -210,7 +210,11 @@ fn fixture() -> Fixture {
     Fixture::new(
         System::Tiny,
         "power-cuts",
-        format!("mkdir -p /mnt/@rootfs/usr/lib/modules/{release}\n{THREE_VERSIONS}"),
+        format!(
+            "mkdir -p /mnt/@rootfs/usr/lib/modules/{release}
+             touch /mnt/@rootfs/usr/lib/modules/{release}/modules.dep
+             {THREE_VERSIONS}"
+        ),
     )
 }
 
@@ -226,9 +230,14 @@ impl Boots {
         let base = Disk::over(machine.device.medium.disk().into_base());
         machine.device.medium.insert(base.clone());
         machine.device.medium.record();
-        machine.act(&row.act.act())?;
+        let answer = machine.act(&row.act.act())?;
         let recording = Recording::new(base, &machine.device.medium.recorded());
-        ensure!(recording.writes() > 0, "{}: nothing was written", row.name);
+        ensure!(
+            answer.console.contains("backstay: done: "),
+            "{}: the verb was not carried out:\n{}",
+            row.name,
+            answer.console
+        );
         let states = choose(&machine, &recording, count, seed)?;
         Ok(Self {
             row,
