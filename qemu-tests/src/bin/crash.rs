@@ -1,10 +1,10 @@
 //! `cargo crash`: cuts the power at every point of every verb, on a real btrfs.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use lexopt::prelude::*;
 use qemu_tests::check::command::target;
 use qemu_tests::crash::boots::{self, Booted};
@@ -16,6 +16,7 @@ use qemu_tests::crash::progress::Progress;
 use qemu_tests::crash::run::{self, Choice, Tally};
 use qemu_tests::crash::verbs::{CONTROL, VERBS, Verb, named};
 use qemu_tests::crash::{helper, host, report, selfcheck};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 const HELP: &str = "\
 cargo crash [VERB...]  cuts the power at many points of these verbs, of all without a name
@@ -143,8 +144,12 @@ fn run() -> Result<bool> {
             false => (arguments.sample / verbs.len().max(1)).max(20),
         },
         seed,
-        first_failure: false,
     };
+    // A process that dies while it serves what it has mounted hangs: each state is played to its end.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     // Of the start: somebody may commit meanwhile.
     let commit = report::commit();
     let mut progress = None;
@@ -156,11 +161,15 @@ fn run() -> Result<bool> {
     }
     println!("seed {} ({} states a verb)", choice.seed, choice.states);
     println!("{}", report::head());
-    let (tallies, broken) = play(&verbs, &choice, &keep, progress, arguments.jobs)?;
+    let (tallies, broken) = play(&verbs, &choice, &keep, progress, arguments.jobs, &stop);
+    ensure!(
+        !stop.load(Ordering::Relaxed),
+        "interrupted; --all goes on after the last verb that ended"
+    );
     if tallies.len() > 1 {
         println!("{}", report::line(&report::sum(&tallies)));
     }
-    let checked = control(choice.seed, &keep)?;
+    let checked = control(choice.seed, &keep, &stop)?;
     println!("{}", report::control(&checked));
     if checked.failures.is_empty() {
         println!("the deliberate bug was NOT caught: nothing above proves anything");
@@ -198,13 +207,12 @@ fn clock() -> Result<u64> {
 }
 
 /// The deliberate bug; stops at no failure, so that their number says how hard it is to miss.
-fn control(seed: u64, keep: &Keep) -> Result<Tally> {
+fn control(seed: u64, keep: &Keep, stop: &AtomicBool) -> Result<Tally> {
     let choice = Choice {
         states: CONTROL_STATES,
         seed,
-        first_failure: false,
     };
-    run::verb(&CONTROL, &choice, keep, &|_| {})
+    run::verb(&CONTROL, &choice, keep, stop, &|_| {})
 }
 
 /// Plays the verbs, `jobs` at a time; their books in the order of the table, and whether any broke down.
@@ -214,7 +222,8 @@ fn play(
     keep: &Keep,
     progress: Option<Progress>,
     jobs: usize,
-) -> Result<(Vec<Tally>, bool)> {
+    stop: &AtomicBool,
+) -> (Vec<Tally>, bool) {
     let earlier: Vec<Tally> = progress
         .as_ref()
         .map_or_else(Vec::new, |progress| progress.done.clone());
@@ -233,8 +242,10 @@ fn play(
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some(verb) = next else { break };
-                    let played = run::verb(verb, choice, keep, &|text| println!("{text}"));
+                    let Some(verb) = next.filter(|_| !stop.load(Ordering::Relaxed)) else {
+                        break;
+                    };
+                    let played = run::verb(verb, choice, keep, stop, &|text| println!("{text}"));
                     let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
                     let (tallies, progress, broken) = &mut *book;
                     let kept = played.and_then(|tally| {
@@ -257,7 +268,7 @@ fn play(
     let (mut tallies, _, broken) = book.into_inner().unwrap_or_else(PoisonError::into_inner);
     let place = |tally: &Tally| verbs.iter().position(|verb| verb.name == tally.verb);
     tallies.sort_by_key(place);
-    Ok((tallies, broken))
+    (tallies, broken)
 }
 
 /// Plays one state that was kept, and shows what is wrong and the console.

@@ -85,25 +85,59 @@ fn detach(node: &Path) -> Result<()> {
     said(Command::new("losetup").arg("--detach").arg(node)).map(drop)
 }
 
-/// Detaches the loop devices of runs that were killed: their server is gone, so they can only fail.
+/// Detaches the loop devices of runs that were killed: their server is gone, so they can only fail. Where a
+/// thread of such a run still waits for it, in the kernel and for ever, that wait is ended first.
 ///
 /// # Errors
 /// Where losetup is missing.
 pub fn detach_leftovers() -> Result<()> {
-    let listed =
-        said(Command::new("losetup").args(["--list", "--noheadings", "-O", "NAME,BACK-FILE"]))?;
+    let columns = "NAME,BACK-MAJ:MIN,BACK-FILE";
+    let listed = said(Command::new("losetup").args(["--list", "--noheadings", "-O", columns]))?;
     for line in listed.lines() {
-        let Some((node, file)) = line.split_once(char::is_whitespace) else {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [node, number, file] = fields.as_slice() else {
             continue;
         };
-        let process = file
-            .rsplit_once(PREFIX)
-            .and_then(|(_, number)| number.trim().parse::<u32>().ok());
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            detach(Path::new(node))?;
+        let process = file.rsplit_once(PREFIX);
+        let process = process.and_then(|(_, number)| number.parse::<u32>().ok());
+        if !process.is_some_and(is_dead) {
+            continue;
         }
+        let connection = number.split(':').nth(1).unwrap_or_default();
+        end_connection(connection).with_context(|| format!("{node}, left by a killed run"))?;
+        detach(Path::new(node))?;
     }
     Ok(())
+}
+
+fn is_dead(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The state follows the name in brackets, which may hold anything.
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Lets every request of a FUSE connection fail.
+fn end_connection(number: &str) -> Result<()> {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let place = tempfile::tempdir()?;
+    mount(
+        "fusectl",
+        place.path(),
+        "fusectl",
+        MountFlags::empty(),
+        None,
+    )?;
+    let abort = place.path().join(number).join("abort");
+    let ended = match std::fs::write(abort, "1") {
+        // It is gone by itself.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    unmount(place.path(), UnmountFlags::DETACH)?;
+    Ok(ended?)
 }
 
 /// Runs a program and returns what it printed.

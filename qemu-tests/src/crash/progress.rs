@@ -85,11 +85,7 @@ mod tests {
     fn what_was_done_counts_for_the_same_sources_states_and_seed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("crash/all.json");
-        let choice = |states, seed| Choice {
-            states,
-            seed,
-            first_failure: false,
-        };
+        let choice = |states, seed| Choice { states, seed };
         let load = |version, states, seed, given| {
             Progress::load_from(file.clone(), version, choice(states, seed), given)
         };

@@ -1,9 +1,10 @@
 //! Plays the states of one verb: chooses them, counts each disk once, books what was wrong.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::cut::{Cut, Name};
@@ -30,8 +31,6 @@ pub struct Choice {
     pub states: usize,
     /// What chooses them.
     pub seed: u64,
-    /// Stop at the first failure.
-    pub first_failure: bool,
 }
 
 /// What kind of cut a state is of.
@@ -83,11 +82,12 @@ impl Tally {
 /// Plays a verb's states. `tell` gets each failure as it is found.
 ///
 /// # Errors
-/// Where the rig itself breaks.
+/// Where the rig itself breaks, or `stop` was set meanwhile.
 pub fn verb(
     verb: &'static Verb,
     choice: &Choice,
     keep: &Keep,
+    stop: &AtomicBool,
     tell: &dyn Fn(&str),
 ) -> Result<Tally> {
     let start = Instant::now();
@@ -103,6 +103,7 @@ pub fn verb(
         lab,
         choice,
         keep,
+        stop,
         tell,
         seen: HashSet::new(),
         wrote: Vec::new(),
@@ -117,6 +118,7 @@ struct Run<'a> {
     lab: Lab,
     choice: &'a Choice,
     keep: &'a Keep,
+    stop: &'a AtomicBool,
     tell: &'a dyn Fn(&str),
     tally: Tally,
     seen: HashSet<u128>,
@@ -130,10 +132,6 @@ impl Run<'_> {
             sum.wrapping_mul(31).wrapping_add(u64::from(byte))
         });
         Random::new(self.choice.seed ^ name)
-    }
-
-    fn enough(&self) -> bool {
-        self.choice.first_failure && !self.tally.failures.is_empty()
     }
 
     /// Half prefixes, the rest subsets and torn writes, and beside them torn superblocks.
@@ -162,7 +160,7 @@ impl Run<'_> {
     fn some(&mut self, kind: Kind, cuts: Vec<Cut>, limit: usize) -> Result<()> {
         let mut left = limit;
         for cut in cuts {
-            if left == 0 || self.enough() {
+            if left == 0 {
                 break;
             }
             let disk = self.lab.recording.disk(&cut)?;
@@ -187,6 +185,7 @@ impl Run<'_> {
         if !self.seen.insert(disk.digest()) {
             return Ok(None);
         }
+        ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
         let played = self.lab.play(disk)?;
         self.tally.states[kind as usize] += 1;
         self.tally.mended += usize::from(played.mended && played.wrong.is_empty());
@@ -219,7 +218,7 @@ impl Run<'_> {
         let most = limit.div_ceil(firsts.len().max(1)).max(CUTS_OF_ONE);
         let mut done = 0;
         for first in firsts {
-            if done >= limit || self.enough() {
+            if done >= limit {
                 break;
             }
             let disk = self.lab.recording.disk(&first)?;
@@ -244,7 +243,7 @@ impl Run<'_> {
     ) -> Result<usize> {
         let mut done = 0;
         for cut in mixed(recovery, random) {
-            if done >= limit || self.enough() {
+            if done >= limit {
                 break;
             }
             let disk = recovery.disk(&cut)?;
