@@ -49,7 +49,7 @@ pub fn finish<S: Store>(
     }
     for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
         if swap.live.part() == Part::System && store.dataset(swap.staged)?.is_some() {
-            store.follow_default(swap.staged, swap.live)?;
+            with_ballast(store, |store| store.follow_default(swap.staged, swap.live))?;
         }
     }
     let left_behind = carry_nested(store, &committing, progress)?;
