@@ -73,7 +73,7 @@ pub fn live_set_is_mixed<S: Store>(store: &S, records: &Records) -> Result<bool,
     Ok(done != 0 && done != committing.swaps.len())
 }
 
-/// Drops what an uncommitted transaction made, closes the journal, disarms.
+/// Drops what an uncommitted transaction made, closes the journal, disarms if nothing else waits.
 pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(), Error> {
     if let Journal::Preparing(preparing) = records.journal.value.clone() {
         let live = live(store)?;
@@ -88,8 +88,11 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
         store.sync()?;
         records.journal.write(store, Journal::Closed)?;
     }
-    store.remove(File::Armed)?;
-    store.sync()?;
+    // What was parked still waits for its return.
+    if records.state.value.parked.is_none() {
+        store.remove(File::Armed)?;
+        store.sync()?;
+    }
     Ok(())
 }
 
