@@ -76,6 +76,12 @@ pub enum Error {
          ask again"
     )]
     Held(String, &'static str),
+    /// Neither the commit record nor its withdrawal could be written for certain.
+    #[error(
+        "the commit record could not be written ({0}), nor taken back: restart, and the change is \
+         finished or undone"
+    )]
+    Uncertain(Box<Error>),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),
