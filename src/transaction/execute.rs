@@ -196,6 +196,11 @@ fn note<S: Store>(
 }
 
 fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error> {
+    // What was parked and is not there any more has returned; only a lost journal forgets that.
+    let parked = match plan.intent {
+        Intent::Return { parked } => catalogue::manifest(store, Set::Snapshot(parked))?,
+        _ => None,
+    };
     let mut swaps = Vec::new();
     for step in &plan.steps {
         let Step::Exchange { live, staged } = step else {
@@ -207,6 +212,12 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
             .ok_or_else(|| missing(store, *staged))?
             .identity
             .uuid;
+        if parked
+            .as_ref()
+            .is_some_and(|it| it.uuid(staged.part()).is_some_and(|uuid| uuid != new))
+        {
+            continue;
+        }
         // A missing live dataset is replaced by a rename; a first boot never exchanges anything.
         if old.is_some() && plan.intent == Intent::FirstBoot {
             let place = path(store, *live);

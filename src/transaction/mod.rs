@@ -82,6 +82,12 @@ pub enum Error {
          finished or undone"
     )]
     Uncertain(Box<Error>),
+    /// The journal is not the newest one that there was.
+    #[error(
+        "the journal was damaged or is an older copy of itself, and how far change {0} had come is \
+         lost: nothing was touched; see 'backstay status', and roll back if the system is mixed"
+    )]
+    JournalLost(u32),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

@@ -56,8 +56,10 @@ impl Report {
 pub struct Milestones {
     /// In the order in which they came about.
     forms: Vec<Form>,
+    /// The live set of each.
+    live_sets: Vec<BTreeMap<Part, Tree>>,
     /// The disk before.
-    before: Memory,
+    pub before: Memory,
     pub act: Act,
 }
 
@@ -89,8 +91,11 @@ impl Milestones {
             }
         }
         forms.dedup();
+        let mut live_sets: Vec<_> = forms.iter().map(Form::live).collect();
+        live_sets.dedup();
         let milestones = Milestones {
             forms,
+            live_sets,
             before: before.clone(),
             act,
         };
@@ -104,7 +109,15 @@ impl Milestones {
 
     /// Whether this is the whole live set of one of them.
     pub fn has_live(&self, live: &BTreeMap<Part, Tree>) -> bool {
-        self.forms.iter().any(|form| form.live() == *live)
+        self.live_sets.contains(live)
+    }
+
+    /// Whether each of these live datasets is that of one of them.
+    pub fn has_parts(&self, live: &BTreeMap<Part, Tree>) -> bool {
+        live.iter().all(|(part, tree)| {
+            let mut sets = self.live_sets.iter();
+            sets.any(|set| set.get(part) == Some(tree))
+        })
     }
 
     /// Whether a settled disk is one that may follow.

@@ -71,6 +71,23 @@ fn tree(subvolume: &Subvolume) -> Tree {
     tree
 }
 
+/// Files and links. Nested subvolumes, which may still have to be carried, and directories, which may
+/// be their stubs, are left out.
+fn held(tree: &Tree) -> Tree {
+    tree.iter()
+        .filter(|(_, content)| matches!(content, Content::File(_) | Content::Link(_)))
+        .map(|(path, content)| (path.clone(), content.clone()))
+        .collect()
+}
+
+/// What each live place of a store holds, as [`Form::live`] has it.
+pub fn live(store: &Memory) -> BTreeMap<Part, Tree> {
+    let all = store.world().datasets.iter();
+    all.filter(|(place, _)| matches!(place, Place::Live(_)))
+        .map(|(place, it)| (place.part(), held(&it.tree)))
+        .collect()
+}
+
 fn state_form(world: &World, state: &State) -> StateForm {
     let place = |uuid| place_of(world, uuid);
     StateForm {
@@ -133,21 +150,12 @@ impl Form {
         }
     }
 
-    /// What each live place holds. Nested subvolumes, which may still have to be carried, and empty
-    /// directories, which may be their stubs, are left out.
+    /// What each live place holds.
     pub fn live(&self) -> BTreeMap<Part, Tree> {
-        let live = self
-            .datasets
-            .iter()
-            .filter(|(place, _)| matches!(place, Place::Live(_)));
-        live.map(|(place, (tree, _))| {
-            let held = tree
-                .iter()
-                .filter(|(_, content)| matches!(content, Content::File(_) | Content::Link(_)));
-            let held = held.map(|(path, content)| (path.clone(), content.clone()));
-            (place.part(), held.collect())
-        })
-        .collect()
+        let all = self.datasets.iter();
+        all.filter(|(place, _)| matches!(place, Place::Live(_)))
+            .map(|(place, (tree, _))| (place.part(), held(tree)))
+            .collect()
     }
 
     /// The first difference, for a message.

@@ -8,6 +8,7 @@
 //!   must be caught
 
 pub(super) mod acts;
+mod attacks;
 mod boot;
 mod controls;
 mod errors;
