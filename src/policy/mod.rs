@@ -66,6 +66,10 @@ pub struct Facts {
     pub nothing_live: bool,
     /// Whether any numbered snapshot exists.
     pub any_snapshot: bool,
+    /// The greatest number of a set that has a readable manifest.
+    pub newest_set: Option<u32>,
+    /// Whether the hint for GRUB is there, which is written before a request and goes after it.
+    pub hint: bool,
     /// Whether the image builder's marker is there.
     pub marker: bool,
     /// Two disks carry the same file system and device.
@@ -195,6 +199,11 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
     }
 }
 
+/// Whether the store has a set of which the state does not know: the state is an older copy.
+fn is_behind(state: &State, facts: &Facts) -> bool {
+    facts.newest_set.is_some_and(|id| id >= state.next_id)
+}
+
 fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
     if let Some(parked) = state.parked {
         return match facts.target {
@@ -229,6 +238,9 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             None,
         ) => {
             return Decision::Boot(Some(Refusal::NoConsent(verb)));
+        }
+        (_, Some(request)) if !facts.hint || is_behind(state, facts) => {
+            return refuse(wish, facts, Refusal::OldRequest(request.verb));
         }
         (_, Some(request)) => (request.verb, Some(request)),
         (Wish::Boot, None) => {

@@ -14,6 +14,9 @@ pub enum Refusal {
         "refused to {0}: nobody confirmed it; choose the entry again and press ESC when it asks"
     )]
     NoConsent(Verb),
+    /// A request waits, and what lies in the store says that it was carried out or withdrawn.
+    #[error("refused to {0}: that was asked before and is over; ask again if you still want it")]
+    OldRequest(Verb),
     /// The history has nothing before the live set.
     #[error("refused to roll back: no snapshot lies before the present system")]
     NothingOlder,

@@ -102,7 +102,7 @@ fn all_facts() -> Vec<Facts> {
         Health::Changed(Part::Config),
     ];
     let mut all = Vec::new();
-    for bits in 0..64u32 {
+    for bits in 0..128u32 {
         let bit = |n: u32| bits & (1 << n) != 0;
         for target in healths {
             for live_missing in [None, Some(Part::Config)] {
@@ -111,6 +111,8 @@ fn all_facts() -> Vec<Facts> {
                     live_missing,
                     nothing_live: !bit(0) && bit(1),
                     any_snapshot: bit(2),
+                    newest_set: bit(2).then_some(if bit(5) { 9 } else { 0 }),
+                    hint: bit(6),
                     marker: bit(3),
                     copied_disk: bit(4),
                     has_config: bit(5),
@@ -204,6 +206,20 @@ fn nothing_changes_on_a_copied_disk_with_an_unknown_record_or_an_open_journal() 
 }
 
 #[test]
+fn a_request_without_its_hint_or_older_than_the_store_is_not_carried_out() {
+    for_all(|wish, state, _, facts, decision| {
+        let Some(state) = state_of(state) else { return };
+        let behind = facts.newest_set.is_some_and(|id| id >= state.next_id);
+        let present = matches!(wish, Wish::Change { present: true, .. });
+        let carries_out = matches!(decision, Decision::Transact { intent, .. }
+            if !matches!(intent, Intent::Return { .. }));
+        if !present && (!facts.hint || behind) {
+            assert!(!carries_out, "{decision:?}");
+        }
+    });
+}
+
+#[test]
 fn only_a_sound_set_is_promoted() {
     for_all(|_, _, _, facts, decision| {
         if let Decision::Transact { intent, .. } = decision {
@@ -279,6 +295,7 @@ fn a_missing_config_or_data_dataset_refuses_what_needs_it() {
 fn every_refusal_is_one_line_that_names_a_remedy() {
     let texts = [
         Refusal::NoConsent(Verb::ResetEverything),
+        Refusal::OldRequest(Verb::ResetEverything),
         Refusal::NothingOlder,
         Refusal::NothingNewer,
         Refusal::Unsound(

@@ -63,7 +63,8 @@ pub struct Manifest {
     pub kernel: Option<Release>,
     /// The snapshot it is a changed clone of; 0 is the factory.
     pub clone_of: Option<u32>,
-    /// Its members in the order of the exchanges; empty for a parked set.
+    /// Its members in the order of the exchanges. Of a parked set only the UUIDs count: it is not
+    /// sealed, and what was written to it since is what returns.
     pub members: Vec<Member, { MAX_DATA + 3 }>,
 }
 

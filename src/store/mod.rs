@@ -101,7 +101,7 @@ pub trait Store {
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset>;
 
     /// Clones, writable, the subvolumes that lie inside the sealed dataset `from` into `to`, a
-    /// writable clone of it, which has an empty stub for each.
+    /// writable clone of it, which has an empty stub for each. After an error it can be called again.
     fn clone_nested(&mut self, from: Place, to: Place) -> Result<()>;
 
     /// Why the dataset at a place cannot change places now, in a word ("read-only"); `None`: it can, or

@@ -85,6 +85,17 @@ pub fn ids<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
     Ok(ids)
 }
 
+/// The greatest number that has a readable manifest.
+fn newest_set<S: Store>(store: &S) -> Result<Option<u32>, Error> {
+    let ids = ids(store)?;
+    for id in ids.into_iter().rev() {
+        if manifest(store, Set::Snapshot(id))?.is_some() {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
 /// The state with a next id under which nothing lies, whatever a lost journal left behind.
 pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> {
     let taken = store.ids()?;
@@ -118,6 +129,8 @@ pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Res
         live_missing,
         nothing_live,
         any_snapshot: !store.ids()?.is_empty(),
+        newest_set: newest_set(store)?,
+        hint: store.read(File::Armed)?.is_some(),
         marker: store.read(File::FirstBoot)?.is_some(),
         copied_disk,
         has_config: layout.config.is_some(),

@@ -5,7 +5,7 @@ use super::finish::{finish, with_ballast};
 use super::plan::{Ending, Plan, Step};
 use super::records::Records;
 use super::recover::undo;
-use super::{Error, named};
+use super::{Error, catalogue, named};
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -13,7 +13,7 @@ use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Prepar
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
 use crate::store::Store;
-use crate::store::place::{File, Place};
+use crate::store::place::{File, Place, Set};
 use heapless::Vec;
 
 /// GRUB sources it while a transaction is open; see grub-entries/grub.cfg.
@@ -59,10 +59,23 @@ pub fn execute<S: Store>(
         .journal
         .write(store, Journal::Committing(Box::new(committing)))
     {
-        undo(store, records)?;
-        return Err(error);
+        return Err(take_back(store, records, error));
     }
     finish(store, records, progress).map_err(|error| Error::Unfinished(Box::new(error)))
+}
+
+/// The write of the commit record failed, and it may be on disk all the same. So nothing of what it
+/// names goes before the record before it was written over it; if that fails too, the next start
+/// finds one of the two whole.
+fn take_back<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Error {
+    let before = records.journal.value.clone();
+    if records.journal.write_anew(store, before).is_err() {
+        return Error::Uncertain(Box::new(error));
+    }
+    match undo(store, records) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
 }
 
 /// Everything that can fail. What it made is in the journal.
@@ -73,6 +86,7 @@ fn prepare<S: Store>(
     now: u64,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Committing, Error> {
+    brings_data(store, plan)?;
     let label = label(store, plan, now)?;
     progress(&Step::Arm);
     with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
@@ -115,6 +129,25 @@ fn prepare<S: Store>(
         after,
         stays_armed: plan.ending == Ending::Parked,
     })
+}
+
+/// A set that kept data brings it back. A plan made while the manifest could not be read would go
+/// back without it.
+fn brings_data<S: Store>(store: &S, plan: &Plan) -> Result<(), Error> {
+    let (Intent::Rollback { to } | Intent::Forward { to }) = plan.intent else {
+        return Ok(());
+    };
+    let manifest = catalogue::manifest(store, Set::Snapshot(to))?
+        .ok_or_else(|| Error::Missing(format!("a readable manifest of snapshot {to}")))?;
+    let replaced: std::vec::Vec<Part> = plan.replaced().map(|(part, _)| part).collect();
+    let lost = store
+        .layout()
+        .data_parts()
+        .find(|part| manifest.identity(*part).is_some() && !replaced.contains(part));
+    match lost {
+        Some(part) => Err(missing(store, Place::Snapshot(to, part))),
+        None => Ok(()),
+    }
 }
 
 /// Writes into the journal what is going to be made, before the first of it is.
@@ -163,6 +196,11 @@ fn note<S: Store>(
 }
 
 fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error> {
+    // What was parked and is not there any more has returned; only a lost journal forgets that.
+    let parked = match plan.intent {
+        Intent::Return { parked } => catalogue::manifest(store, Set::Snapshot(parked))?,
+        _ => None,
+    };
     let mut swaps = Vec::new();
     for step in &plan.steps {
         let Step::Exchange { live, staged } = step else {
@@ -174,6 +212,12 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
             .ok_or_else(|| missing(store, *staged))?
             .identity
             .uuid;
+        if parked
+            .as_ref()
+            .is_some_and(|it| it.uuid(staged.part()).is_some_and(|uuid| uuid != new))
+        {
+            continue;
+        }
         // A missing live dataset is replaced by a rename; a first boot never exchanges anything.
         if old.is_some() && plan.intent == Intent::FirstBoot {
             let place = path(store, *live);

@@ -5,11 +5,12 @@ use super::check;
 use super::execute::Done;
 use super::plan::Step;
 use super::records::Records;
+use super::recover::disarm;
 use super::{Error, named};
-use crate::record::block;
 use crate::record::journal::{Committing, Journal, Label, Outcome, Swap};
-use crate::record::layout::Part;
+use crate::record::layout::{MAX_DATA, Part};
 use crate::record::manifest::{Kind, Manifest, Member};
+use crate::record::{Identity, block};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Carried, Result as StoreResult, Store, StoreError};
 use heapless::Vec;
@@ -39,6 +40,12 @@ pub fn finish<S: Store>(
             left_behind: std::vec::Vec::new(),
         });
     };
+    if is_recorded(records, &committing) {
+        close(store, records, &committing, progress)?;
+        return Ok(Done {
+            left_behind: std::vec::Vec::new(),
+        });
+    }
     known(store, &committing)?;
     for swap in &committing.swaps {
         progress(&Step::Exchange {
@@ -49,7 +56,7 @@ pub fn finish<S: Store>(
     }
     for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
         if swap.live.part() == Part::System && store.dataset(swap.staged)?.is_some() {
-            store.follow_default(swap.staged, swap.live)?;
+            with_ballast(store, |store| store.follow_default(swap.staged, swap.live))?;
         }
     }
     let left_behind = carry_nested(store, &committing, progress)?;
@@ -60,7 +67,13 @@ pub fn finish<S: Store>(
         }
         Outcome::Parked(label) => {
             progress(&Step::Park(committing.id));
-            let manifest = manifest(store, committing.id, Kind::Parked, label)?;
+            // By these the return knows what it has exchanged already, should the journal be lost.
+            let manifest = Manifest {
+                members: members(store, committing.id, |store, place| {
+                    Ok(store.dataset(place)?.map(|dataset| dataset.identity))
+                })?,
+                ..manifest(store, committing.id, Kind::Parked, label)?
+            };
             write_manifest(store, Set::Snapshot(committing.id), &manifest)?;
         }
         Outcome::Nothing => store.remove_directory(committing.id)?,
@@ -68,17 +81,37 @@ pub fn finish<S: Store>(
     store.sync()?;
     progress(&Step::Record);
     records.state.write(store, committing.after.clone())?;
+    close(store, records, &committing, progress)?;
+    Ok(Done { left_behind })
+}
+
+/// Whether the state has this transaction already. Everything before that was on disk by then; doing
+/// it again would undo what came since, if the journal is an older copy of itself.
+fn is_recorded(records: &Records, committing: &Committing) -> bool {
+    let state = &records.state.value;
+    let given_out = committing.id < state.next_id;
+    match committing.outcome {
+        Outcome::Nothing => records.state.seq() > 0,
+        Outcome::Parked(_) => given_out,
+        // A return has the number of what is parked.
+        Outcome::Sealed(_) => given_out && state.parked != Some(committing.id),
+    }
+}
+
+/// What follows the state's record.
+fn close<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    committing: &Committing,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<(), Error> {
     if committing.outcome == Outcome::Nothing {
         store.remove(File::FirstBoot)?;
         store.sync()?;
     }
     progress(&Step::Disarm);
     records.journal.write(store, Journal::Closed)?;
-    if !committing.stays_armed {
-        store.remove(File::Armed)?;
-        store.sync()?;
-    }
-    Ok(Done { left_behind })
+    disarm(store, records)
 }
 
 /// Before anything is touched: every live place holds the old dataset or the new one.
@@ -164,19 +197,11 @@ fn carry_nested<S: Store>(
 
 fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Result<(), Error> {
     let id = committing.id;
-    let mut members = Vec::new();
-    for part in store.layout().all() {
-        let place = Place::Snapshot(id, part);
-        if store.dataset(place)?.is_none() {
-            continue;
-        }
-        let identity = with_ballast(store, |store| store.seal(place))?;
-        members
-            .push(Member { part, identity })
-            .map_err(|_| block::TooLarge)?;
-    }
     let manifest = Manifest {
-        members,
+        members: members(store, id, |store, place| match store.dataset(place)? {
+            Some(_) => Ok(Some(with_ballast(store, |store| store.seal(place))?)),
+            None => Ok(None),
+        })?,
         ..manifest(store, id, Kind::Snapshot, label)?
     };
     let set = Set::Snapshot(id);
@@ -191,6 +216,23 @@ fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Resu
         store.replace(File::MenuCfg(set), menu.as_bytes())
     })?;
     Ok(())
+}
+
+/// The members of the set under this id, as `identify` knows them; what is not there is left out.
+fn members<S: Store>(
+    store: &mut S,
+    id: u32,
+    mut identify: impl FnMut(&mut S, Place) -> Result<Option<Identity>, Error>,
+) -> Result<Vec<Member, { MAX_DATA + 3 }>, Error> {
+    let mut members = Vec::new();
+    for part in store.layout().all() {
+        if let Some(identity) = identify(store, Place::Snapshot(id, part))? {
+            members
+                .push(Member { part, identity })
+                .map_err(|_| block::TooLarge)?;
+        }
+    }
+    Ok(members)
 }
 
 fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<Manifest, Error> {

@@ -3,7 +3,10 @@
 use super::catalogue;
 use super::execute::execute;
 use super::explain::explain_for;
-use super::model::{explore, live_set, machine};
+use super::model::acts::Act;
+use super::model::explore::explore;
+use super::model::form::Form;
+use super::model::machine;
 use super::plan::plan;
 use super::records::Records;
 use crate::policy::intent::Intent;
@@ -91,8 +94,13 @@ fn each_verb_says_what_becomes_of_the_configuration_and_does_it() {
         );
         let text = explain_for(&store, &plan).unwrap().to_string();
         assert!(text.contains(says), "{intent:?}: {text}");
-        let (after, after_records, tried) = explore(&store, &records, &intent);
-        assert!(tried > 50, "{intent:?} was cut {tried} times");
+        let (after, report) = explore(&store, Act::Present(intent.verb().unwrap()));
+        report.expect_sound(&format!("{intent:?}"));
+        assert!(
+            report.disks > 50,
+            "{intent:?} was cut {} times",
+            report.disks
+        );
         let version = |part: Part| {
             after
                 .content(Place::Live(part), "version")
@@ -107,14 +115,13 @@ fn each_verb_says_what_becomes_of_the_configuration_and_does_it() {
         }
         // The way back brings everything back.
         let back = match intent {
-            Intent::Select { .. } => Intent::Return { parked: 3 },
-            _ => Intent::Rollback { to: 3 },
+            Intent::Select { .. } => Act::Start,
+            _ => Act::Present(Verb::Rollback(Some(3))),
         };
-        let (back, _, _) = explore(&after, &after_records, &back);
-        assert_eq!(
-            live_set(&back)[&Part::Config],
-            live_set(&store)[&Part::Config]
-        );
+        let (back, report) = explore(&after, back);
+        report.expect_sound(&format!("back from {intent:?}"));
+        let config = |store: &Memory| Form::of(store).live().remove(&Part::Config);
+        assert_eq!(config(&back), config(&store));
         // Not the nested subvolumes of a reset of everything: decision 0016.
         let system = back.content(Place::Live(Part::System), "etc/version");
         assert_eq!(system.unwrap().unwrap(), b"live", "{intent:?}");

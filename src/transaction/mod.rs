@@ -76,6 +76,18 @@ pub enum Error {
          ask again"
     )]
     Held(String, &'static str),
+    /// Neither the commit record nor its withdrawal could be written for certain.
+    #[error(
+        "the commit record could not be written ({0}), nor taken back: restart, and the change is \
+         finished or undone"
+    )]
+    Uncertain(Box<Error>),
+    /// The journal is not the newest one that there was.
+    #[error(
+        "the journal was damaged or is an older copy of itself, and how far change {0} had come is \
+         lost: nothing was touched; see 'backstay status', and roll back if the system is mixed"
+    )]
+    JournalLost(u32),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

@@ -1,10 +1,11 @@
 //! The state and the journal in their slot files.
 
 use super::Error;
+use crate::record::Uuid;
 use crate::record::block::Record;
-use crate::record::journal::Journal;
+use crate::record::journal::{Journal, Outcome};
 use crate::record::slots::{self, Position, Slots};
-use crate::record::state::State;
+use crate::record::state::{Live, State};
 use crate::store::Store;
 use crate::store::place::File;
 
@@ -67,7 +68,8 @@ pub struct Records {
 
 impl Records {
     /// Opens both. A damaged journal counts as closed: whatever it was about, the live names hold
-    /// whole datasets. An empty or damaged state is an error that the caller decides about.
+    /// whole datasets. An empty or damaged state is an error that the caller decides about, unless
+    /// it is the very first one, torn while a first boot wrote it: the journal has it too.
     pub fn open<S: Store>(store: &S) -> Result<Records, Error> {
         let state = match read_state(store)? {
             Slots::Valid { value, at, .. } => Slotted {
@@ -76,7 +78,10 @@ impl Records {
                 file: File::State,
             },
             Slots::Empty => return Err(Error::NoState),
-            Slots::Damaged => return Err(Error::StateDamaged),
+            Slots::Damaged => match first_state_torn(store)? {
+                Some(records) => return Ok(records),
+                None => return Err(Error::StateDamaged),
+            },
             Slots::Newer(version) => return Err(Error::Newer(version)),
         };
         Ok(Records {
@@ -103,6 +108,27 @@ impl Records {
         let value = self.state.value.clone();
         self.state.write_anew(store, value)
     }
+}
+
+/// A first boot is committed, its marker is still there, and no snapshot was ever made: the write of
+/// its state, which is the first one, was torn. Finishing it writes the state again.
+fn first_state_torn<S: Store>(store: &S) -> Result<Option<Records>, Error> {
+    let journal = open_journal(store)?;
+    let Journal::Committing(committing) = &journal.value else {
+        return Ok(None);
+    };
+    let first = committing.outcome == Outcome::Nothing
+        && store.read(File::FirstBoot)?.is_some()
+        && store.ids()?.iter().all(|id| *id == committing.id);
+    let state = Slotted {
+        value: State::new(Live {
+            system: Uuid([0; 16]),
+            clone_of: Some(0),
+        }),
+        at: Position::START,
+        file: File::State,
+    };
+    Ok(first.then_some(Records { state, journal }))
 }
 
 fn open_journal<S: Store>(store: &S) -> Result<Slotted<Journal>, Error> {

@@ -6,9 +6,10 @@ use super::finish::finish;
 use super::plan::Step;
 use super::records::Records;
 use crate::record::Uuid;
-use crate::record::journal::{Journal, Made};
+use crate::record::journal::{Journal, Made, Preparing};
+use crate::record::layout::Part;
 use crate::store::Store;
-use crate::store::place::{File, Place};
+use crate::store::place::{File, Place, Set};
 
 /// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub fn hint_is_stale<S: Store>(store: &S, records: &Records) -> Result<bool, Err
 }
 
 /// Undoes or finishes an open transaction, and removes a stale hint. An error leaves everything as
-/// it was found.
+/// it was found, but for [`Error::JournalLost`]: then the journal is closed, and nothing else was
+/// touched.
 pub fn recover<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -39,22 +41,80 @@ pub fn recover<S: Store>(
 ) -> Result<Recovered, Error> {
     match &records.journal.value {
         Journal::Closed => {
-            if hint_is_stale(store, records)? {
-                store.remove(File::Armed)?;
-                store.sync()?;
+            if !hint_is_stale(store, records)? {
+                return Ok(Recovered::Nothing);
             }
-            Ok(Recovered::Nothing)
+            let begun = begun(store, records)?;
+            disarm(store, records)?;
+            begun.map_or(Ok(Recovered::Nothing), |id| Err(Error::JournalLost(id)))
         }
         Journal::Preparing(preparing) => {
             let id = preparing.id;
+            if is_past(store, records, preparing)? {
+                records.journal.write(store, Journal::Closed)?;
+                disarm(store, records)?;
+                return Err(Error::JournalLost(id));
+            }
             undo(store, records)?;
             Ok(Recovered::Undone(id))
         }
         Journal::Committing(committing) => {
             let id = committing.id;
-            Ok(Recovered::Finished(id, finish(store, records, progress)?))
+            let done = finish(store, records, progress)?;
+            match begun(store, records)? {
+                Some(begun) => Err(Error::JournalLost(begun)),
+                None => Ok(Recovered::Finished(id, done)),
+            }
         }
     }
+}
+
+/// A number that was not given out and under which a dataset lies: with the journal closed, and the
+/// hint for GRUB still there, a change was begun that the journal does not know.
+fn begun<S: Store>(store: &S, records: &Records) -> Result<Option<u32>, Error> {
+    let next = records.state.value.next_id;
+    for id in store.ids()?.into_iter().filter(|id| *id >= next) {
+        for part in store.layout().all() {
+            if matches!(store.dataset(Place::Snapshot(id, part)), Ok(Some(_))) {
+                return Ok(Some(id));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a transaction that the journal has as prepared is further on, so that the record is an
+/// older copy of itself. What it lists may be live or sealed by now, so it must not be undone.
+///
+/// It is further on when its number was given out or its set has a manifest; when something that it
+/// made is live; when something lies at a place that it had not come to; or when the live system is
+/// neither the recorded one nor anything else than a clone of the same source.
+fn is_past<S: Store>(store: &S, records: &Records, preparing: &Preparing) -> Result<bool, Error> {
+    let state = &records.state.value;
+    let manifest = File::Manifest(Set::Snapshot(preparing.id));
+    if state.next_id > preparing.id || store.read(manifest)?.is_some() {
+        return Ok(true);
+    }
+    let live = live(store)?;
+    let mut unknown = 0;
+    for made in &preparing.made {
+        let there = store.dataset(made.at)?.is_some();
+        match made.uuid {
+            Some(uuid) if live.contains(&uuid) => return Ok(true),
+            Some(_) => {}
+            // Between the making of one and its record nothing else is made.
+            None if there && unknown > 0 => return Ok(true),
+            None => unknown += 1,
+        }
+        if made.at.part() == Part::System
+            && let Some(system) = store.dataset(Place::Live(Part::System))?
+            && system.identity.uuid != state.live.system
+            && system.parent == Some(made.parent)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a committed transaction has exchanged some datasets and not others: such a live set is
@@ -73,7 +133,7 @@ pub fn live_set_is_mixed<S: Store>(store: &S, records: &Records) -> Result<bool,
     Ok(done != 0 && done != committing.swaps.len())
 }
 
-/// Drops what an uncommitted transaction made, closes the journal, disarms.
+/// Drops what an uncommitted transaction made, closes the journal, disarms if nothing else waits.
 pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(), Error> {
     if let Journal::Preparing(preparing) = records.journal.value.clone() {
         let live = live(store)?;
@@ -88,8 +148,21 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
         store.sync()?;
         records.journal.write(store, Journal::Closed)?;
     }
-    store.remove(File::Armed)?;
-    store.sync()?;
+    // A request was used up before anything was prepared: one that is there is an old copy.
+    if records.state.value.parked.is_none() {
+        store.remove(File::Armed)?;
+        store.sync()?;
+    }
+    Ok(())
+}
+
+/// Removes the hint, unless something waits for the agent.
+pub(super) fn disarm<S: Store>(store: &mut S, records: &Records) -> Result<(), Error> {
+    let state = &records.state.value;
+    if state.parked.is_none() && state.request.is_none() {
+        store.remove(File::Armed)?;
+        store.sync()?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use backstay::record::block::{Block, decode};
 use backstay::record::journal::Journal;
 use backstay::record::layout::Part;
-use backstay::record::manifest::Manifest;
+use backstay::record::manifest::{Kind, Manifest};
 use backstay::record::slots::Slots;
 use backstay::record::state::State;
 use backstay::record::{Identity, Uuid};
@@ -255,28 +255,17 @@ impl View {
                 let Some(path) = set.path(&layout) else {
                     continue;
                 };
-                let wanted = Subvolume {
-                    identity: member.identity,
-                    read_only: true,
-                };
-                if self.subvolumes.get(&path) != Some(&wanted) {
-                    let line = format!(
-                        "the manifest says {wanted:?}, there is {:?}",
-                        self.subvolumes.get(&path)
-                    );
+                let found = self.subvolumes.get(&path);
+                // What is parked is not sealed: it is the same subvolume, and goes on changing.
+                let fits = found.is_some_and(|found| match value.kind {
+                    Kind::Parked => !found.read_only && found.identity.uuid == member.identity.uuid,
+                    _ => found.read_only && found.identity == member.identity,
+                });
+                if !fits {
+                    let line = format!("the manifest says {member:?}, there is {found:?}");
                     self.lines.insert(format!("(member {path})"), line);
                 }
                 named.insert(path);
-            }
-            // What is parked is not sealed, and its manifest names no member.
-            if value.members.is_empty() {
-                let inside = format!("{directory}/");
-                named.extend(
-                    self.subvolumes
-                        .keys()
-                        .filter(|path| path.starts_with(&inside))
-                        .cloned(),
-                );
             }
         }
         let stray = self.subvolumes.keys().filter(|path| {

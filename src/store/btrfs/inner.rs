@@ -3,12 +3,15 @@
 //! Out of a sealed dataset nothing can be moved, and its clone has an empty stub for each subvolume
 //! inside it. So what stayed there (a reset of everything, a data dataset that was replaced) comes
 //! back as a clone. Done while a transaction prepares: what a power cut leaves is undone with it.
+//! On a full file system it is done again after the ballast was given up: what the first attempt
+//! had cloned stays.
 
-use super::path::{DIRECTORY, open, split};
+use super::path::{DIRECTORY, if_there, open, split};
 use super::{Btrfs, Doing, Result};
-use crate::sys::{self, Context, btrfs as ioctl};
+use crate::sys::btrfs::{self as ioctl, SUBVOLUME_INODE};
+use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, fstat, unlinkat};
 
 impl Btrfs {
     pub(super) fn clone_nested_path(&self, from: &str, to: &str) -> Result<()> {
@@ -21,12 +24,19 @@ impl Btrfs {
     }
 }
 
-/// The stub is there, because `target` is a clone of `source`; parents come before children.
+/// The stub is there, because `target` is a clone of `source`, unless an attempt before this one
+/// removed it and found no room, or has cloned it already. Parents come before children.
 fn clone_into(source: &OwnedFd, target: &OwnedFd, path: &str) -> sys::Result<()> {
     let (parent, name) = split(path);
     let subvolume = open(source, path, DIRECTORY)?;
     let directory = open(target, parent, DIRECTORY)?;
-    unlinkat(&directory, name, AtFlags::REMOVEDIR)
-        .call(|| format!("unlinkat({path:?}, REMOVEDIR)"))?;
+    if let Some(stub) = if_there(open(&directory, name, DIRECTORY))? {
+        let inode = fstat(stub).call(|| format!("fstat({path:?})"))?.st_ino;
+        if inode == SUBVOLUME_INODE {
+            return Ok(());
+        }
+        unlinkat(&directory, name, AtFlags::REMOVEDIR)
+            .call(|| format!("unlinkat({path:?}, REMOVEDIR)"))?;
+    }
     ioctl::snapshot(subvolume, directory, name, false)
 }

@@ -13,6 +13,10 @@ pub fn checks<B: Bench>() -> Vec<Check<B>> {
             carry_refused,
         ),
         (
+            "nested_subvolumes_are_cloned_once_however_often_it_is_tried",
+            clone_nested,
+        ),
+        (
             "a_dataset_with_nested_ones_is_destroyed_whole",
             destroy_nested,
         ),
@@ -82,6 +86,26 @@ fn carry_refused<B: Bench>(bench: &mut B) {
         content(bench, NEXT, "here/b/file").as_deref(),
         Some("in a directory")
     );
+}
+
+fn clone_nested<B: Bench>(bench: &mut B) {
+    let first = two_with_nested(bench);
+    bench.directory(LIVE, "srv");
+    bench.nest(LIVE, "srv/pool");
+    let uuid = uuid_at(bench, NEXT).unwrap();
+    bench.store().destroy(NEXT, uuid).unwrap();
+    bench.store().seal(LIVE).unwrap();
+    bench
+        .store()
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    bench.store().clone_nested(LIVE, NEXT).unwrap();
+    let made = bench.store().nested(NEXT).unwrap();
+    assert_eq!(made.len(), 2);
+    assert!(made.iter().all(|nested| nested.uuid != first.uuid));
+    // A file system that was full is tried again.
+    bench.store().clone_nested(LIVE, NEXT).unwrap();
+    assert_eq!(bench.store().nested(NEXT).unwrap(), made);
 }
 
 fn destroy_nested<B: Bench>(bench: &mut B) {

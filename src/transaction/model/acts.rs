@@ -1,0 +1,124 @@
+//! Everything that changes a store, as somebody asks for it.
+
+use super::super::records::Records;
+use super::boot::{Booted, boot};
+use crate::admin::factory;
+use crate::admin::good::mark_good;
+use crate::admin::request::{cancel, no_spare, submit};
+use crate::admin::snapshot::snapshot;
+use crate::policy::Wish;
+use crate::record::state::Verb;
+use crate::store::memory::Memory;
+
+/// One thing that is asked of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A start without a wish: a first boot, a return, a request that waits.
+    Start,
+    /// A start at which a person confirms this verb.
+    Present(Verb),
+    /// A start at which nobody confirms this verb.
+    Unconfirmed(Verb),
+    /// The running system asks for this verb.
+    Request(Verb),
+    /// The running system withdraws what it asked for.
+    Cancel,
+    /// The running system takes a snapshot.
+    Snapshot,
+    /// The running system is marked good.
+    MarkGood,
+    /// An image builder seals the factory.
+    Seal {
+        /// And prepares the first boot.
+        first_boot: bool,
+    },
+}
+
+/// How an act ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// A start of the agent.
+    Booted(Booted),
+    /// A command of the running system.
+    Command(Result<(), crate::admin::error::Error>),
+}
+
+impl Ended {
+    /// Whether it did what was asked.
+    pub fn is_ok(&self) -> bool {
+        match self {
+            Ended::Booted(booted) => booted.is_quiet(),
+            Ended::Command(result) => result.is_ok(),
+        }
+    }
+}
+
+impl Act {
+    /// Does it. `after` sees the store after each transaction.
+    pub fn run(self, store: &mut Memory, after: &mut dyn FnMut(&Memory)) -> Ended {
+        let wish = match self {
+            Act::Start => Wish::Boot,
+            Act::Present(verb) => Wish::Change {
+                verb,
+                present: true,
+            },
+            Act::Unconfirmed(verb) => Wish::Change {
+                verb,
+                present: false,
+            },
+            _ => return Ended::Command(self.command(store)),
+        };
+        Ended::Booted(boot(store, wish, after))
+    }
+
+    /// It is not one transaction: what a cut leaves is made up for by the same command.
+    pub fn is_repeated(self) -> bool {
+        matches!(self, Act::MarkGood | Act::Seal { .. })
+    }
+
+    fn command(self, store: &mut Memory) -> Result<(), crate::admin::error::Error> {
+        if let Act::Seal { first_boot } = self {
+            return factory::seal(store, first_boot, 9, &mut |_| {}).map(|_| ());
+        }
+        let mut records = Records::open(store)?;
+        let records = &mut records;
+        match self {
+            Act::Request(verb) => submit(store, records, verb, [7; 16], 1, &no_spare),
+            Act::Cancel => cancel(store, records).map(|_| ()),
+            Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
+            _ => mark_good(store, records, None, &mut |_| {}).map(|_| ()),
+        }
+    }
+}
+
+/// Every verb in both forms, as a person confirms it; snapshots 1 and 2 exist.
+pub fn verbs() -> Vec<Verb> {
+    let mut verbs = vec![
+        Verb::Rollback(None),
+        Verb::Rollback(Some(1)),
+        Verb::Rollback(Some(2)),
+        Verb::Forward,
+        Verb::Select(1),
+    ];
+    for both in [false, true] {
+        verbs.push(Verb::ResetConfig { data: both });
+        verbs.push(Verb::ResetSystem { keep_config: both });
+    }
+    verbs.push(Verb::ResetEverything);
+    verbs
+}
+
+/// Every act that a machine in use can see.
+pub fn acts() -> Vec<Act> {
+    let mut acts: Vec<Act> = verbs().into_iter().map(Act::Present).collect();
+    acts.extend([
+        Act::Start,
+        Act::Unconfirmed(Verb::Rollback(None)),
+        Act::Request(Verb::Rollback(None)),
+        Act::Request(Verb::ResetEverything),
+        Act::Cancel,
+        Act::Snapshot,
+        Act::MarkGood,
+    ]);
+    acts
+}

@@ -1,0 +1,160 @@
+//! A start of the agent, as far as it concerns the store: what `agent/act.rs` does, without a
+//! console and without a mount.
+
+use super::super::execute::execute;
+use super::super::plan::{Plan, plan};
+use super::super::records::{Records, read_journal, read_state};
+use super::super::recover::{self, recover};
+use super::super::{Error, catalogue};
+use crate::policy::intent::Intent;
+use crate::policy::refusal::Refusal;
+use crate::policy::{Decision, Wish, decide, target};
+use crate::record::Uuid;
+use crate::record::journal::Journal;
+use crate::record::slots::Slots;
+use crate::record::state::{Live, State};
+use crate::store::Store;
+use crate::store::memory::Memory;
+
+/// Decisions in one boot at the most, as in the agent.
+const ROUNDS: usize = 3;
+
+/// How a start ended.
+#[derive(Debug, Default)]
+pub struct Booted {
+    /// What recovery or a transaction stopped at.
+    pub errors: Vec<Error>,
+    /// What was refused.
+    pub refusals: Vec<Refusal>,
+    /// The prompt opens instead of the live system.
+    pub prompt: bool,
+    /// The live set is known to be half exchanged.
+    pub mixed: bool,
+}
+
+impl Booted {
+    /// Whether nothing was said that an operator would have to read.
+    pub fn is_quiet(&self) -> bool {
+        self.errors.is_empty() && self.refusals.is_empty() && !self.prompt
+    }
+}
+
+/// The plan that the agent makes for an intent.
+pub fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Result<Plan, Error> {
+    let source = match intent.source() {
+        Some(set) => catalogue::manifest(store, set)?,
+        None => None,
+    };
+    let state = catalogue::with_free_id(store, state)?;
+    Ok(plan(intent, &state, store.layout(), source.as_ref(), 1000))
+}
+
+fn records(store: &Memory) -> Result<Records, Error> {
+    match read_state(store)? {
+        Slots::Empty => {
+            let live = Live {
+                system: Uuid([0; 16]),
+                clone_of: Some(0),
+            };
+            Records::fresh(store, State::new(live))
+        }
+        _ => Records::open(store),
+    }
+}
+
+fn finish_open(store: &mut Memory) -> Result<(), Error> {
+    let Ok(mut records) = records(store) else {
+        return Ok(());
+    };
+    if records.journal.value != Journal::Closed || recover::hint_is_stale(store, &records)? {
+        recover(store, &mut records, &mut |_| {})?;
+    }
+    Ok(())
+}
+
+fn act(
+    store: &mut Memory,
+    mut wish: Wish,
+    booted: &mut Booted,
+    after: &mut dyn FnMut(&Memory),
+) -> Result<(), Error> {
+    for _ in 0..ROUNDS {
+        let (state, journal) = (read_state(store)?, read_journal(store)?);
+        let facts = catalogue::facts(store, target(wish, &state), false)?;
+        match decide(wish, &state, &journal, &facts) {
+            Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) => {
+                booted.refusals.push(lost);
+                let mut records = Records::open(store)?;
+                let mut state = records.state.value.clone();
+                state.parked = None;
+                state.live.system = facts.live_system.unwrap_or(state.live.system);
+                records.state.write(store, state)?;
+                recover(store, &mut records, &mut |_| {})?;
+            }
+            Decision::Boot(refusal) => {
+                if let Some(refusal) = refusal {
+                    booted.refusals.push(refusal);
+                    withdraw_refused(store, wish)?;
+                }
+                return Ok(());
+            }
+            Decision::Menu { why, .. } => {
+                booted.refusals.extend(why);
+                booted.prompt = true;
+                return Ok(());
+            }
+            Decision::Transact { intent, .. } => {
+                if let Wish::Change {
+                    verb,
+                    present: false,
+                } = wish
+                {
+                    booted.refusals.push(Refusal::NoConsent(verb));
+                    wish = Wish::Boot;
+                }
+                let mut records = records(store)?;
+                let plan = make_plan(&intent, store, &records.state.value)?;
+                execute(store, &mut records, &plan, 1000, &mut |_| {})?;
+                after(store);
+                if !matches!(intent, Intent::Return { .. }) {
+                    wish = Wish::Boot;
+                    if matches!(intent, Intent::Select { .. }) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn withdraw_refused(store: &mut Memory, wish: Wish) -> Result<(), Error> {
+    let Slots::Valid { value, .. } = read_state(store)? else {
+        return Ok(());
+    };
+    if value.request.is_none() || wish != Wish::Boot {
+        return Ok(());
+    }
+    let mut records = Records::open(store)?;
+    let mut state = records.state.value.clone();
+    state.request = None;
+    records.state.write(store, state)?;
+    recover(store, &mut records, &mut |_| {})?;
+    Ok(())
+}
+
+/// A start with this command line. `after` sees the store after each transaction.
+pub fn boot(store: &mut Memory, wish: Wish, after: &mut dyn FnMut(&Memory)) -> Booted {
+    let mut booted = Booted::default();
+    if let Err(error) = finish_open(store) {
+        booted.errors.push(error);
+    }
+    if let Err(error) = act(store, wish, &mut booted, after) {
+        booted.errors.push(error);
+    }
+    let records = Records::open(store);
+    booted.mixed =
+        records.is_ok_and(|records| recover::live_set_is_mixed(store, &records).unwrap_or(true));
+    booted.prompt |= booted.mixed;
+    booted
+}
