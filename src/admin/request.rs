@@ -26,13 +26,20 @@ use crate::transaction::{self, catalogue, check, execute};
 pub const SPARE: &str = "grub/armed.spare";
 
 /// Finishes or undoes what an interrupted `snapshot` left open. Anything that exchanges live
-/// datasets is left to the agent.
+/// datasets is left to the agent. That the journal of a change is lost is said and stops no command:
+/// it takes one to mend what that left.
 pub fn settle<S: Store>(store: &mut S, records: &mut Records) -> Result<Recovered> {
     match &records.journal.value {
         Journal::Committing(committing) if !committing.swaps.is_empty() => {
             Err(transaction::Error::Open.into())
         }
-        _ => Ok(recover(store, records, &mut |_| {})?),
+        _ => match recover(store, records, &mut |_| {}) {
+            Err(error @ transaction::Error::JournalLost(_)) => {
+                log::warn!("{error}");
+                Ok(Recovered::Nothing)
+            }
+            other => Ok(other?),
+        },
     }
 }
 

@@ -32,21 +32,19 @@ pub fn hint_is_stale<S: Store>(store: &S, records: &Records) -> Result<bool, Err
 }
 
 /// Undoes or finishes an open transaction, and removes a stale hint. An error leaves everything as
-/// it was found, but for [`Error::JournalLost`]: then the journal is closed, and nothing else was
-/// touched.
+/// it was found, but for [`Error::JournalLost`]: then the journal is closed, nothing else was touched,
+/// and the hint stays, so that each start says it until the system is marked good or changed.
 pub fn recover<S: Store>(
     store: &mut S,
     records: &mut Records,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Recovered, Error> {
-    match &records.journal.value {
+    let recovered = match &records.journal.value {
         Journal::Closed => {
-            if !hint_is_stale(store, records)? {
-                return Ok(Recovered::Nothing);
+            if hint_is_stale(store, records)? {
+                disarm(store, records)?;
             }
-            let begun = begun(store, records)?;
-            disarm(store, records)?;
-            begun.map_or(Ok(Recovered::Nothing), |id| Err(Error::JournalLost(id)))
+            Recovered::Nothing
         }
         Journal::Preparing(preparing) => {
             let id = preparing.id;
@@ -56,28 +54,35 @@ pub fn recover<S: Store>(
                 return Err(Error::JournalLost(id));
             }
             undo(store, records)?;
-            Ok(Recovered::Undone(id))
+            Recovered::Undone(id)
         }
         Journal::Committing(committing) => {
             let id = committing.id;
-            let done = finish(store, records, progress)?;
-            match begun(store, records)? {
-                Some(begun) => Err(Error::JournalLost(begun)),
-                None => Ok(Recovered::Finished(id, done)),
-            }
+            Recovered::Finished(id, finish(store, records, progress)?)
         }
+    };
+    match hint_is_stale(store, records)? {
+        true => Err(Error::JournalLost(
+            begun(store, records)?.unwrap_or(records.state.value.next_id),
+        )),
+        false => Ok(recovered),
     }
 }
 
-/// A number that was not given out and under which a dataset lies: with the journal closed, and the
-/// hint for GRUB still there, a change was begun that the journal does not know.
+/// The number of a change that the closed journal does not know: a dataset lies under the number
+/// that the next change would take.
 fn begun<S: Store>(store: &S, records: &Records) -> Result<Option<u32>, Error> {
-    let next = records.state.value.next_id;
-    for id in store.ids()?.into_iter().filter(|id| *id >= next) {
+    let taken = store.ids()?;
+    let mut id = records.state.value.next_id;
+    while taken.contains(&id) {
         for part in store.layout().all() {
             if matches!(store.dataset(Place::Snapshot(id, part)), Ok(Some(_))) {
                 return Ok(Some(id));
             }
+        }
+        id = id.saturating_add(1);
+        if id == u32::MAX {
+            break;
         }
     }
     Ok(None)
@@ -156,10 +161,10 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
     Ok(())
 }
 
-/// Removes the hint, unless something waits for the agent.
+/// Removes the hint, unless something waits for the agent, or was begun and is not known.
 pub(super) fn disarm<S: Store>(store: &mut S, records: &Records) -> Result<(), Error> {
     let state = &records.state.value;
-    if state.parked.is_none() && state.request.is_none() {
+    if state.parked.is_none() && state.request.is_none() && begun(store, records)?.is_none() {
         store.remove(File::Armed)?;
         store.sync()?;
     }

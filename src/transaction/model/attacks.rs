@@ -6,23 +6,24 @@ use super::acts::{Act, acts};
 use super::boot::{Booted, boot};
 use super::explore::{Milestones, record};
 use super::form::{Form, live};
-use super::machine;
 use super::verbs::fresh;
-use crate::admin::request::armed;
+use super::{layout, machine, machine_of};
+use crate::admin::request::{armed, settle};
 use crate::policy::Wish;
 use crate::record::Uuid;
 use crate::record::block::BLOCK;
-use crate::record::layout::Part;
+use crate::record::journal::Journal;
+use crate::record::layout::{Layout, Part};
 use crate::record::slots::Slots;
 use crate::record::state::Verb;
 use crate::store::Store;
 use crate::store::memory::shared::digest;
 use crate::store::memory::{Cuts, Memory};
 use crate::store::place::{File, Place, Set};
-use crate::transaction::catalogue;
 use crate::transaction::execute::ARMED;
-use crate::transaction::records::{Records, read_state};
+use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover;
+use crate::transaction::{Error, catalogue};
 use std::collections::BTreeSet;
 
 /// What one start destroyed of what was there, and which places it exchanged.
@@ -116,6 +117,13 @@ impl<'a> Target<'a> {
             self.check_live(&store, &booted)?;
             disk = store;
         }
+        if let Ok(Slots::Valid { value, .. }) = read_journal(&disk)
+            && matches!(value, Journal::Preparing(_))
+            && bytes(&disk, File::Journal).len() == 2 * BLOCK
+            && Records::open(&disk).is_ok()
+        {
+            return Err("an old journal stays open for ever".to_owned());
+        }
         check_ids(&disk)
     }
 
@@ -125,7 +133,7 @@ impl<'a> Target<'a> {
         if was.contains_key(&Part::System) && !live.contains_key(&Part::System) {
             return Err("the live system is gone".to_owned());
         }
-        if self.milestones.has_live(&live) || live == was {
+        if self.milestones.has_live(&live) {
             return Ok(());
         }
         match self.milestones.has_parts(&live) {
@@ -147,9 +155,10 @@ fn check_ids(store: &Memory) -> Result<(), String> {
     }
 }
 
-/// Disks and what is done on them.
-fn cases() -> Vec<(Memory, Act)> {
-    let mut cases: Vec<(Memory, Act)> = acts().into_iter().map(|act| (machine().0, act)).collect();
+/// Disks, what is done on them, and the disks of the verb before.
+fn cases() -> Vec<(Memory, Act, Vec<Memory>)> {
+    let alone = acts().into_iter();
+    let mut cases: Vec<_> = alone.map(|act| (machine().0, act, Vec::new())).collect();
     for (first, then) in [
         (Act::Present(Verb::Select(1)), Act::Start),
         (
@@ -178,12 +187,29 @@ fn cases() -> Vec<(Memory, Act)> {
             Act::Present(Verb::ResetConfig { data: true }),
         ),
     ] {
-        let mut store = machine().0;
-        first.run(&mut store, &mut |_| {});
+        let (mut store, _, earlier) = record(&machine().0, first, |_| {});
         store.sync().unwrap();
-        cases.push((store, then));
+        cases.push((store, then, earlier.found));
     }
-    cases.push((fresh(), Act::Start));
+    cases.push((fresh(), Act::Start, Vec::new()));
+    // With one dataset there is no other one from which to see how far a change has come. The live
+    // one is a clone of what is promoted already.
+    let alone = Layout {
+        config: None,
+        config_paths: heapless::Vec::new(),
+        data: heapless::Vec::new(),
+        ..layout()
+    };
+    for verb in [Verb::Rollback(None), Verb::Select(2)] {
+        let mut store = machine_of(alone.clone()).0;
+        Act::Present(Verb::Rollback(None)).run(&mut store, &mut |_| {});
+        store.sync().unwrap();
+        let again = match verb {
+            Verb::Rollback(None) => Verb::Rollback(Some(2)),
+            verb => verb,
+        };
+        cases.push((store, Act::Present(again), Vec::new()));
+    }
     cases
 }
 
@@ -209,13 +235,13 @@ fn exact(disk: &Memory) -> u64 {
 fn attack_all(mut attacks: impl FnMut(&Memory, &[Memory]) -> Vec<(String, Memory)>) -> usize {
     let mut tried = 0;
     let mut failed = Vec::new();
-    for (before, act) in cases() {
+    for (before, act, mut earlier) in cases() {
         let (milestones, _, _) = Milestones::of(&before, act);
         let (_, _, cuts) = record(&before, act, |_| {});
         let mut seen = BTreeSet::new();
         for (at, disk) in cuts.found.iter().enumerate() {
             let target = Target::new(disk, &milestones);
-            for (name, attacked) in attacks(disk, &cuts.found[..at]) {
+            for (name, attacked) in attacks(disk, &earlier) {
                 if !seen.insert(exact(&attacked)) {
                     continue;
                 }
@@ -224,6 +250,7 @@ fn attack_all(mut attacks: impl FnMut(&Memory, &[Memory]) -> Vec<(String, Memory
                     failed.push(format!("{act:?}, stage {at}, {name}: {text}"));
                 }
             }
+            earlier.push(disk.clone());
         }
     }
     println!("{tried} attacks, {} failed", failed.len());
@@ -308,6 +335,50 @@ fn a_copy_from_the_verb_before_destroys_nothing() {
     assert!(tried > 1000, "{tried}");
 }
 
+#[test]
+fn a_set_whose_manifest_is_gone_is_not_undone_by_an_older_journal() {
+    let (mut after, _, cuts) = record(&machine().0, Act::Snapshot, |_| {});
+    after.sync().unwrap();
+    after.edit(|world, _| world.files.remove(&File::Manifest(Set::Snapshot(3))));
+    let mut preparing = 0;
+    for disk in &cuts.found {
+        if let Ok(Slots::Valid { value, .. }) = read_journal(disk)
+            && matches!(value, Journal::Preparing(_))
+        {
+            preparing += 1;
+            let (_, booted, did) = start(&with(&after, File::Journal, bytes(disk, File::Journal)));
+            assert!(did.destroyed.is_empty(), "{did:?}");
+            assert!(!booted.errors.is_empty(), "it is said");
+        }
+    }
+    assert!(preparing > 5, "{preparing}");
+}
+
+#[test]
+fn a_command_of_the_running_system_ends_what_a_lost_journal_left() {
+    let (_, _, cuts) = record(&machine().0, Act::Present(Verb::Rollback(None)), |_| {});
+    let mixed = cuts.found.iter().find(|disk| {
+        let records = Records::open(*disk).unwrap();
+        recover::live_set_is_mixed(*disk, &records).unwrap()
+    });
+    let mut store = with(mixed.unwrap(), File::Journal, vec![0; 2 * BLOCK]);
+    for _ in 0..2 {
+        let (_, booted, _) = start(&store);
+        assert!(matches!(booted.errors.as_slice(), [Error::JournalLost(3)]));
+        let mut records = Records::open(&store).unwrap();
+        settle(&mut store, &mut records).unwrap();
+    }
+    Act::MarkGood.run(&mut store, &mut |_| {});
+    let (mut store, booted, _) = start(&store);
+    assert!(booted.is_quiet(), "{booted:?}");
+    let back = Act::Present(Verb::Rollback(None)).run(&mut store, &mut |_| {});
+    assert!(back.is_ok(), "{back:?}");
+    assert_eq!(
+        Records::open(&store).unwrap().state.value.last.unwrap().id,
+        4
+    );
+}
+
 /// Numbers that look random and are the same in every run (a linear congruential generator, Knuth's
 /// MMIX constants).
 struct Sample(u64);
@@ -382,7 +453,7 @@ fn a_damaged_or_older_hint_changes_nothing_and_a_missing_one_stops_only_a_reques
     let hints = [ARMED.to_vec(), armed(Verb::ResetEverything), Vec::new()];
     let mut sample = Sample(20_261_124);
     let mut tried = 0;
-    for (before, act) in cases() {
+    for (before, act, _) in cases() {
         let (milestones, _, _) = Milestones::of(&before, act);
         let (_, _, cuts) = record(&before, act, |_| {});
         let mut hints_cut = BTreeSet::new();

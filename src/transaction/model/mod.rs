@@ -84,7 +84,12 @@ fn tree(version: &str) -> Tree {
 /// A machine with snapshots 1 and 2, a factory snapshot, a template, and version 3 live, in which
 /// a nested subvolume lies.
 pub(crate) fn machine() -> (Memory, Records) {
-    let mut store = Memory::new(layout());
+    machine_of(layout())
+}
+
+/// The same with other datasets.
+fn machine_of(layout: Layout) -> (Memory, Records) {
+    let mut store = Memory::new(layout.clone());
     for (name, place) in [
         ("factory", Set::Factory),
         ("1", Set::Snapshot(1)),
@@ -99,10 +104,14 @@ pub(crate) fn machine() -> (Memory, Records) {
     );
     let live = store.put(Place::Live(Part::System), system);
     store.edit(|world, _| world.default = Some(live));
-    store.put(Place::Live(Part::Config), tree("live"));
-    store.put(Place::Live(Part::Defaults), tree("defaults"));
-    store.put(Place::Live(Part::Data(0)), tree("data"));
-    store.put(Place::Template(Part::Data(0)), tree("empty"));
+    if layout.config.is_some() {
+        store.put(Place::Live(Part::Config), tree("live"));
+        store.put(Place::Live(Part::Defaults), tree("defaults"));
+    }
+    for part in layout.data_parts() {
+        store.put(Place::Live(part), tree("data"));
+        store.put(Place::Template(part), tree("empty"));
+    }
     let mut state = State::new(Live {
         system: live,
         clone_of: Some(2),
@@ -117,7 +126,7 @@ pub(crate) fn machine() -> (Memory, Records) {
 
 fn sealed(store: &mut Memory, set: Set, name: &str) {
     let mut members = heapless::Vec::new();
-    for part in layout().set() {
+    for part in store.layout().set() {
         let place = set.place(part);
         store.put(
             place,
