@@ -110,6 +110,9 @@ fn leaves_mixed(line: &[u8]) -> bool {
     if let Err(error) = act::finish_open(&mut session) {
         say!("an earlier change could not be finished: {error}");
     }
+    let Ok(session) = session.settled() else {
+        return false;
+    };
     let mixed = mixed_aloud(&session);
     session.close();
     mixed
@@ -168,7 +171,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
             session.rung
         );
     }
-    let next = match mode {
+    let mut next = match mode {
         WorkerMode::Menu => {
             say!("{NOT_STARTED}");
             Next::Prompt(Some(prompt::SECONDS))
@@ -177,16 +180,28 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         _ if handed_over(asked, Some(&session)) => Next::Boot,
         _ => act_aloud(&mut session, asked, boot),
     };
-    if let Next::Prompt(seconds) = next {
+    loop {
+        session = match session.settled() {
+            Ok(session) => session,
+            Err(error) => {
+                say!("{error}");
+                return without_root();
+            }
+        };
+        if mixed_aloud(&session) {
+            next = Next::Prompt(None);
+        }
+        let Next::Prompt(seconds) = next else {
+            return start(line, boot, asked, found, Some(session));
+        };
         let seconds = seconds.unwrap_or(prompt::SECONDS);
         let silence = can_boot(&session).then_some(seconds);
         match prompt::open(Some(&mut session), silence) {
-            Choice::Boot => {}
+            Choice::Boot => next = Next::Boot,
             Choice::Reboot => return end(session, End::Reboot),
             Choice::PowerOff => return end(session, End::PowerOff),
         }
     }
-    start(line, boot, asked, found, Some(session))
 }
 
 fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
@@ -206,17 +221,13 @@ fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
         say!("refused: rootflags names {named}, not {live}: the change would not be what boots");
         wish = Wish::Boot;
     }
-    let next = act::decide_and_act(session, wish).unwrap_or_else(|error| {
+    act::decide_and_act(session, wish).unwrap_or_else(|error| {
         match &error {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),
         }
         Next::Boot
-    });
-    if mixed_aloud(session) {
-        return Next::Prompt(None);
-    }
-    next
+    })
 }
 
 /// Whether an agent started this kernel by kexec, and the state is still as it left it.

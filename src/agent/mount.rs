@@ -35,6 +35,9 @@ impl Rung {
         Rung::BackupRoot,
     ];
 
+    /// The rungs below the writable one.
+    pub const READ_ONLY: [Rung; 3] = [Rung::ReadOnly, Rung::NoReplay, Rung::BackupRoot];
+
     /// Whether what is mounted this way can be written to.
     pub fn is_writable(self) -> bool {
         self == Rung::Writable

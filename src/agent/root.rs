@@ -75,10 +75,10 @@ pub fn mount_btrfs(
         what: name.clone(),
         error,
     };
-    match &subvolume {
+    writable_or_not(&name, read_only, |read_only| match &subvolume {
         Some(subvolume) => mount::subvolume(&found.paths(), subvolume, &at, flags, read_only),
         None => mount::default_subvolume(&found.paths(), &at, flags, read_only),
-    }
+    })
     .map_err(failed)?;
     if let Some(layout) = layout
         && subvolume.as_deref() == Some(layout.system.live.as_str())
@@ -123,7 +123,26 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
 
 fn mount_one(found: &Found, dataset: &Dataset, root: &Path) -> sys::Result<()> {
     let at = Path::new(dataset.mount.as_str());
-    mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, "", false)
+    writable_or_not(&dataset.live, false, |read_only| {
+        mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, "", read_only)
+    })
+}
+
+/// Mounts, and where the file system takes no writes, read-only: a system that says so is better than one
+/// without its configuration.
+fn writable_or_not(
+    what: &str,
+    read_only: bool,
+    mount: impl Fn(bool) -> sys::Result<()>,
+) -> sys::Result<()> {
+    let Err(error) = mount(read_only) else {
+        return Ok(());
+    };
+    if read_only || mount(true).is_err() {
+        return Err(error);
+    }
+    say!("{what} is mounted read-only, as it could not be otherwise: {error}");
+    Ok(())
 }
 
 #[cfg(test)]

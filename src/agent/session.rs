@@ -3,11 +3,15 @@
 //! A clean file system is mounted read-only, which writes nothing, and held until the hand-over. An
 //! unclean one is mounted writable, so that btrfs replays its log before GRUB's view and ours can
 //! differ. What has to be written is written through a second, writable mount.
+//!
+//! Where a write fails, the kernel makes the file system read-only and goes on showing what may never reach the
+//! disk: [`Session::settled`] turns to what is on it.
 
 use super::device::Found;
 use super::mount::{self, NotMounted, Rung};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Layout;
+use crate::say;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{File, STORE};
 use crate::sys;
@@ -50,11 +54,13 @@ pub struct Session {
 impl Session {
     /// Mounts the store and reads the layout.
     pub fn open(found: &Found) -> Result<Session, Error> {
-        let rungs = if found.has_log() {
-            &Rung::LADDER[..]
-        } else {
-            &[Rung::ReadOnly, Rung::NoReplay, Rung::BackupRoot][..]
-        };
+        match found.has_log() {
+            true => Session::by(found, &Rung::LADDER),
+            false => Session::by(found, &Rung::READ_ONLY),
+        }
+    }
+
+    fn by(found: &Found, rungs: &[Rung]) -> Result<Session, Error> {
         let at = Path::new(READ_ONLY_AT);
         mount::clear(at);
         make(at)?;
@@ -82,6 +88,17 @@ impl Session {
         self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], false)?;
         self.store = open(at)?;
         Ok(())
+    }
+
+    /// The same session, unless a write failed: then what is on the disk, mounted anew and read-only.
+    pub fn settled(self) -> Result<Session, Error> {
+        if !self.rung.is_writable() || self.store.takes_writes().unwrap_or(false) {
+            return Ok(self);
+        }
+        say!("the disk takes no more writes: going on with what is on it, read-only");
+        let found = self.found.clone();
+        self.close();
+        Session::by(&found, &Rung::READ_ONLY)
     }
 
     /// Unmounts everything of the store.

@@ -37,7 +37,7 @@ use crate::record::{Identity, Uuid};
 use crate::sys::btrfs::{self as ioctl, SUBVOLUME_INODE, SUPER_MAGIC, TOP_LEVEL};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, syncfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, syncfs};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -86,6 +86,13 @@ impl Btrfs {
     /// The top level.
     pub fn top(&self) -> BorrowedFd<'_> {
         self.top.as_fd()
+    }
+
+    /// Whether it can be written to: mounted writable, and the kernel has not made it read-only since, as it
+    /// does when a write fails.
+    pub fn takes_writes(&self) -> sys::Result<bool> {
+        let stat = fstatvfs(&self.top).call(|| "fstatvfs(top level)".to_owned())?;
+        Ok(!stat.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
     /// The path of a place below the top level.
@@ -236,8 +243,13 @@ impl Store for Btrfs {
     }
 
     fn sync(&mut self) -> Result<()> {
-        syncfs(&self.top)
-            .call(|| "syncfs(top level)".to_owned())
-            .doing(|| "bringing the changes to disk")
+        let doing = || "bringing the changes to disk";
+        let call = || "syncfs(top level)".to_owned();
+        syncfs(&self.top).call(call).doing(doing)?;
+        // What has become read-only is not synced, and that is no error to the kernel.
+        match self.takes_writes().doing(doing)? {
+            true => Ok(()),
+            false => Err(Errno::ROFS).call(call).doing(doing),
+        }
     }
 }
