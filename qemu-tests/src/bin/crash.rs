@@ -1,5 +1,6 @@
 //! `cargo crash`: cuts the power at every point of every verb, on a real btrfs.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +10,9 @@ use lexopt::prelude::*;
 use qemu_tests::check::command::target;
 use qemu_tests::crash::boots::{self, Booted};
 use qemu_tests::crash::cut::Name;
+use qemu_tests::crash::hardship::Hardship;
 use qemu_tests::crash::keep::Keep;
-use qemu_tests::crash::lab::Lab;
+use qemu_tests::crash::lab::{Lab, Played};
 use qemu_tests::crash::machine::HELPER;
 use qemu_tests::crash::progress::Progress;
 use qemu_tests::crash::run::{self, Choice, Tally};
@@ -39,6 +41,23 @@ const BOOTS: usize = 60;
 /// States of the control.
 const CONTROL_STATES: usize = 60;
 
+/// What is played again.
+#[derive(Clone)]
+enum State {
+    Cut(Name),
+    Hardship(Hardship),
+}
+
+impl std::str::FromStr for State {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.parse()
+            .map(State::Hardship)
+            .or_else(|_| text.parse().map(State::Cut))
+    }
+}
+
 struct Arguments {
     verbs: Vec<&'static Verb>,
     list: bool,
@@ -47,7 +66,7 @@ struct Arguments {
     boots: Option<usize>,
     seed: Option<u64>,
     control: bool,
-    state: Option<Name>,
+    state: Option<State>,
     jobs: usize,
 }
 
@@ -129,8 +148,8 @@ fn run() -> Result<bool> {
     host::prepare()?;
     selfcheck::run().context("the recorder does not see what is written")?;
     let keep = Keep::below(target().join("crash"));
-    if let (Some(name), [verb]) = (&arguments.state, arguments.verbs.as_slice()) {
-        return again(verb, name, &keep);
+    if let (Some(state), [verb]) = (&arguments.state, arguments.verbs.as_slice()) {
+        return again(verb, state, &keep);
     }
     let verbs: Vec<&Verb> = match arguments.verbs.as_slice() {
         [] if arguments.control => Vec::new(),
@@ -272,10 +291,15 @@ fn play(
 }
 
 /// Plays one state that was kept, and shows what is wrong and the console.
-fn again(verb: &'static Verb, name: &Name, keep: &Keep) -> Result<bool> {
+fn again(verb: &'static Verb, state: &State, keep: &Keep) -> Result<bool> {
     let recording = keep.load(verb.name)?;
-    let disk = keep.load_disk(verb.name, name, &recording)?;
-    let played = Lab::kept(verb, recording)?.play(&disk)?;
+    let (name, played): (&dyn Display, Played) = match state {
+        State::Cut(name) => {
+            let disk = keep.load_disk(verb.name, name, &recording)?;
+            (name, Lab::kept(verb, recording)?.play(&disk)?)
+        }
+        State::Hardship(hardship) => (hardship, Lab::kept(verb, recording)?.endure(*hardship)?),
+    };
     if played.wrong.is_empty() {
         print!("{}", played.console);
         println!("{} {name}: nothing is wrong", verb.name);

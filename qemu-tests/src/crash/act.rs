@@ -11,6 +11,10 @@ pub enum Act {
     Admin(String),
     /// The builder's steps up to this one.
     Build(Stage),
+    /// Takes all room there is, and keeps some that can be given back.
+    Fill,
+    /// Gives room back.
+    GiveBack(Room),
     /// A rollback to this snapshot by an exchange that is two renames: it must be caught.
     TwoRenames(u32),
 }
@@ -34,6 +38,15 @@ pub enum Stage {
     Used,
 }
 
+/// Room on a disk that was filled, in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// For the contents of files.
+    pub data: u32,
+    /// For everything else.
+    pub metadata: u32,
+}
+
 /// What the helper is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -50,4 +63,6 @@ pub struct Answer {
     pub failure: Option<String>,
     /// What it wrote on its console.
     pub console: String,
+    /// What a start started: what system and configuration say that they are.
+    pub started: Option<[String; 2]>,
 }

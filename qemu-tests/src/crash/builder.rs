@@ -20,6 +20,9 @@ pub const SYSTEM: &str = "@rootfs";
 /// A subvolume inside the live system, as systemd makes it.
 pub const NESTED: &str = "@rootfs/var/lib/machines";
 
+/// Where the configuration is mounted in the system.
+pub const CONFIG: &str = "var/lib/backstay/config";
+
 const LAYOUT: &str = r#"
 [[dataset]]
 name = "system"
@@ -105,6 +108,24 @@ fn version(top: &Path, name: &str, datasets: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// What a dataset says which version it is; a fresh one of data says "fresh".
+pub fn version_of(dataset: &Path) -> String {
+    match fs::read_to_string(dataset.join("etc/appliance/version")) {
+        Ok(text) => text.trim().to_owned(),
+        Err(_) if dataset.join("fresh").exists() => "fresh".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What a mounted system says which version it is, in the words of [`version_of`]: its own file for that is
+/// hidden by the configuration.
+pub fn version_of_mounted(root: &Path) -> String {
+    let text = fs::read_to_string(root.join("etc/os-release")).unwrap_or_default();
+    let name = text.trim().strip_prefix("PRETTY_NAME=\"appliance ");
+    let name = name.and_then(|rest| rest.strip_suffix('"'));
+    format!("{SYSTEM} {}", name.unwrap_or("of no version"))
+}
+
 /// What the agent and the admin command look for in a system.
 fn system(root: &Path) -> Result<()> {
     let release = running_release();
@@ -114,7 +135,7 @@ fn system(root: &Path) -> Result<()> {
         "etc",
         "sbin",
         "srv/data",
-        "var/lib/backstay/config",
+        CONFIG,
         "usr/lib/backstay",
         &modules,
     ] {

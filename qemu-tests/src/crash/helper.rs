@@ -11,12 +11,12 @@
 //! How the worker wants to end is only reported. After each order everything is unmounted.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use backstay::agent::pid1::{End, WorkerMode};
 use backstay::agent::{asked, flow, log as agent_log, worker};
 use backstay::say;
@@ -33,7 +33,8 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde::{Deserialize, Serialize};
 
 use super::act::{Act, Answer, Order};
-use super::{builder, control};
+use super::builder::{self, CONFIG};
+use super::{control, full};
 
 /// Where the top level is mounted for the admin command and the builder.
 pub const TOP: &str = "/top";
@@ -43,6 +44,9 @@ const CONSOLE: &str = "/dev/console";
 const CMDLINE: &str = "/cmdline";
 /// What the agent says when it opens its prompt.
 const PROMPT: &str = "recovery prompt";
+
+/// What is wrong with a start that ended there.
+pub const WAITS: &str = "the agent waits for a person";
 
 /// The disk of the machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -172,14 +176,16 @@ fn carry_out(disk: &Disk, order: &Order) -> Result<Answer> {
             .open(CMDLINE)?
             .write_all(line.as_bytes())?;
     }
-    let failure = match run(order.seconds, || act(disk, &order.act))? {
-        Ok(said) if said.is_empty() => None,
-        Ok(said) | Err(said) => Some(said),
-    };
+    let end = run(order.seconds, || act(disk, &order.act))?;
     let left = unmount_all();
+    let (failure, started) = match end {
+        Ok(started) => (None, started),
+        Err(why) => (Some(why), None),
+    };
     Ok(Answer {
         failure: failure.or(left),
         console: console(),
+        started,
     })
 }
 
@@ -202,19 +208,20 @@ fn console() -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Runs `body` in a child with a time limit. `Ok`: what it said at its end, which is nothing if all is well.
-fn run(seconds: u64, body: impl FnOnce() -> Result<String>) -> Result<Result<String, String>> {
+/// What a start started, or why it went wrong.
+type Ending = Result<Started, String>;
+type Started = Option<[String; 2]>;
+
+/// Runs `body` in a child with a time limit.
+fn run(seconds: u64, body: impl FnOnce() -> Result<Started>) -> Result<Ending> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let child = fork(move || {
         let _ = setpgid(None, None);
-        let said = match die_with_parent()
+        let ending: Ending = die_with_parent()
             .and_then(|()| own_stdio())
             .and_then(|()| body())
-        {
-            Ok(said) => said,
-            Err(error) => format!("{error:#}"),
-        };
-        i32::from(File::from(writer).write_all(said.as_bytes()).is_err())
+            .map_err(|error| format!("{error:#}"));
+        i32::from(serde_json::to_writer(File::from(writer), &ending).is_err())
     })?;
     let late = late(&reader, seconds)?;
     if late.is_some()
@@ -226,10 +233,8 @@ fn run(seconds: u64, body: impl FnOnce() -> Result<String>) -> Result<Result<Str
     if let Some(late) = late {
         return Ok(Err(late));
     }
-    let mut said = String::new();
-    File::from(reader).read_to_string(&mut said)?;
     Ok(match ended_as {
-        Ended::Exit(0) => Ok(said),
+        Ended::Exit(0) => serde_json::from_reader(File::from(reader))?,
         other => Err(format!("it died: {other}")),
     })
 }
@@ -246,7 +251,7 @@ fn late(reader: &impl AsFd, seconds: u64) -> Result<Option<String>> {
             return Ok(None);
         }
         if console().contains(PROMPT) {
-            return Ok(Some("the agent waits for a person".to_owned()));
+            return Ok(Some(WAITS.to_owned()));
         }
     }
     Ok(Some(format!("it did not end within {seconds} seconds")))
@@ -260,26 +265,25 @@ fn own_stdio() -> Result<()> {
     Ok(rustix::stdio::dup2_stderr(&console)?)
 }
 
-fn act(disk: &Disk, act: &Act) -> Result<String> {
-    match act {
-        Act::Boot(_) => Ok(boot()),
-        Act::Admin(words) => {
-            mount_top(disk)?;
-            admin(words).map(|()| String::new())
-        }
-        Act::Build(stage) => {
-            mount_top(disk)?;
-            builder::build(Path::new(TOP), *stage).map(|()| String::new())
-        }
-        Act::TwoRenames(to) => {
-            mount_top(disk)?;
-            control::roll_back(Path::new(TOP), *to).map(|()| String::new())
-        }
+fn act(disk: &Disk, act: &Act) -> Result<Started> {
+    if let Act::Boot(_) = act {
+        return boot().map(Some);
     }
+    mount_top(disk)?;
+    let top = Path::new(TOP);
+    match act {
+        Act::Boot(_) => Ok(()),
+        Act::Admin(words) => admin(words),
+        Act::Build(stage) => builder::build(top, *stage),
+        Act::Fill => full::fill(top),
+        Act::GiveBack(room) => full::give_back(top, *room),
+        Act::TwoRenames(to) => control::roll_back(top, *to),
+    }
+    .map(|()| None)
 }
 
-/// What PID 1 does until it performs the end.
-fn boot() -> String {
+/// What PID 1 does until it performs the end. Returns which system and configuration it would start.
+fn boot() -> Result<[String; 2]> {
     agent_log::init(log::LevelFilter::Debug);
     let line = fs::read("/proc/cmdline").unwrap_or_default();
     say!("{}", asked::first_line(&line));
@@ -289,14 +293,18 @@ fn boot() -> String {
     };
     match worker::run(WorkerMode::Full, work) {
         Ok(End::SwitchRoot { root, .. }) => {
-            // PID 1 needs these to go on; a worker that forgot one would not boot.
-            match Path::new(&root).join("sbin/init").exists() {
-                true => String::new(),
-                false => format!("the root that the agent mounted at {root} has no init"),
-            }
+            let root = Path::new(&root);
+            // PID 1 needs it to go on; a worker that forgot to mount something would not boot.
+            ensure!(
+                root.join("sbin/init").exists(),
+                "the root that the agent mounted at {} has no init",
+                root.display()
+            );
+            let config = builder::version_of(&root.join(CONFIG));
+            Ok([builder::version_of_mounted(root), config])
         }
-        Ok(end) => format!("the agent does not start the system: {end:?}"),
-        Err(why) => why,
+        Ok(end) => bail!("the agent does not start the system: {end:?}"),
+        Err(why) => bail!(why),
     }
 }
 
@@ -343,5 +351,11 @@ fn unmount_all() -> Option<String> {
     busy
 }
 
-/// How long one order may take; more than the ten seconds after which the agent says what it waits for.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long an order may take: more than the ten seconds after which the agent says what it waits for.
+#[must_use]
+pub fn limit(act: &Act) -> Duration {
+    Duration::from_secs(match act {
+        Act::Fill => 120,
+        _ => 20,
+    })
+}

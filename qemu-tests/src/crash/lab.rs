@@ -4,16 +4,19 @@ use anyhow::{Context as _, Result, ensure};
 use backstay::sys::probe::btrfs::{Checksum, OFFSET, SIZE, parse};
 
 use super::act::{Act, Answer};
-use super::builder::SYSTEM;
+use super::builder::{SYSTEM, version_of};
 use super::cut::Cut;
 use super::disk::Disk;
 use super::machine::{Machine, Mounted};
 use super::recording::Recording;
 use super::verbs::{Interrupted, Live, Step, Verb};
-use super::view::{Known, Lines, View, differences};
+use super::view::{BALLAST, Known, Lines, View, differences};
 
 /// Lines of a difference that are shown.
 const SHOWN: usize = 12;
+
+/// The end where the verb was carried out.
+pub(super) const AFTER: &str = "as after it";
 
 /// A verb, recorded.
 #[derive(Debug)]
@@ -24,11 +27,13 @@ pub struct Lab {
     pub machine: Machine,
     /// What the act wrote.
     pub recording: Recording,
-    known: Known,
+    pub(super) known: Known,
     /// What a disk may be after the recovery, with a name each.
-    ends: Vec<(&'static str, Lines)>,
+    pub(super) ends: Vec<(&'static str, Lines)>,
     /// What may be found at the system's live name before.
     systems: Vec<Lines>,
+    /// Systems that may be started, each with its configuration.
+    starts: Vec<[String; 2]>,
 }
 
 /// What came of a state.
@@ -36,6 +41,10 @@ pub struct Lab {
 pub struct Played {
     /// What was wrong; empty: it passed.
     pub wrong: Vec<String>,
+    /// Which of the right ends it came to.
+    pub end: &'static str,
+    /// What an admin command said when it refused to do it.
+    pub refusal: Option<String>,
     /// What was said on the console meanwhile.
     pub console: String,
     /// What the recovery wrote.
@@ -90,6 +99,7 @@ impl Lab {
             known: Known::new(),
             ends: Vec::new(),
             systems: Vec::new(),
+            starts: Vec::new(),
         };
         lab.expect(&base)?;
         Ok(lab)
@@ -105,15 +115,16 @@ impl Lab {
         if self.verb.without_live {
             self.systems.push(Lines::new());
         }
-        let mut starts = vec![("as after it", end), ("as before it", base.clone())];
+        let mut starts = vec![matched(self.live(&end)?)];
+        let mut disks = vec![(AFTER, end), ("as before it", base.clone())];
         if let Some(steps) = self.verb.or {
             self.machine.device.medium.insert(base.clone());
             for step in steps {
                 self.machine.must(&step.act())?;
             }
-            starts.push(("as if it was given up", self.machine.device.medium.disk()));
+            disks.push(("as if it was given up", self.machine.device.medium.disk()));
         }
-        for (name, start) in starts {
+        for (name, start) in disks {
             self.machine.device.medium.insert(start);
             if let Some(failure) = self.recover()?.failure {
                 anyhow::bail!(
@@ -124,21 +135,37 @@ impl Lab {
             let disk = self.machine.device.medium.disk();
             let view = self.view(&disk)?;
             self.systems.push(view.system());
-            if self.ends.is_empty() {
-                let live = self.live(&disk)?;
-                ensure!(
-                    live == self.verb.new.texts(),
-                    "{}: the live set after it is {live:?}, its row says {:?}",
-                    self.verb.name,
-                    self.verb.new
-                );
-            }
+            let live = self.live(&disk)?;
+            ensure!(
+                !self.ends.is_empty() || live == self.verb.new.texts(),
+                "{}: the live set after it is {live:?}, its row says {:?}",
+                self.verb.name,
+                self.verb.new
+            );
+            starts.push(matched(live));
             self.ends.push((name, view.normal(&self.known)));
         }
+        if self.verb.on_a_full_disk() {
+            give_up_ballast(&mut self.ends);
+        }
+        // From here on a start of anything else is a failure.
+        self.starts = starts;
         Ok(())
     }
 
-    fn view(&self, disk: &Disk) -> Result<View> {
+    /// Does something; to start what does not belong together is a failure.
+    pub(super) fn act(&mut self, act: &Act) -> Result<Answer> {
+        let mut answer = self.machine.act(act)?;
+        if let Some(started) = &answer.started
+            && !self.starts.is_empty()
+            && !self.starts.contains(started)
+        {
+            answer.failure = Some(format!("it starts {}", started.join(" with ")));
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn view(&self, disk: &Disk) -> Result<View> {
         self.machine.device.medium.insert(disk.clone());
         let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
         View::read(at.path())
@@ -148,24 +175,15 @@ impl Lab {
     fn live(&self, disk: &Disk) -> Result<[String; 4]> {
         self.machine.device.medium.insert(disk.clone());
         let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
-        Ok(
-            ["@rootfs", "@config", "@backstay/defaults", "@data"].map(|name| {
-                let dataset = at.path().join(name);
-                let version = std::fs::read_to_string(dataset.join("etc/appliance/version"));
-                match version {
-                    Ok(text) => text.trim().to_owned(),
-                    Err(_) if dataset.join("fresh").exists() => "fresh".to_owned(),
-                    Err(error) => error.to_string(),
-                }
-            }),
-        )
+        let live = ["@rootfs", "@config", "@backstay/defaults", "@data"];
+        Ok(live.map(|name| version_of(&at.path().join(name))))
     }
 
     /// What follows a cut, in order; the answer of the first start that failed, or of the last step.
     fn recover(&mut self) -> Result<Answer> {
         let mut said = String::new();
         for step in self.verb.recovery {
-            let mut answer = self.machine.act(&step.act())?;
+            let mut answer = self.act(&step.act())?;
             said.push_str(&answer.console);
             if answer.failure.is_some() && matches!(step, Step::Boot(_)) {
                 answer.console = said;
@@ -175,6 +193,7 @@ impl Lab {
         Ok(Answer {
             failure: None,
             console: said,
+            started: None,
         })
     }
 
@@ -183,6 +202,16 @@ impl Lab {
     /// # Errors
     /// Where the rig itself breaks; what is wrong with the state is in the result.
     pub fn play(&mut self, disk: &Disk) -> Result<Played> {
+        let ends = self.ends.clone();
+        self.play_to(disk, &ends)
+    }
+
+    /// The same, where these are the right ends.
+    pub(super) fn play_to(
+        &mut self,
+        disk: &Disk,
+        ends: &[(&'static str, Lines)],
+    ) -> Result<Played> {
         let mut played = Played::default();
         let mut block = vec![0; SIZE];
         disk.read(OFFSET, &mut block);
@@ -205,7 +234,7 @@ impl Lab {
         let after = medium.disk();
         match self.view(&after) {
             Err(error) => played.wrong.push(format!("after the recovery: {error:#}")),
-            Ok(view) => self.compare(&view.normal(&self.known), &mut played),
+            Ok(view) => compare(view.normal(&self.known), ends, &mut played),
         }
         if medium.disk().digest() != after.digest() {
             played
@@ -253,26 +282,12 @@ impl Lab {
         }
     }
 
-    fn compare(&self, found: &Lines, played: &mut Played) {
-        if self.ends.iter().any(|(_, end)| end == found) {
-            return;
-        }
-        let names: Vec<&str> = self.ends.iter().map(|(name, _)| *name).collect();
-        played.wrong.push(format!(
-            "after the recovery it is neither {}:",
-            names.join(" nor ")
-        ));
-        played
-            .wrong
-            .extend(nearest(found, self.ends.iter().map(|(_, end)| end)));
-    }
-
     /// One more start: nothing is left to do, so not one byte changes.
     fn again(&mut self, played: &mut Played) -> Result<()> {
         let medium = self.machine.device.medium.clone();
         for settled in [false, true] {
             let before = medium.disk().digest();
-            let answer = self.machine.act(&Act::plain_boot())?;
+            let answer = self.act(&Act::plain_boot())?;
             if let Some(failure) = answer.failure {
                 played
                     .wrong
@@ -295,6 +310,36 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Lets the ends of a verb be those with the ballast and those without it.
+pub(super) fn give_up_ballast(ends: &mut [(&'static str, Lines)]) {
+    for (_, end) in ends {
+        end.remove(BALLAST);
+    }
+}
+
+/// Which end it is. Where these have no ballast, it may have been given up or not.
+fn compare(mut found: Lines, ends: &[(&'static str, Lines)], played: &mut Played) {
+    if ends.iter().all(|(_, end)| !end.contains_key(BALLAST)) {
+        found.remove(BALLAST);
+    }
+    if let Some((name, _)) = ends.iter().find(|(_, end)| *end == found) {
+        played.end = name;
+        return;
+    }
+    let names: Vec<&str> = ends.iter().map(|(name, _)| *name).collect();
+    played.wrong.push(format!(
+        "after the recovery it is neither {}:",
+        names.join(" nor ")
+    ));
+    let wanted = ends.iter().map(|(_, end)| end);
+    played.wrong.extend(nearest(&found, wanted));
+}
+
+/// A system, and its configuration.
+fn matched([system, config, _, _]: [String; 4]) -> [String; 2] {
+    [system, config]
 }
 
 fn nearest<'a>(found: &Lines, wanted: impl Iterator<Item = &'a Lines>) -> Vec<String> {

@@ -15,8 +15,9 @@ use super::helper;
 
 /// The hidden argument that makes this program a helper.
 pub const HELPER: &str = "--helper";
-/// Bytes on the disk: a mirror of the superblock lies at 64 MiB.
-pub const SIZE: u64 = 256 << 20;
+/// Bytes on the disk: a mirror of the superblock lies at 64 MiB, and 64 MiB of metadata, which is there twice,
+/// can be given back on a full one.
+pub const SIZE: u64 = 512 << 20;
 /// How often it is tried to unmount what is busy.
 const BUSY_TRIES: u32 = 400;
 /// How long the kernel usually takes to delete a dataset of ours.
@@ -91,7 +92,7 @@ impl Machine {
     pub fn act(&mut self, act: &Act) -> Result<Answer> {
         self.helper.ask(&Order {
             act: act.clone(),
-            seconds: helper::LIMIT.as_secs(),
+            seconds: helper::limit(act).as_secs(),
         })
     }
 
@@ -105,6 +106,20 @@ impl Machine {
             None => Ok(answer.console),
             Some(failure) => bail!("{act:?}: {failure}\n{}", answer.console),
         }
+    }
+
+    /// Forgets what the kernel holds of the disk, as a restart does: after a failed write of a superblock it would
+    /// go on reading what never came to the disk.
+    ///
+    /// # Errors
+    /// Where blockdev(8) is missing.
+    pub fn forget_cached(&self) -> Result<()> {
+        said(
+            Command::new("blockdev")
+                .arg("--flushbufs")
+                .arg(&self.device.node),
+        )
+        .map(drop)
     }
 
     /// Lets the kernel end in the background what it does there: subvolumes that were destroyed.

@@ -9,6 +9,7 @@
 //!   device     a loop device over  recorder (a FUSE file)  over  disk (pages in memory)
 //!   recording  writes and flushes in order;  cut: the disks that they may leave
 //!   view       what lies on a disk, in lines that can be compared
+//!   hardship   not a cut, but its cousins: a disk without room (full), writes that fail
 //! selfcheck  whether the recorder sees what the block layer does
 //! boots      some of them, started for real in a virtual machine
 //! keep       what a failure leaves under target/crash
@@ -23,6 +24,8 @@ pub mod control;
 pub mod cut;
 pub mod device;
 pub mod disk;
+pub mod full;
+pub mod hardship;
 pub mod helper;
 pub mod host;
 pub mod keep;

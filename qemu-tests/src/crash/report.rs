@@ -24,6 +24,9 @@ pub fn head() -> String {
             "torn",
             "later cut",
             "superblock",
+            "full",
+            "refused",
+            "EIO",
             "failed",
             "s",
         ]
@@ -33,7 +36,7 @@ pub fn head() -> String {
 
 fn row(name: &str, cells: &[String]) -> String {
     cells.iter().fold(format!("{name:<25}"), |mut line, cell| {
-        let _ = write!(line, " {cell:>10}");
+        let _ = write!(line, " {cell:>9}");
         line
     })
 }
@@ -42,6 +45,7 @@ fn cells(tally: &Tally) -> Vec<String> {
     [tally.writes, tally.flushes]
         .into_iter()
         .chain(tally.states)
+        .chain([tally.full, tally.refused, tally.failing])
         .chain([tally.failures.len()])
         .map(|number| number.to_string())
         .chain([format!("{:.0}", tally.seconds)])
@@ -67,6 +71,10 @@ pub fn sum(tallies: &[Tally]) -> Tally {
         for (all, one) in sum.states.iter_mut().zip(tally.states) {
             *all += one;
         }
+        sum.full += tally.full;
+        sum.refused += tally.refused;
+        sum.refusals.extend(tally.refusals.iter().cloned());
+        sum.failing += tally.failing;
         sum.mended += tally.mended;
         sum.recovered += tally.recovered;
         sum.settled += tally.settled;
@@ -130,11 +138,20 @@ pub fn write(
         let _ = writeln!(text, "| {what} | {value} |");
     }
     text.push_str(
-        "\n| verb | writes | flushes | prefix | subset | torn | later cut | superblock | failed | s |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "\n| verb | writes | flushes | prefix | subset | torn | later cut | superblock | \
+         full | refused | EIO | failed | s |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for tally in tallies.iter().chain([&all]) {
         let _ = writeln!(text, "| {} | {} |", tally.verb, cells(tally).join(" | "));
+    }
+    if !all.refusals.is_empty() {
+        text.push_str("\n## Refused on a full disk\n\n");
+        for tally in tallies {
+            for said in &tally.refusals {
+                let _ = writeln!(text, "- {}: `{said}`", tally.verb);
+            }
+        }
     }
     if !all.failures.is_empty() || !booted.failures.is_empty() {
         text.push_str("\n## Failures\n\n");

@@ -1,16 +1,20 @@
 //! Plays the states of one verb: chooses them, counts each disk once, books what was wrong.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::act::Room;
 use super::cut::{Cut, Name};
 use super::disk::Disk;
+use super::full;
+use super::hardship::Hardship;
 use super::keep::Keep;
-use super::lab::{Lab, Played};
+use super::lab::{AFTER, Lab, Played};
 use super::random::Random;
 use super::recording::Recording;
 use super::verbs::Verb;
@@ -21,6 +25,8 @@ const FEW: usize = 6;
 const CUTS_OF_ONE: usize = 12;
 /// Every so many of these, a third cut follows.
 const THIRD: usize = 4;
+/// From so many states a verb on, it is tried with all kinds of little room.
+const ALL_ROOMS: usize = 500;
 /// Images of failures that are kept, for each verb.
 const KEPT: usize = 20;
 
@@ -65,6 +71,14 @@ pub struct Tally {
     pub recovered: usize,
     /// States after whose recovery the kernel had subvolumes to delete.
     pub settled: usize,
+    /// Times that it was done on a full disk.
+    pub full: usize,
+    /// Of these, how often it was refused.
+    pub refused: usize,
+    /// What was said then.
+    pub refusals: BTreeSet<String>,
+    /// Times that it was done while writes failed.
+    pub failing: usize,
     /// States that failed, by name, with what was wrong first.
     pub failures: Vec<(String, String)>,
     /// How long it took.
@@ -110,6 +124,8 @@ pub fn verb(
     };
     run.first_cuts()?;
     run.later_cuts()?;
+    run.full_disks()?;
+    run.failing_writes()?;
     run.tally.seconds = start.elapsed().as_secs_f32();
     Ok(run.tally)
 }
@@ -195,18 +211,63 @@ impl Run<'_> {
             .as_ref()
             .is_some_and(|recovery| recovery.writes() > 0);
         self.tally.recovered += usize::from(wrote);
-        if let Some(wrong) = played.wrong.first() {
-            let verb = self.lab.verb.name;
-            if self.tally.failures.is_empty() {
-                self.keep.recording(verb, &self.lab.recording)?;
-            }
-            if self.tally.failures.len() < KEPT {
-                self.keep.disk(verb, name, disk)?;
-                (self.tell)(&told(verb, name, &played));
-            }
-            self.tally.failures.push((name.to_string(), wrong.clone()));
+        if self.book(name, &played)? {
+            self.keep.disk(self.lab.verb.name, name, disk)?;
         }
         Ok(Some(played))
+    }
+
+    /// Books what was wrong. Whether it is a failure that is kept.
+    fn book(&mut self, name: &dyn Display, played: &Played) -> Result<bool> {
+        let Some(wrong) = played.wrong.first() else {
+            return Ok(false);
+        };
+        let verb = self.lab.verb.name;
+        if self.tally.failures.is_empty() {
+            self.keep.recording(verb, &self.lab.recording)?;
+        }
+        let kept = self.tally.failures.len() < KEPT;
+        if kept {
+            (self.tell)(&told(verb, name, played));
+        }
+        self.tally.failures.push((name.to_string(), wrong.clone()));
+        Ok(kept)
+    }
+
+    /// The verb on disks with all kinds of little room; in a small sample on two of them.
+    fn full_disks(&mut self) -> Result<()> {
+        if self.lab.verb.on_a_full_disk() {
+            return Ok(());
+        }
+        let mut rooms: Vec<Room> = full::rooms().collect();
+        if self.choice.states < ALL_ROOMS {
+            self.random(6).shuffle(&mut rooms);
+            rooms.truncate(2);
+        }
+        let filled = self.lab.filled()?;
+        for room in rooms {
+            ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
+            let played = self.lab.play_full(&filled, room)?;
+            self.tally.full += 1;
+            self.tally.refused += usize::from(played.end != AFTER);
+            self.tally.refusals.extend(played.refusal.clone());
+            self.book(&Hardship::Full(room), &played)?;
+        }
+        Ok(())
+    }
+
+    /// The verb while writes fail, from each on or from some.
+    fn failing_writes(&mut self) -> Result<()> {
+        let mut all: Vec<u64> = (0..self.lab.recording.writes() as u64).collect();
+        self.random(7).shuffle(&mut all);
+        all.truncate(self.choice.states.div_ceil(10));
+        for writes in all {
+            ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
+            let played = self.lab.play_failing(writes)?;
+            self.tally.failing += 1;
+            self.book(&Hardship::Failing(writes), &played)?;
+        }
+        Ok(())
     }
 
     /// Cuts the recoveries from first cuts, and the recoveries from these.
@@ -283,7 +344,7 @@ fn mixed(recording: &Recording, random: &mut Random) -> Vec<Cut> {
 
 /// What is shown of a failure.
 #[must_use]
-pub fn told(verb: &str, name: &Name, played: &Played) -> String {
+pub fn told(verb: &str, name: &dyn Display, played: &Played) -> String {
     let mut text = format!("FAILED {verb} {name}\n");
     for line in &played.wrong {
         text.push_str(&format!("    {line}\n"));

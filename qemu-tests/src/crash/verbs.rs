@@ -9,6 +9,8 @@ pub enum Step {
     Boot(&'static str),
     /// The admin command with these words.
     Admin(&'static str),
+    /// All room on the disk is taken.
+    Fill,
     /// The deliberate bug: a rollback to this snapshot by two renames.
     TwoRenames(u32),
 }
@@ -20,6 +22,7 @@ impl Step {
         match self {
             Step::Boot(asked) => Act::Boot(asked.to_owned()),
             Step::Admin(words) => Act::Admin(words.to_owned()),
+            Step::Fill => Act::Fill,
             Step::TwoRenames(to) => Act::TwoRenames(to),
         }
     }
@@ -66,6 +69,8 @@ pub struct Verb {
     pub or: Option<&'static [Step]>,
     /// Before the recovery there may be no live system at all.
     pub without_live: bool,
+    /// It may be refused on a full disk.
+    pub needs_room: bool,
 }
 
 const PLAIN: &[Step] = &[Step::Boot("")];
@@ -99,6 +104,7 @@ const USUAL: Verb = Verb {
     new: LIVE,
     or: None,
     without_live: false,
+    needs_room: false,
 };
 
 const ROLLBACK: Step = Step::Boot("backstay.rollback=previous backstay.present");
@@ -192,6 +198,7 @@ pub const VERBS: &[Verb] = &[
         act: Step::Admin("mark-good"),
         recovery: &[Step::Boot(""), Step::Admin("mark-good")],
         new: FACTORY,
+        needs_room: true,
         ..USUAL
     },
     Verb {
@@ -199,11 +206,13 @@ pub const VERBS: &[Verb] = &[
         stage: Stage::FirstBoot,
         new: FACTORY,
         without_live: true,
+        needs_room: true,
         ..USUAL
     },
     Verb {
         name: "snapshot",
         act: Step::Admin("snapshot"),
+        needs_room: true,
         ..USUAL
     },
     Verb {
@@ -218,12 +227,14 @@ pub const VERBS: &[Verb] = &[
             defaults: "@config factory",
             data: LIVE.data,
         },
+        needs_room: true,
         ..USUAL
     },
     Verb {
         name: "request",
         act: Step::Admin("rollback"),
         new: TWO,
+        needs_room: true,
         ..USUAL
     },
     Verb {
@@ -247,7 +258,30 @@ pub const VERBS: &[Verb] = &[
         new: TWO,
         ..USUAL
     },
+    Verb {
+        // It gives the ballast up first, and so does a recovery.
+        name: "rollback-full",
+        before: &[Step::Fill],
+        act: ROLLBACK,
+        new: TWO,
+        ..USUAL
+    },
+    Verb {
+        name: "reset-everything-full",
+        before: &[Step::Fill],
+        act: EVERYTHING,
+        new: FACTORY,
+        ..USUAL
+    },
 ];
+
+impl Verb {
+    /// Whether its disk has no room to begin with.
+    #[must_use]
+    pub fn on_a_full_disk(&self) -> bool {
+        self.before.contains(&Step::Fill)
+    }
+}
 
 /// The deliberate bug.
 pub const CONTROL: Verb = Verb {

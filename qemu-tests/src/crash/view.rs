@@ -25,6 +25,10 @@ use backstay::transaction::records::{read_journal, read_state};
 use sha2::{Digest as _, Sha256};
 
 use super::builder::SYSTEM;
+use super::full::FILL;
+
+/// Room that is given up on a full disk.
+pub const BALLAST: &str = "@backstay/ballast";
 
 /// The inode of a subvolume's root.
 const SUBVOLUME: u64 = 256;
@@ -32,12 +36,13 @@ const SUBVOLUME: u64 = 256;
 const STUB: u64 = 2;
 /// Files that are read as records, or may differ: the log, and what an interrupted replacement of the log
 /// or of the hint leaves, which the next one overwrites.
-const APART: [&str; 5] = [
+const APART: [&str; 6] = [
     "@backstay/state",
     "@backstay/journal",
     "@backstay/log",
     "@backstay/.log.new",
     "@backstay/grub/.armed.cfg.new",
+    FILL,
 ];
 
 /// Paths and what lies there.
@@ -183,7 +188,7 @@ impl View {
         );
         self.lines.insert(path.clone(), line);
         // What the ballast is made of is of no interest.
-        if kind.is_dir() && path != "@backstay/ballast" {
+        if kind.is_dir() && path != BALLAST {
             self.directory(top, &path)?;
         }
         Ok(())

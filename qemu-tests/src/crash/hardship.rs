@@ -1,0 +1,180 @@
+//! What is not a power cut, but its cousin: a disk without room, and one whose writes fail.
+//!
+//! On a full disk the verb runs as always. One that gets an owner out of trouble must succeed with whatever
+//! room there is; others may be refused, in one line. Then the machine starts, as after a cut.
+//!
+//! Where writes fail, from the n-th on, the verb runs, and the machine starts once more while they still
+//! fail: it may wait for a person only if it says that a half done change is why, or if there was nothing to
+//! start before either. Then they succeed
+//! again, and what lies there is a state like one that a cut left.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result};
+
+use super::act::{Act, Answer, Room};
+use super::disk::Disk;
+use super::helper::WAITS;
+use super::lab::{AFTER, Lab, Played, give_up_ballast};
+
+/// What the agent says before it waits because of a change that it cannot finish.
+const HALF_DONE: &str = "the change is half done";
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardship {
+    /// This much room is left.
+    Full(Room),
+    /// So many writes succeed, and none after them.
+    Failing(u64),
+}
+
+impl fmt::Display for Hardship {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hardship::Full(room) => write!(f, "full{}.{}", room.data, room.metadata),
+            Hardship::Failing(writes) => write!(f, "eio{writes}"),
+        }
+    }
+}
+
+impl FromStr for Hardship {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || format!("{text:?} is not the name of a hardship");
+        if let Some(writes) = text.strip_prefix("eio") {
+            return Ok(Hardship::Failing(writes.parse().with_context(unknown)?));
+        }
+        let room = text.strip_prefix("full").with_context(unknown)?;
+        let (data, metadata) = room.split_once('.').with_context(unknown)?;
+        Ok(Hardship::Full(Room {
+            data: data.parse().with_context(unknown)?,
+            metadata: metadata.parse().with_context(unknown)?,
+        }))
+    }
+}
+
+impl Lab {
+    /// Plays one of them.
+    ///
+    /// # Errors
+    /// Where the rig itself breaks.
+    pub fn endure(&mut self, hardship: Hardship) -> Result<Played> {
+        match hardship {
+            Hardship::Full(room) => {
+                let filled = self.filled()?;
+                self.play_full(&filled, room)
+            }
+            Hardship::Failing(writes) => self.play_failing(writes),
+        }
+    }
+
+    /// The disk before the verb, without any room: [`Act::GiveBack`] gives some back.
+    ///
+    /// # Errors
+    /// Where it cannot be filled.
+    pub fn filled(&mut self) -> Result<Disk> {
+        let medium = self.machine.device.medium.clone();
+        medium.insert(self.recording.start());
+        self.machine.must(&Act::Fill)?;
+        Ok(medium.disk())
+    }
+
+    /// Does the verb with this much room on a disk that was filled.
+    ///
+    /// # Errors
+    /// Where the rig itself breaks.
+    pub fn play_full(&mut self, filled: &Disk, room: Room) -> Result<Played> {
+        let medium = self.machine.device.medium.clone();
+        medium.insert(filled.clone());
+        if room.data + room.metadata > 0 {
+            self.machine.must(&Act::GiveBack(room))?;
+        }
+        let act = self.verb.act.act();
+        let answer = self.act(&act)?;
+        let disk = medium.disk();
+        // The ballast may have been given up. What was refused is as it was, whatever is done after a cut.
+        let untouched = self.view(&self.recording.start())?.normal(&self.known);
+        let mut ends = self.ends.clone();
+        ends.push(("untouched", untouched));
+        give_up_ballast(&mut ends);
+        let mut played = self.play_to(&disk, &ends)?;
+        let refused = played.wrong.is_empty() && played.end != AFTER;
+        if refused && !self.verb.needs_room {
+            played.wrong.push(format!(
+                "it was not carried out: the disk is {}",
+                played.end
+            ));
+        }
+        if let Some(failure) = answer.failure.clone() {
+            match matches!(act, Act::Boot(_)) || is_broken(&failure) {
+                true => played.wrong.push(failure),
+                false => played.refusal = Some(failure),
+            }
+        }
+        played.console = told(&answer) + &played.console;
+        Ok(played)
+    }
+
+    /// Does the verb while so many writes succeed.
+    ///
+    /// # Errors
+    /// Where the rig itself breaks.
+    pub fn play_failing(&mut self, writes: u64) -> Result<Played> {
+        let medium = self.machine.device.medium.clone();
+        medium.insert(self.recording.start());
+        let mut wrong = Vec::new();
+        let mut console = String::new();
+        for (act, writes) in [(self.verb.act.act(), writes), (Act::plain_boot(), 0)] {
+            medium.fail_writes_after(Some(writes));
+            let answer = self.act(&act);
+            medium.fail_writes_after(None);
+            self.machine.forget_cached()?;
+            let answer = answer?;
+            console.push_str(&told(&answer));
+            let starts = matches!(act, Act::Boot(_));
+            let may_wait = self.verb.without_live || answer.console.contains(HALF_DONE);
+            wrong.extend(answer.failure.filter(|failure| {
+                is_broken(failure) || (starts && !(failure == WAITS && may_wait))
+            }));
+        }
+        let mut played = self.play(&medium.disk())?;
+        played.wrong.splice(0..0, wrong);
+        played.console = console + &played.console;
+        Ok(played)
+    }
+}
+
+/// Neither done nor refused in one line.
+fn is_broken(failure: &str) -> bool {
+    failure.contains("it died") || failure.contains("it did not end") || failure.contains('\n')
+}
+
+fn told(answer: &Answer) -> String {
+    match &answer.failure {
+        Some(failure) => format!("{}({failure})\n", answer.console),
+        None => answer.console.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for hardship in [
+            Hardship::Failing(37),
+            Hardship::Full(Room {
+                data: 16,
+                metadata: 0,
+            }),
+        ] {
+            let name = hardship.to_string();
+            assert_eq!(name.parse::<Hardship>().unwrap(), hardship, "{name}");
+        }
+        assert!("p3".parse::<Hardship>().is_err());
+    }
+}
