@@ -104,7 +104,7 @@ fn leaves_mixed(line: &[u8]) -> bool {
     if !is_btrfs(&found) || hibernation::resume_if_hibernated(&boot, &mut modules) {
         return false;
     }
-    let Ok(mut session) = Session::open(&found) else {
+    let Ok(mut session) = Session::open(&found, &boot) else {
         return false;
     };
     if let Err(error) = act::finish_open(&mut session) {
@@ -145,7 +145,7 @@ fn without_root() -> End {
 }
 
 fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &Found) -> End {
-    let mut session = match Session::open(found) {
+    let mut session = match Session::open(found, boot) {
         Ok(session) => session,
         Err(session::Error::NotMounted(error)) => {
             say!("{error}");
@@ -175,7 +175,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         }
         // The agent that handed over has done everything.
         _ if handed_over(asked, Some(&session)) => Next::Boot,
-        _ => act_aloud(&mut session, asked, boot),
+        _ => act_aloud(&mut session, asked),
     };
     if let Next::Prompt(seconds) = next {
         let seconds = seconds.unwrap_or(prompt::SECONDS);
@@ -189,7 +189,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
     start(line, boot, asked, found, Some(session))
 }
 
-fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
+fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if asked.refused.is_some() {
         // Its reason was the first line; say what follows from it.
         say!("nothing was changed; starting the system");
@@ -197,16 +197,7 @@ fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
-    let mut wish = asked.wish;
-    let live = session.store.layout().system.live.clone();
-    let named = boot.subvolume().map(root::plain_name);
-    if let (Wish::Change { .. }, Some(named)) = (wish, named)
-        && named != live.as_str()
-    {
-        say!("refused: rootflags names {named}, not {live}: the change would not be what boots");
-        wish = Wish::Boot;
-    }
-    let next = act::decide_and_act(session, wish).unwrap_or_else(|error| {
+    let next = act::decide_and_act(session, asked.wish).unwrap_or_else(|error| {
         match &error {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),

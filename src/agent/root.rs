@@ -24,8 +24,62 @@ pub enum Error {
     },
 }
 
-/// Which subvolume boots: the live one, unless the command line names another that is not ours.
+/// What a command line says that hinders every change: its result would not be what boots.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Hindrance {
+    /// `subvol=` names another root.
+    #[error("refused: rootflags names {named}, not {live}: the change would not be what boots")]
+    Other {
+        /// What it names.
+        named: String,
+        /// The live system.
+        live: String,
+    },
+    /// `subvolid=`: a number stays with the dataset that a change puts aside.
+    #[error(
+        "refused: rootflags=subvolid={id} would name the former system after the change: write \
+         subvol={live} instead"
+    )]
+    Number {
+        /// What it says.
+        id: String,
+        /// The live system.
+        live: String,
+    },
+}
+
+/// What in `rootflags=` hinders a change, whatever it is.
+pub fn hindrance(rootflags: &str, live: &str) -> Option<Hindrance> {
+    let boot = Boot {
+        rootflags: Some(rootflags),
+        ..Boot::default()
+    };
+    let live = live.to_owned();
+    match (boot.subvolume().map(plain_name), boot.subvolume_id()) {
+        (Some(named), _) if named != live => Some(Hindrance::Other { named, live }),
+        (_, Some(id)) => Some(Hindrance::Number {
+            id: id.to_owned(),
+            live,
+        }),
+        _ => None,
+    }
+}
+
+/// Which subvolume boots: the live one, unless the command line names another that is not ours. A
+/// number is never followed: after a change it is that of a snapshot.
 pub fn subvolume(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
+    let chosen = named(boot, layout);
+    if let (Some(id), Some(layout), Some(chosen)) = (boot.subvolume_id(), layout, &chosen) {
+        let live = &layout.system.live;
+        say!(
+            "rootflags=subvolid={id} is not followed: starting {chosen}; write subvol={live} instead, \
+             since after a change the number is a snapshot's"
+        );
+    }
+    chosen
+}
+
+fn named(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
     let asked = boot.subvolume().map(plain_name);
     let asked = asked.as_deref();
     let live = layout.map(|layout| layout.system.live.as_str());
@@ -68,9 +122,11 @@ pub fn mount_btrfs(
     let flags = boot.rootflags.unwrap_or_default();
     let read_only = boot.writable != Some(true);
     let subvolume = subvolume(boot, layout);
-    let name = subvolume
-        .clone()
-        .unwrap_or_else(|| "(default subvolume)".to_owned());
+    let name = match (&subvolume, boot.subvolume_id()) {
+        (Some(subvolume), _) => subvolume.clone(),
+        (None, Some(id)) => format!("subvolid={id}"),
+        (None, None) => "(default subvolume)".to_owned(),
+    };
     let failed = |error| Error::Mount {
         what: name.clone(),
         error,
@@ -151,5 +207,42 @@ mod tests {
                 "{named}"
             );
         }
+    }
+
+    #[test]
+    fn a_number_is_not_followed_and_hinders_every_change() {
+        let layout = crate::transaction::model::layout();
+        for (flags, boots, refused) in [
+            ("", "@rootfs", None),
+            ("noatime,subvol=/@rootfs", "@rootfs", None),
+            ("subvolid=256", "@rootfs", Some("subvol=@rootfs instead")),
+            (
+                "subvolid=5,subvol=@rootfs",
+                "@rootfs",
+                Some("rootflags=subvolid=5 would"),
+            ),
+            ("subvolid=0x100", "@rootfs", Some("write subvol=@rootfs")),
+            ("subvol=@other", "@other", Some("names @other, not @rootfs")),
+            (
+                "subvol=@other,subvolid=256",
+                "@other",
+                Some("names @other, not @rootfs"),
+            ),
+        ] {
+            let line = format!("root=UUID=1 rootflags={flags}");
+            let boot = Boot::read(line.as_bytes());
+            let chosen = subvolume(&boot, Some(&layout));
+            assert_eq!(chosen.as_deref(), Some(boots), "{flags}");
+            let why = hindrance(flags, "@rootfs").map(|why| why.to_string());
+            assert_eq!(why.is_some(), refused.is_some(), "{flags}: {why:?}");
+            if let (Some(why), Some(says)) = (why, refused) {
+                assert!(why.contains(says) && !why.contains('\n'), "{flags}: {why}");
+            }
+        }
+        // Without a store nobody knows better than the command line.
+        assert_eq!(
+            subvolume(&Boot::read(b"rootflags=subvolid=256"), None),
+            None
+        );
     }
 }

@@ -6,11 +6,14 @@
 
 use super::device::Found;
 use super::mount::{self, NotMounted, Rung};
+use super::root::{self, Hindrance};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Layout;
+use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{File, STORE};
 use crate::sys;
+use kernel_cmdline::Boot;
 use std::path::Path;
 use thiserror::Error;
 
@@ -41,6 +44,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Session {
     found: Found,
+    rootflags: String,
     /// How it is mounted.
     pub rung: Rung,
     /// The store; where [`Session::rung`] is not writable, only its reading half works.
@@ -48,8 +52,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Mounts the store and reads the layout.
-    pub fn open(found: &Found) -> Result<Session, Error> {
+    /// Mounts the store and reads the layout. `boot` names the root that will be mounted afterwards.
+    pub fn open(found: &Found, boot: &Boot<'_>) -> Result<Session, Error> {
         let rungs = if found.has_log() {
             &Rung::LADDER[..]
         } else {
@@ -62,6 +66,7 @@ impl Session {
         let store = open(at).inspect_err(|_| mount::clear(at))?;
         Ok(Session {
             found: found.clone(),
+            rootflags: boot.rootflags.unwrap_or_default().to_owned(),
             rung,
             store,
         })
@@ -70,6 +75,11 @@ impl Session {
     /// Two disks carry this file system: nothing may be changed.
     pub fn is_copied(&self) -> bool {
         self.found.is_copied()
+    }
+
+    /// Why a change that is made now would not be what boots, as far as the command line says it.
+    pub fn hindrance(&self) -> Option<Hindrance> {
+        root::hindrance(&self.rootflags, &self.store.layout().system.live)
     }
 
     /// Makes the store writable, once.
