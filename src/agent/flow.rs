@@ -241,7 +241,7 @@ fn start(
         .map(|session| session.store.layout().clone());
     loop {
         match root::mount_btrfs(found, boot, layout.as_ref()) {
-            Ok(at) => return hand_over(&at, line, boot, asked, session),
+            Ok(root) => return hand_over(&root, line, boot, asked, session),
             Err(error) => say!("{error}"),
         }
         match prompt::open(session.as_mut(), None) {
@@ -253,15 +253,18 @@ fn start(
 }
 
 fn hand_over(
-    at: &Path,
+    root: &root::Mounted,
     line: &[u8],
     boot: &Boot<'_>,
     asked: &Asked,
     mut session: Option<Session>,
 ) -> End {
+    let at = &root.at;
+    let flags = root::flags_naming(boot, root.subvolume.as_deref());
     let kernel = kernel::settle(
         at,
         line,
+        flags.as_deref(),
         handed_over(asked, session.as_ref()),
         session.as_mut(),
     );

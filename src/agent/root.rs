@@ -1,8 +1,8 @@
 //! Mounts the system that boots: the root, configuration and data, under their constant names.
 
 use super::device::Found;
-use super::mount;
 use super::plain::SYSROOT;
+use super::{mount, options};
 use crate::record::layout::{Dataset, Layout};
 use crate::say;
 use crate::store::place::STORE;
@@ -111,13 +111,39 @@ pub fn plain_name(name: &str) -> String {
     names.join("/")
 }
 
+/// `rootflags=` for another kernel, whose initramfs may know nothing of us: `None` where the present
+/// ones name the root that was chosen.
+pub fn flags_naming(boot: &Boot<'_>, chosen: Option<&str>) -> Option<String> {
+    let chosen = chosen?;
+    if boot.subvolume_id().is_none() && boot.subvolume().map(plain_name).as_deref() == Some(chosen)
+    {
+        return None;
+    }
+    let others = without_names(boot.rootflags.unwrap_or_default());
+    Some(options::join(&[&format!("subvol={chosen}"), &others]))
+}
+
+/// Mount options without what names a subvolume.
+pub fn without_names(rootflags: &str) -> String {
+    options::without(rootflags, &["subvol", "subvolid"])
+}
+
+/// A mounted root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where.
+    pub at: PathBuf,
+    /// Which subvolume; `None`: what the kernel took without a name of ours.
+    pub subvolume: Option<String>,
+}
+
 /// Mounts a btrfs root at [`SYSROOT`], read-only unless the command line says `rw`; then, where it
 /// is the live one, configuration and data below it.
 pub fn mount_btrfs(
     found: &Found,
     boot: &Boot<'_>,
     layout: Option<&Layout>,
-) -> Result<PathBuf, Error> {
+) -> Result<Mounted, Error> {
     let at = sysroot()?;
     let flags = boot.rootflags.unwrap_or_default();
     let read_only = boot.writable != Some(true);
@@ -141,7 +167,7 @@ pub fn mount_btrfs(
     {
         mount_others(found, layout, &at);
     }
-    Ok(at)
+    Ok(Mounted { at, subvolume })
 }
 
 fn sysroot() -> Result<PathBuf, Error> {
@@ -244,5 +270,36 @@ mod tests {
             subvolume(&Boot::read(b"rootflags=subvolid=256"), None),
             None
         );
+    }
+
+    #[test]
+    fn another_kernel_is_told_the_root_that_was_chosen() {
+        for (flags, chosen, told) in [
+            ("subvol=@rootfs", Some("@rootfs"), None),
+            ("noatime,subvol=/@other/", Some("@other"), None),
+            ("", Some("@rootfs"), Some("subvol=@rootfs")),
+            (
+                "subvolid=256,noatime",
+                Some("@rootfs"),
+                Some("subvol=@rootfs,noatime"),
+            ),
+            (
+                "subvol=@rootfs,subvolid=256",
+                Some("@rootfs"),
+                Some("subvol=@rootfs"),
+            ),
+            (
+                "subvol=@backstay/snapshots/1/system",
+                Some("@rootfs"),
+                Some("subvol=@rootfs"),
+            ),
+            ("subvolid=256", None, None),
+        ] {
+            let boot = Boot {
+                rootflags: Some(flags),
+                ..Boot::default()
+            };
+            assert_eq!(flags_naming(&boot, chosen).as_deref(), told, "{flags}");
+        }
     }
 }
