@@ -8,6 +8,7 @@ use crate::say;
 use crate::store::place::STORE;
 use crate::sys;
 use kernel_cmdline::Boot;
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -35,6 +36,14 @@ pub enum Hindrance {
         /// The live system.
         live: String,
     },
+    /// The kernel does not take the options.
+    #[error("refused: the root would not mount with {options} ({errno}): correct rootflags=")]
+    Options {
+        /// Those that name no subvolume.
+        options: String,
+        /// What the kernel said to them.
+        errno: Errno,
+    },
     /// `subvolid=`: a number stays with the dataset that a change puts aside.
     #[error(
         "refused: rootflags=subvolid={id} would name the former system after the change: write \
@@ -48,8 +57,12 @@ pub enum Hindrance {
     },
 }
 
-/// What in `rootflags=` hinders a change, whatever it is.
-pub fn hindrance(rootflags: &str, live: &str) -> Option<Hindrance> {
+/// What in `rootflags=` hinders a change, whatever it is. `mount` tries a mount with these options.
+pub fn hindrance(
+    rootflags: &str,
+    live: &str,
+    mount: impl FnOnce(&str) -> sys::Result<()>,
+) -> Option<Hindrance> {
     let boot = Boot {
         rootflags: Some(rootflags),
         ..Boot::default()
@@ -61,8 +74,22 @@ pub fn hindrance(rootflags: &str, live: &str) -> Option<Hindrance> {
             id: id.to_owned(),
             live,
         }),
-        _ => None,
+        _ => refused_options(rootflags, mount),
     }
+}
+
+/// Options that the kernel does not take. The change would be made, and then no root would mount.
+fn refused_options(
+    rootflags: &str,
+    mount: impl FnOnce(&str) -> sys::Result<()>,
+) -> Option<Hindrance> {
+    let options = without_names(rootflags);
+    // Flags alone are always taken.
+    if options::split(&options).1.is_empty() {
+        return None;
+    }
+    let errno = mount(&options).err()?.errno;
+    Some(Hindrance::Options { options, errno })
 }
 
 /// Which subvolume boots: the live one, unless the command line names another that is not ours. A
@@ -259,7 +286,7 @@ mod tests {
             let boot = Boot::read(line.as_bytes());
             let chosen = subvolume(&boot, Some(&layout));
             assert_eq!(chosen.as_deref(), Some(boots), "{flags}");
-            let why = hindrance(flags, "@rootfs").map(|why| why.to_string());
+            let why = hindrance(flags, "@rootfs", |_| Ok(())).map(|why| why.to_string());
             assert_eq!(why.is_some(), refused.is_some(), "{flags}: {why:?}");
             if let (Some(why), Some(says)) = (why, refused) {
                 assert!(why.contains(says) && !why.contains('\n'), "{flags}: {why}");
@@ -270,6 +297,32 @@ mod tests {
             subvolume(&Boot::read(b"rootflags=subvolid=256"), None),
             None
         );
+    }
+
+    #[test]
+    fn options_that_the_kernel_does_not_take_hinder_every_change_and_flags_are_not_tried() {
+        let taken = |options: &str| match options.contains("bogus") {
+            true => Err(sys::Error::new("mount", Errno::INVAL)),
+            false => Ok(()),
+        };
+        for (flags, refused) in [
+            ("subvol=@rootfs,compress=zstd", None),
+            (
+                "noatime,bogus=1,subvol=@rootfs",
+                Some("mount with noatime,bogus=1 ("),
+            ),
+        ] {
+            let why = hindrance(flags, "@rootfs", taken).map(|why| why.to_string());
+            match (why, refused) {
+                (None, None) => {}
+                (Some(why), Some(says)) => assert!(why.contains(says), "{why}"),
+                (why, _) => panic!("{flags}: {why:?}"),
+            }
+        }
+        for flags in ["", "subvol=@rootfs", "noatime,ro,subvol=@rootfs,defaults"] {
+            let untried = |_: &str| -> sys::Result<()> { panic!("{flags} was tried") };
+            assert_eq!(hindrance(flags, "@rootfs", untried), None);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 const READ_ONLY_AT: &str = "/store";
 const WRITABLE_AT: &str = "/store-writable";
+const TRIAL_AT: &str = "/store-trial";
 
 /// Why there is no store to work with.
 #[derive(Debug, Error)]
@@ -79,7 +80,22 @@ impl Session {
 
     /// Why a change that is made now would not be what boots, as far as the command line says it.
     pub fn hindrance(&self) -> Option<Hindrance> {
-        root::hindrance(&self.rootflags, &self.store.layout().system.live)
+        let live = &self.store.layout().system.live;
+        root::hindrance(&self.rootflags, live, |options| self.try_options(options))
+    }
+
+    /// Mounts the store once more, read-only, with these options, and unmounts it. Nothing is written,
+    /// and those that are taken have no effect: the first mount's hold.
+    fn try_options(&self, options: &str) -> sys::Result<()> {
+        let at = Path::new(TRIAL_AT);
+        mount::clear(at);
+        if make(at).is_err() {
+            // What cannot be tried is no worse than before.
+            return Ok(());
+        }
+        let tried = mount::subvolume(&self.found.paths(), "/", at, options, true);
+        mount::clear(at);
+        tried
     }
 
     /// Makes the store writable, once.
@@ -97,7 +113,7 @@ impl Session {
     /// Unmounts everything of the store.
     pub fn close(self) {
         drop(self.store);
-        for at in [WRITABLE_AT, READ_ONLY_AT] {
+        for at in [TRIAL_AT, WRITABLE_AT, READ_ONLY_AT] {
             mount::clear(Path::new(at));
         }
     }
