@@ -75,13 +75,23 @@ pub fn replace(top: impl AsFd, path: &str, bytes: &[u8]) -> Result<()> {
     written.doing(|| format!("writing {path}"))
 }
 
-/// Removes a file, and what an interrupted replacement of it left; none there is success.
+/// Removes a file, and what an interrupted replacement of it left; none there is success, a directory
+/// is not.
 pub fn remove(top: impl AsFd, path: &str) -> Result<()> {
     let (parent, name) = split(path);
-    match if_there(open(top, parent, DIRECTORY)).doing(|| format!("removing {path}"))? {
+    let doing = || format!("removing {path}");
+    match if_there(open(top, parent, DIRECTORY)).doing(doing)? {
         Some(directory) => {
-            unlink(&directory, name)?;
-            unlink(&directory, &leftover(name))
+            for name in [name, &leftover(name)] {
+                let there = if_there(open(&directory, name, LOOK)).doing(doing)?;
+                if there.is_some_and(|it| kind(&it) == Ok(FileType::Directory)) {
+                    return Err(StoreError::Place(format!(
+                        "{parent}/{name} is not a file but a directory"
+                    )));
+                }
+                unlink(&directory, name)?;
+            }
+            Ok(())
         }
         None => Ok(()),
     }
@@ -121,4 +131,27 @@ fn is_leftover(name: &str) -> bool {
         "state",
     ];
     OURS.iter().any(|ours| leftover(ours) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_named_and_not_removed() {
+        let top = tempfile::tempdir().unwrap();
+        let fd = super::super::open_top(top.path()).unwrap();
+        std::fs::create_dir_all(top.path().join("set/menu.cfg")).unwrap();
+        std::fs::write(top.path().join("set/.manifest.new"), "").unwrap();
+        let refused = remove(&fd, "set/menu.cfg");
+        let Err(StoreError::Place(text)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(text, "set/menu.cfg is not a file but a directory");
+        for path in ["set/manifest", "set/manifest", "missing/manifest"] {
+            remove(&fd, path).unwrap();
+        }
+        let left = names(open(&fd, "set", DIRECTORY).unwrap()).unwrap();
+        assert_eq!(left, ["menu.cfg"]);
+    }
 }
