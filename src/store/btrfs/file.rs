@@ -42,7 +42,8 @@ fn read_at(directory: impl AsFd, path: &str) -> sys::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Where the new content of a file is written before it takes the file's name.
+/// Where the new content of a file is written before it takes the file's name: `replace`, here and in
+/// the admin command, writes there, and the store tidies up what was left.
 pub fn leftover(name: &str) -> String {
     format!(".{name}.new")
 }
@@ -117,10 +118,11 @@ pub fn sweep(top: impl AsFd, path: &str) -> Result<()> {
 
 /// Whether it is the name of a file of ours that was being written.
 fn is_leftover(name: &str) -> bool {
-    const OURS: [&str; 11] = [
+    const OURS: [&str; 12] = [
         "armed.cfg",
         "armed.spare",
         "backstay.cfg",
+        "backstay.cfg.garbled",
         "first-boot",
         "grub.cfg",
         "journal",
@@ -153,5 +155,16 @@ mod tests {
         }
         let left = names(open(&fd, "set", DIRECTORY).unwrap()).unwrap();
         assert_eq!(left, ["menu.cfg"]);
+    }
+
+    #[test]
+    fn what_interrupted_writes_left_is_tidied_up_and_a_strangers_file_is_not() {
+        let top = tempfile::tempdir().unwrap();
+        let fd = super::super::open_top(top.path()).unwrap();
+        for name in ["state", "backstay.cfg.garbled", "notes"] {
+            std::fs::write(top.path().join(leftover(name)), "").unwrap();
+        }
+        sweep(&fd, "").unwrap();
+        assert_eq!(names(&fd).unwrap(), [".notes.new"]);
     }
 }

@@ -41,6 +41,7 @@ use rustix::fs::{Mode, OFlags, fstat, fstatfs, syncfs};
 use rustix::io::Errno;
 use std::path::Path;
 
+pub use file::leftover;
 pub use skeleton::Remade;
 pub use subvolume::Space;
 
