@@ -110,6 +110,12 @@ impl<'a> Boot<'a> {
     pub fn subvolume(&self) -> Option<&'a str> {
         mount_option(self.rootflags?, "subvol").flatten()
     }
+
+    /// The subvolume that `rootflags=` names by its number, with `subvolid=`.
+    #[must_use]
+    pub fn subvolume_id(&self) -> Option<&'a str> {
+        mount_option(self.rootflags?, "subvolid").flatten()
+    }
 }
 
 /// Looks a mount option up in a list with commas; the last one wins.
@@ -193,6 +199,12 @@ mod tests {
         );
         assert_eq!(mount_option("ro,subvol=a", "ro"), Some(None));
         assert_eq!(mount_option("subvolid=5", "subvol"), None);
+        let both = Boot::read(b"rootflags=subvolid=5,subvol=a,subvolid=257");
+        assert_eq!(
+            (both.subvolume(), both.subvolume_id()),
+            (Some("a"), Some("257"))
+        );
+        assert_eq!(Boot::read(b"rootflags=subvol=a").subvolume_id(), None);
         assert_eq!(mount_option("", "subvol"), None);
     }
 }

@@ -3,7 +3,7 @@
 use core::str;
 
 use crate::parse::is_ours;
-use crate::token::{before_nul, is_space, raw_tokens};
+use crate::token::{RawToken, before_nul, is_space, raw_tokens, same_name};
 
 /// Longest command line that x86 and arm64 take, in bytes, without the final NUL
 /// (`COMMAND_LINE_SIZE` is 2048 in both arch/x86/include/asm/setup.h and arch/arm64's).
@@ -49,23 +49,44 @@ impl Line {
     ///
     /// [`DoesNotFit::TooLong`].
     pub fn without_backstay(line: &[u8]) -> Result<Self, DoesNotFit> {
+        Self::without(line, |token, _| is_ours(token.key))
+    }
+
+    /// The same, and without the kernel's parameter `name`, which after `--` is init's and stays.
+    ///
+    /// # Errors
+    ///
+    /// [`DoesNotFit::TooLong`].
+    pub fn without_backstay_and(line: &[u8], name: &str) -> Result<Self, DoesNotFit> {
+        Self::without(line, |token, kernels| {
+            is_ours(token.key) || (kernels && same_name(token.key, name.as_bytes()))
+        })
+    }
+
+    /// `drops` is asked for each parameter, and told whether it stands before `--`.
+    fn without(
+        line: &[u8],
+        drops: impl Fn(&RawToken<'_>, bool) -> bool,
+    ) -> Result<Self, DoesNotFit> {
         let mut built = Self::default();
+        let mut kernels = true;
         let line = before_nul(line);
         let mut from = 0;
         let mut dropping = false;
         for token in raw_tokens(line) {
-            let ours = is_ours(token.key);
+            kernels &= !token.is_separator();
+            let drop = drops(&token, kernels);
             if dropping {
                 // The blanks after what was taken out go with it.
                 from = token.start;
             }
-            if ours && !dropping {
+            if drop && !dropping {
                 built.raw(line.get(from..token.start).unwrap_or_default())?;
             }
-            if ours {
+            if drop {
                 from = token.end;
             }
-            dropping = ours;
+            dropping = drop;
         }
         if !dropping {
             built.raw(line.get(from..).unwrap_or_default())?;
@@ -186,6 +207,21 @@ mod tests {
             ("a \0b", "a"),
         ] {
             let built = Line::without_backstay(line.as_bytes()).unwrap();
+            assert_eq!(built.as_str(), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_the_kernel_is_taken_out_and_one_of_inits_stays() {
+        for (line, expected) in [
+            ("rootflags=a b rootflags=c ro", "b ro"),
+            (
+                "a \"rootflags=subvolid=5\" backstay.end -- rootflags=b",
+                "a -- rootflags=b",
+            ),
+            ("rootflags rootflagss=1", "rootflagss=1"),
+        ] {
+            let built = Line::without_backstay_and(line.as_bytes(), "rootflags").unwrap();
             assert_eq!(built.as_str(), Some(expected), "{line}");
         }
     }

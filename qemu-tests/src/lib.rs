@@ -5,7 +5,8 @@
 //! QEMU ([`accel`] says how fast), [`console`] is what the guest
 //! has written so far, [`serial`] is the line a person types on and waits at, [`grub_menu`] reads
 //! and works GRUB's menu there, [`story`] remembers what a scenario is doing, [`scenario`] holds
-//! the stories themselves with their table and the runner, [`report`] what is said about them.
+//! the stories themselves with their table and the runner, [`random`] the numbers that a seed makes,
+//! [`report`] what is said about the stories.
 
 pub mod accel;
 pub mod cache;
@@ -16,6 +17,7 @@ pub mod demo;
 pub mod grub_menu;
 pub mod guest;
 pub mod image;
+pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod serial;

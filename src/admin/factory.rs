@@ -176,32 +176,9 @@ mod tests {
     use crate::policy::intent::Intent;
     use crate::policy::{Decision, Wish, decide, target};
     use crate::record::journal::Journal;
-    use crate::record::state::Live;
     use crate::store::memory::{Content, Memory};
-    use crate::transaction::model::{layout, root};
+    use crate::transaction::model::image;
     use crate::transaction::records::{Records, read_journal};
-
-    /// What an image builder has after `backstay init`.
-    fn image() -> Memory {
-        let mut store = Memory::new(layout());
-        let system = store.put(Place::Live(Part::System), root("1"));
-        for place in [
-            Place::Live(Part::Config),
-            Place::Live(Part::Defaults),
-            Place::Live(Part::Data(0)),
-            Place::Template(Part::Data(0)),
-        ] {
-            store.put(place, Default::default());
-        }
-        let state = State::new(Live {
-            system,
-            clone_of: None,
-        });
-        let mut records = Records::fresh(&store, state).unwrap();
-        records.write_first_state(&mut store).unwrap();
-        store.sync().unwrap();
-        store
-    }
 
     fn decision(store: &Memory) -> Decision {
         let state = read_state(store).unwrap();

@@ -1,6 +1,7 @@
 //! Files outside the records: GRUB's and the recovery kernel's. Each is whole old or whole new.
 
 use super::error::{Error, Result};
+use crate::store::btrfs::leftover;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +12,7 @@ use std::path::Path;
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // The store tidies up files of this name.
-    let new = &path.with_file_name(format!(".{name}.new"));
+    let new = &path.with_file_name(leftover(&name));
     match std::fs::remove_file(new) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(Error::file("removing", new)(error));

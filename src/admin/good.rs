@@ -11,7 +11,7 @@ use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::Destroy;
-use crate::store::place::{File, Place, Set};
+use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::records::Records;
 use crate::transaction::{self, catalogue};
@@ -155,8 +155,8 @@ fn spared<S: Store>(store: &S) -> Result<Vec<Uuid>> {
 /// it; then its datasets, as many as possible, then its directory.
 fn delete<S: Store>(store: &mut S, id: u32, spared: &[Uuid]) -> Result<()> {
     let set = Set::Snapshot(id);
-    store.remove(File::MenuCfg(set))?;
-    store.remove(File::Manifest(set))?;
+    strangers(store.remove(File::MenuCfg(set)))?;
+    strangers(store.remove(File::Manifest(set)))?;
     let mut failed = None;
     for part in store.layout().all() {
         if let Err(error) = destroy(store, set.place(part), spared) {
@@ -165,12 +165,23 @@ fn delete<S: Store>(store: &mut S, id: u32, spared: &[Uuid]) -> Result<()> {
     }
     match failed {
         Some(error) => Err(error),
-        None => Ok(store.remove_directory(id)?),
+        None => strangers(store.remove_directory(id)),
     }
 }
 
+/// What lies in the way and is not what the store puts there: it is somebody's, and no further call
+/// deletes it.
+fn strangers<T>(result: std::result::Result<T, StoreError>) -> Result<T> {
+    result.map_err(|error| match error {
+        StoreError::Place(what) => Error::Destroy(format!(
+            "{what}, which backstay did not make: move it out of {STORE}"
+        )),
+        error => error.into(),
+    })
+}
+
 fn destroy<S: Store>(store: &mut S, place: Place, spared: &[Uuid]) -> Result<()> {
-    let Some(dataset) = store.dataset(place)? else {
+    let Some(dataset) = strangers(store.dataset(place))? else {
         return Ok(());
     };
     let uuid = dataset.identity.uuid;
@@ -292,6 +303,19 @@ mod tests {
         let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
         assert_eq!(marked.deleted, [2]);
         check_finished(&store, "the third time");
+    }
+
+    #[test]
+    fn what_a_stranger_put_in_the_way_is_named_with_what_to_do() {
+        let what = "@backstay/snapshots/2/system is not a subvolume but an ordinary directory";
+        let error = strangers::<()>(Err(StoreError::Place(what.to_owned()))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{what}, which backstay did not make: move it out of @backstay")
+        );
+        // What else stops a deletion has its remedy already, or is nobody's.
+        let error = strangers::<()>(Err(StoreError::System("input/output error".to_owned())));
+        assert_eq!(error.unwrap_err().to_string(), "input/output error");
     }
 
     #[test]

@@ -29,6 +29,29 @@ use thiserror::Error;
 /// Where a system keeps it, below its root.
 pub const PATH: &str = "usr/lib/backstay/layout.toml";
 
+/// What the system starts from: a dataset mounted over one of these would hide it.
+const OF_THE_SYSTEM: [&str; 17] = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/sbin",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/libx32",
+    "/usr/sbin",
+    "/usr/share",
+];
+/// What the running system mounts over, with all that lies below.
+const NOT_ON_DISK: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/var/run"];
+
 /// A layout that cannot be used, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LayoutError {
@@ -113,6 +136,21 @@ pub fn parse(text: &str) -> Result<Layout, LayoutError> {
             }
             Kind::Config | Kind::Data if entry.mount == "/" => {
                 return wrong(entry, "only the system is mounted at \"/\"");
+            }
+            Kind::Config | Kind::Data if is_of_the_system(&entry.mount) => {
+                let elsewhere = match entry.kind {
+                    Kind::Config => {
+                        "mount it at \"/var/lib/backstay/config\" and name its 'paths' one by one"
+                    }
+                    _ => "mount it elsewhere, such as \"/srv/data\"",
+                };
+                let mount = &entry.mount;
+                return wrong(
+                    entry,
+                    &format!(
+                        "mounted at {mount:?} it would hide what the system needs: {elsewhere}"
+                    ),
+                );
             }
             Kind::System if system.replace(dataset.clone()).is_some() => {
                 return whole("there are two datasets of kind \"system\"; only one root boots");
@@ -205,8 +243,18 @@ fn path(entry: &Entry, text: &str) -> Result<MountPath, LayoutError> {
     }
 }
 
+/// Whether `one` is `other`, or lies in it.
+fn inside(one: &str, other: &str) -> bool {
+    one.strip_prefix(other)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn is_of_the_system(path: &str) -> bool {
+    OF_THE_SYSTEM.contains(&path) || NOT_ON_DISK.iter().any(|it| inside(path, it))
+}
+
 fn config_path(entry: &Entry, text: &str) -> Result<MountPath, LayoutError> {
-    if matches!(text, "/" | "/etc" | "/usr" | "/var") {
+    if matches!(text, "/" | "/var" | "/var/lib") || is_of_the_system(text) {
         return wrong(
             entry,
             &format!(
@@ -219,12 +267,6 @@ fn config_path(entry: &Entry, text: &str) -> Result<MountPath, LayoutError> {
 }
 
 fn distinct(entries: &[Entry]) -> Result<(), LayoutError> {
-    let inside = |one: &str, other: &str| {
-        one == other
-            || one
-                .strip_prefix(other)
-                .is_some_and(|rest| rest.starts_with('/'))
-    };
     for (i, entry) in entries.iter().enumerate() {
         for other in entries.iter().take(i) {
             for (one, two, what) in [
@@ -344,7 +386,11 @@ mod tests {
                 "kind = \"data\"\npaths = [\"/x\"]",
                 "paths",
             ),
-            ("\"/etc/hosts\"", "\"/etc\"", "as a whole"),
+            ("\"/etc/hosts\"", "\"/etc\"", "such as \"/etc/appliance\""),
+            ("\"/etc/hosts\"", "\"/\"", "as a whole"),
+            ("\"/etc/hosts\"", "\"/lib64\"", "as a whole"),
+            ("\"/etc/hosts\"", "\"/var\"", "as a whole"),
+            ("\"/etc/hosts\"", "\"/run/x\"", "as a whole"),
             ("\"/etc/hosts\"", "\"/etc/appliance/x\"", "lies in"),
             ("\"/etc/hosts\"", "\"/etc/appliance\"", "lies in"),
             ("\"/etc/hosts\"", "\"etc/hosts\"", "absolute"),
@@ -357,6 +403,32 @@ mod tests {
             assert!(!error.contains('\n'), "{error}");
         }
         assert!(parse("").unwrap_err().to_string().contains("no dataset"));
+    }
+
+    #[test]
+    fn no_dataset_is_mounted_over_what_the_system_starts_from() {
+        for mount in OF_THE_SYSTEM.iter().chain(&NOT_ON_DISK) {
+            for (place, says) in [
+                ("\"/srv/data\"", "such as \"/srv/data\""),
+                ("\"/var/lib/backstay/config\"", "'paths' one by one"),
+            ] {
+                let text = GOOD.replace(place, &format!("{mount:?}"));
+                let error = parse(&text).unwrap_err().to_string();
+                assert!(error.contains(says), "{mount}: {error}");
+                assert!(error.contains(mount) && !error.contains('\n'), "{error}");
+            }
+        }
+        for (mount, good) in [
+            ("/run/media/x", false),
+            ("/runs", true),
+            ("/usr/local", true),
+            ("/etc/appliance-data", true),
+            ("/home", true),
+            ("/var/lib/postgresql", true),
+        ] {
+            let text = GOOD.replace("\"/srv/data\"", &format!("{mount:?}"));
+            assert_eq!(parse(&text).is_ok(), good, "{mount}");
+        }
     }
 
     #[test]

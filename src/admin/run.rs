@@ -11,9 +11,9 @@ use super::{
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
-use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
+use crate::store::{Store, StoreError};
 use crate::transaction::explain::Explanation;
 use crate::transaction::history_log;
 use crate::transaction::records::{Records, read_state};
@@ -427,8 +427,14 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
         ));
     }
     // What was given up for a full disk comes back as soon as there is room.
-    if store.make_ballast().is_err() {
-        out.say("there is no room yet for the ballast, which is kept for a full disk");
+    match store.make_ballast() {
+        Ok(()) => {}
+        Err(StoreError::Full(_)) => {
+            out.say("there is no room yet for the ballast, which is kept for a full disk");
+        }
+        Err(error) => out.say(&format!(
+            "the ballast, which is kept for a full disk, was not made: {error}"
+        )),
     }
     match marked.kept.as_slice() {
         [] => Ok(Ended::Done),

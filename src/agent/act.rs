@@ -153,9 +153,7 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                 if let (Some(request), Wish::Boot) = (request, wish) {
                     say!("the running system asked to {}", request.verb);
                 }
-                if let Intent::Select { id } = intent
-                    && let Some(why) = kernel::cannot_boot_once(session, id)?
-                {
+                if let Some(why) = hindrance(session, &intent)? {
                     say!("{why}");
                     say!("nothing was changed; starting the system");
                     withdraw_refused(session, wish)?;
@@ -173,6 +171,21 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
         }
     }
     Ok(Next::Boot)
+}
+
+/// Why what was decided is not done in this boot.
+fn hindrance(session: &Session, intent: &Intent) -> Result<Option<String>, Error> {
+    // Nobody asks for a return or a first boot: without it, what boots would be wrong.
+    if intent.verb().is_none() {
+        return Ok(None);
+    }
+    if let Some(why) = session.hindrance() {
+        return Ok(Some(why.to_string()));
+    }
+    match intent {
+        Intent::Select { id } => Ok(kernel::cannot_boot_once(session, *id)?),
+        _ => Ok(None),
+    }
 }
 
 /// What was parked is gone: what is live now stays, and verbs are heard again.
@@ -224,6 +237,9 @@ pub fn facts(
 pub fn plan_of(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
     if session.is_copied() {
         return Err(Refusal::CopiedDisk.to_string());
+    }
+    if let Some(why) = session.hindrance() {
+        return Err(why.to_string());
     }
     let records = Records::open(&session.store).map_err(|error| error.to_string())?;
     let state = &records.state.value;

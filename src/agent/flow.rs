@@ -104,7 +104,7 @@ fn leaves_mixed(line: &[u8]) -> bool {
     if !is_btrfs(&found) || hibernation::resume_if_hibernated(&boot, &mut modules) {
         return false;
     }
-    let Ok(mut session) = Session::open(&found) else {
+    let Ok(mut session) = Session::open(&found, &boot) else {
         return false;
     };
     if let Err(error) = act::finish_open(&mut session) {
@@ -148,7 +148,7 @@ fn without_root() -> End {
 }
 
 fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &Found) -> End {
-    let mut session = match Session::open(found) {
+    let mut session = match Session::open(found, boot) {
         Ok(session) => session,
         Err(session::Error::NotMounted(error)) => {
             say!("{error}");
@@ -178,7 +178,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         }
         // The agent that handed over has done everything.
         _ if handed_over(asked, Some(&session)) => Next::Boot,
-        _ => act_aloud(&mut session, asked, boot),
+        _ => act_aloud(&mut session, asked),
     };
     loop {
         session = match session.settled() {
@@ -204,7 +204,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
     }
 }
 
-fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
+fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if asked.refused.is_some() {
         // Its reason was the first line; say what follows from it.
         say!("nothing was changed; starting the system");
@@ -212,16 +212,7 @@ fn act_aloud(session: &mut Session, asked: &Asked, boot: &Boot<'_>) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
-    let mut wish = asked.wish;
-    let live = session.store.layout().system.live.clone();
-    let named = boot.subvolume().map(root::plain_name);
-    if let (Wish::Change { .. }, Some(named)) = (wish, named)
-        && named != live.as_str()
-    {
-        say!("refused: rootflags names {named}, not {live}: the change would not be what boots");
-        wish = Wish::Boot;
-    }
-    act::decide_and_act(session, wish).unwrap_or_else(|error| {
+    act::decide_and_act(session, asked.wish).unwrap_or_else(|error| {
         match &error {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),
@@ -261,7 +252,7 @@ fn start(
         .map(|session| session.store.layout().clone());
     loop {
         match root::mount_btrfs(found, boot, layout.as_ref()) {
-            Ok(at) => return hand_over(&at, line, boot, asked, session),
+            Ok(root) => return hand_over(&root, line, boot, asked, session),
             Err(error) => say!("{error}"),
         }
         match prompt::open(session.as_mut(), None) {
@@ -273,15 +264,18 @@ fn start(
 }
 
 fn hand_over(
-    at: &Path,
+    root: &root::Mounted,
     line: &[u8],
     boot: &Boot<'_>,
     asked: &Asked,
     mut session: Option<Session>,
 ) -> End {
+    let at = &root.at;
+    let flags = root::flags_naming(boot, root.subvolume.as_deref());
     let kernel = kernel::settle(
         at,
         line,
+        flags.as_deref(),
         handed_over(asked, session.as_ref()),
         session.as_mut(),
     );

@@ -29,9 +29,11 @@ pub enum Kernel {
 }
 
 /// Compares the running kernel with the root mounted at `root`, and prepares the hand-over.
+/// `rootflags` replace those on the line, where they name another root.
 pub fn settle(
     root: &Path,
     line: &[u8],
+    rootflags: Option<&str>,
     handed_over: bool,
     session: Option<&mut Session>,
 ) -> Kernel {
@@ -61,7 +63,7 @@ pub fn settle(
         return Kernel::Stays;
     }
     let seq = session.as_deref().map_or(1, sequence);
-    let error = match command_line(line, seq) {
+    let error = match command_line(line, rootflags, seq) {
         Ok(line) => match line.as_str().map(|line| kernel.load(line)) {
             Some(Ok(())) => {
                 say!("starting the system's own kernel {}", kernel.release);
@@ -97,9 +99,17 @@ pub fn cannot_boot_once(
     }))
 }
 
-/// The present command line without what it asked of us, marked as a hand-over.
-fn command_line(line: &[u8], seq: u32) -> Result<Line, DoesNotFit> {
-    let mut line = Line::without_backstay(line)?;
+/// The present command line without what it asked of us, marked as a hand-over. The initramfs beside
+/// the kernel may be the distribution's, which mounts what `rootflags=` names.
+fn command_line(line: &[u8], rootflags: Option<&str>, seq: u32) -> Result<Line, DoesNotFit> {
+    let mut line = match rootflags {
+        None => Line::without_backstay(line)?,
+        Some(flags) => {
+            let mut line = Line::without_backstay_and(line, "rootflags")?;
+            line.append("rootflags", Some(flags))?;
+            line
+        }
+    };
     line.append("backstay.attempt", Some(&format!("{seq}:1")))?;
     line.append("backstay.end", None)?;
     Ok(line)
@@ -155,8 +165,15 @@ mod tests {
         let line = b"root=UUID=1 rootflags=subvol=@rootfs ro quiet \
                      backstay.rollback=previous backstay.present backstay.end\n";
         assert_eq!(
-            command_line(line, 7).unwrap().as_str().unwrap(),
+            command_line(line, None, 7).unwrap().as_str().unwrap(),
             "root=UUID=1 rootflags=subvol=@rootfs ro quiet backstay.attempt=7:1 backstay.end"
+        );
+        let line = b"root=UUID=1 rootflags=noatime,subvolid=256 ro backstay.menu -- single\n";
+        let flags = Some("subvol=@rootfs,noatime");
+        assert_eq!(
+            command_line(line, flags, 7).unwrap().as_str().unwrap(),
+            "root=UUID=1 ro rootflags=subvol=@rootfs,noatime backstay.attempt=7:1 backstay.end \
+             -- single"
         );
     }
 }

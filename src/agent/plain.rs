@@ -81,11 +81,12 @@ fn mount_root(
                 Some(subvol) => mount::subvolume(&found.paths(), subvol, at, flags, read_only)?,
                 None => mount::default_subvolume(&found.paths(), at, flags, read_only)?,
             }
-            say!(
-                "root: {} ({})",
-                first.path.display(),
-                boot.subvolume().unwrap_or("default subvolume")
-            );
+            let which = match (boot.subvolume(), boot.subvolume_id()) {
+                (Some(subvol), _) => subvol.to_owned(),
+                (None, Some(id)) => format!("subvolid={id}"),
+                (None, None) => "default subvolume".to_owned(),
+            };
+            say!("root: {} ({which})", first.path.display());
             return Ok(());
         }
         (_, Some(fs)) => fs.split(',').next().unwrap_or(fs),

@@ -1,13 +1,14 @@
 //! Mounts the system that boots: the root, configuration and data, under their constant names.
 
 use super::device::Found;
-use super::mount;
 use super::plain::SYSROOT;
+use super::{mount, options};
 use crate::record::layout::{Dataset, Layout};
 use crate::say;
 use crate::store::place::STORE;
 use crate::sys;
 use kernel_cmdline::Boot;
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -24,8 +25,88 @@ pub enum Error {
     },
 }
 
-/// Which subvolume boots: the live one, unless the command line names another that is not ours.
+/// What a command line says that hinders every change: its result would not be what boots.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Hindrance {
+    /// `subvol=` names another root.
+    #[error("refused: rootflags names {named}, not {live}: the change would not be what boots")]
+    Other {
+        /// What it names.
+        named: String,
+        /// The live system.
+        live: String,
+    },
+    /// The kernel does not take the options.
+    #[error("refused: the root would not mount with {options} ({errno}): correct rootflags=")]
+    Options {
+        /// Those that name no subvolume.
+        options: String,
+        /// What the kernel said to them.
+        errno: Errno,
+    },
+    /// `subvolid=`: a number stays with the dataset that a change puts aside.
+    #[error(
+        "refused: rootflags=subvolid={id} would name the former system after the change: write \
+         subvol={live} instead"
+    )]
+    Number {
+        /// What it says.
+        id: String,
+        /// The live system.
+        live: String,
+    },
+}
+
+/// What in `rootflags=` hinders a change, whatever it is. `mount` tries a mount with these options.
+pub fn hindrance(
+    rootflags: &str,
+    live: &str,
+    mount: impl FnOnce(&str) -> sys::Result<()>,
+) -> Option<Hindrance> {
+    let boot = Boot {
+        rootflags: Some(rootflags),
+        ..Boot::default()
+    };
+    let live = live.to_owned();
+    match (boot.subvolume().map(plain_name), boot.subvolume_id()) {
+        (Some(named), _) if named != live => Some(Hindrance::Other { named, live }),
+        (_, Some(id)) => Some(Hindrance::Number {
+            id: id.to_owned(),
+            live,
+        }),
+        _ => refused_options(rootflags, mount),
+    }
+}
+
+/// Options that the kernel does not take. The change would be made, and then no root would mount.
+fn refused_options(
+    rootflags: &str,
+    mount: impl FnOnce(&str) -> sys::Result<()>,
+) -> Option<Hindrance> {
+    let options = without_names(rootflags);
+    // Flags alone are always taken.
+    if options::split(&options).1.is_empty() {
+        return None;
+    }
+    let errno = mount(&options).err()?.errno;
+    Some(Hindrance::Options { options, errno })
+}
+
+/// Which subvolume boots: the live one, unless the command line names another that is not ours. A
+/// number is never followed: after a change it is that of a snapshot.
 pub fn subvolume(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
+    let chosen = named(boot, layout);
+    if let (Some(id), Some(layout), Some(chosen)) = (boot.subvolume_id(), layout, &chosen) {
+        let live = &layout.system.live;
+        say!(
+            "rootflags=subvolid={id} is not followed: starting {chosen}; write subvol={live} instead, \
+             since after a change the number is a snapshot's"
+        );
+    }
+    chosen
+}
+
+fn named(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
     let asked = boot.subvolume().map(plain_name);
     let asked = asked.as_deref();
     let live = layout.map(|layout| layout.system.live.as_str());
@@ -57,20 +138,48 @@ pub fn plain_name(name: &str) -> String {
     names.join("/")
 }
 
+/// `rootflags=` for another kernel, whose initramfs may know nothing of us: `None` where the present
+/// ones name the root that was chosen.
+pub fn flags_naming(boot: &Boot<'_>, chosen: Option<&str>) -> Option<String> {
+    let chosen = chosen?;
+    if boot.subvolume_id().is_none() && boot.subvolume().map(plain_name).as_deref() == Some(chosen)
+    {
+        return None;
+    }
+    let others = without_names(boot.rootflags.unwrap_or_default());
+    Some(options::join(&[&format!("subvol={chosen}"), &others]))
+}
+
+/// Mount options without what names a subvolume.
+pub fn without_names(rootflags: &str) -> String {
+    options::without(rootflags, &["subvol", "subvolid"])
+}
+
+/// A mounted root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where.
+    pub at: PathBuf,
+    /// Which subvolume; `None`: what the kernel took without a name of ours.
+    pub subvolume: Option<String>,
+}
+
 /// Mounts a btrfs root at [`SYSROOT`], read-only unless the command line says `rw`; then, where it
 /// is the live one, configuration and data below it.
 pub fn mount_btrfs(
     found: &Found,
     boot: &Boot<'_>,
     layout: Option<&Layout>,
-) -> Result<PathBuf, Error> {
+) -> Result<Mounted, Error> {
     let at = sysroot()?;
     let flags = boot.rootflags.unwrap_or_default();
     let read_only = boot.writable != Some(true);
     let subvolume = subvolume(boot, layout);
-    let name = subvolume
-        .clone()
-        .unwrap_or_else(|| "(default subvolume)".to_owned());
+    let name = match (&subvolume, boot.subvolume_id()) {
+        (Some(subvolume), _) => subvolume.clone(),
+        (None, Some(id)) => format!("subvolid={id}"),
+        (None, None) => "(default subvolume)".to_owned(),
+    };
     let failed = |error| Error::Mount {
         what: name.clone(),
         error,
@@ -85,7 +194,7 @@ pub fn mount_btrfs(
     {
         mount_others(found, layout, &at);
     }
-    Ok(at)
+    Ok(Mounted { at, subvolume })
 }
 
 fn sysroot() -> Result<PathBuf, Error> {
@@ -169,6 +278,100 @@ mod tests {
                 Some(boots),
                 "{named}"
             );
+        }
+    }
+
+    #[test]
+    fn a_number_is_not_followed_and_hinders_every_change() {
+        let layout = crate::transaction::model::layout();
+        for (flags, boots, refused) in [
+            ("", "@rootfs", None),
+            ("noatime,subvol=/@rootfs", "@rootfs", None),
+            ("subvolid=256", "@rootfs", Some("subvol=@rootfs instead")),
+            (
+                "subvolid=5,subvol=@rootfs",
+                "@rootfs",
+                Some("rootflags=subvolid=5 would"),
+            ),
+            ("subvolid=0x100", "@rootfs", Some("write subvol=@rootfs")),
+            ("subvol=@other", "@other", Some("names @other, not @rootfs")),
+            (
+                "subvol=@other,subvolid=256",
+                "@other",
+                Some("names @other, not @rootfs"),
+            ),
+        ] {
+            let line = format!("root=UUID=1 rootflags={flags}");
+            let boot = Boot::read(line.as_bytes());
+            let chosen = subvolume(&boot, Some(&layout));
+            assert_eq!(chosen.as_deref(), Some(boots), "{flags}");
+            let why = hindrance(flags, "@rootfs", |_| Ok(())).map(|why| why.to_string());
+            assert_eq!(why.is_some(), refused.is_some(), "{flags}: {why:?}");
+            if let (Some(why), Some(says)) = (why, refused) {
+                assert!(why.contains(says) && !why.contains('\n'), "{flags}: {why}");
+            }
+        }
+        // Without a store nobody knows better than the command line.
+        assert_eq!(
+            subvolume(&Boot::read(b"rootflags=subvolid=256"), None),
+            None
+        );
+    }
+
+    #[test]
+    fn options_that_the_kernel_does_not_take_hinder_every_change_and_flags_are_not_tried() {
+        let taken = |options: &str| match options.contains("bogus") {
+            true => Err(sys::Error::new("mount", Errno::INVAL)),
+            false => Ok(()),
+        };
+        for (flags, refused) in [
+            ("subvol=@rootfs,compress=zstd", None),
+            (
+                "noatime,bogus=1,subvol=@rootfs",
+                Some("mount with noatime,bogus=1 ("),
+            ),
+        ] {
+            let why = hindrance(flags, "@rootfs", taken).map(|why| why.to_string());
+            match (why, refused) {
+                (None, None) => {}
+                (Some(why), Some(says)) => assert!(why.contains(says), "{why}"),
+                (why, _) => panic!("{flags}: {why:?}"),
+            }
+        }
+        for flags in ["", "subvol=@rootfs", "noatime,ro,subvol=@rootfs,defaults"] {
+            let untried = |_: &str| -> sys::Result<()> { panic!("{flags} was tried") };
+            assert_eq!(hindrance(flags, "@rootfs", untried), None);
+        }
+    }
+
+    #[test]
+    fn another_kernel_is_told_the_root_that_was_chosen() {
+        for (flags, chosen, told) in [
+            ("subvol=@rootfs", Some("@rootfs"), None),
+            ("noatime,subvol=/@other/", Some("@other"), None),
+            ("", Some("@rootfs"), Some("subvol=@rootfs")),
+            (
+                "subvolid=256,noatime",
+                Some("@rootfs"),
+                Some("subvol=@rootfs,noatime"),
+            ),
+            (
+                "subvol=@rootfs,subvolid=256",
+                Some("@rootfs"),
+                Some("subvol=@rootfs"),
+            ),
+            (
+                "subvol=@backstay/snapshots/1/system",
+                Some("@rootfs"),
+                Some("subvol=@rootfs"),
+            ),
+            ("subvolid=256", None, None),
+        ] {
+            let boot = Boot {
+                rootflags: Some(flags),
+                ..Boot::default()
+            };
+            assert_eq!(flags_naming(&boot, chosen).as_deref(), told, "{flags}");
         }
     }
 }

@@ -9,17 +9,21 @@
 
 use super::device::Found;
 use super::mount::{self, NotMounted, Rung};
+use super::root::{self, Hindrance};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Layout;
 use crate::say;
+use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{File, STORE};
 use crate::sys;
+use kernel_cmdline::Boot;
 use std::path::Path;
 use thiserror::Error;
 
 const READ_ONLY_AT: &str = "/store";
 const WRITABLE_AT: &str = "/store-writable";
+const TRIAL_AT: &str = "/store-trial";
 
 /// Why there is no store to work with.
 #[derive(Debug, Error)]
@@ -45,6 +49,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Session {
     found: Found,
+    rootflags: String,
     /// How it is mounted.
     pub rung: Rung,
     /// The store; where [`Session::rung`] is not writable, only its reading half works.
@@ -52,15 +57,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Mounts the store and reads the layout.
-    pub fn open(found: &Found) -> Result<Session, Error> {
-        match found.has_log() {
-            true => Session::by(found, &Rung::LADDER),
-            false => Session::by(found, &Rung::READ_ONLY),
-        }
+    /// Mounts the store and reads the layout. `boot` names the root that will be mounted afterwards.
+    pub fn open(found: &Found, boot: &Boot<'_>) -> Result<Session, Error> {
+        let rungs: &[Rung] = match found.has_log() {
+            true => &Rung::LADDER,
+            false => &Rung::READ_ONLY,
+        };
+        Session::by(found, boot.rootflags.unwrap_or_default(), rungs)
     }
 
-    fn by(found: &Found, rungs: &[Rung]) -> Result<Session, Error> {
+    fn by(found: &Found, rootflags: &str, rungs: &[Rung]) -> Result<Session, Error> {
         let at = Path::new(READ_ONLY_AT);
         mount::clear(at);
         make(at)?;
@@ -68,6 +74,7 @@ impl Session {
         let store = open(at).inspect_err(|_| mount::clear(at))?;
         Ok(Session {
             found: found.clone(),
+            rootflags: rootflags.to_owned(),
             rung,
             store,
         })
@@ -76,6 +83,26 @@ impl Session {
     /// Two disks carry this file system: nothing may be changed.
     pub fn is_copied(&self) -> bool {
         self.found.is_copied()
+    }
+
+    /// Why a change that is made now would not be what boots, as far as the command line says it.
+    pub fn hindrance(&self) -> Option<Hindrance> {
+        let live = &self.store.layout().system.live;
+        root::hindrance(&self.rootflags, live, |options| self.try_options(options))
+    }
+
+    /// Mounts the store once more, read-only, with these options, and unmounts it. Nothing is written,
+    /// and those that are taken have no effect: the first mount's hold.
+    fn try_options(&self, options: &str) -> sys::Result<()> {
+        let at = Path::new(TRIAL_AT);
+        mount::clear(at);
+        if make(at).is_err() {
+            // What cannot be tried is no worse than before.
+            return Ok(());
+        }
+        let tried = mount::subvolume(&self.found.paths(), "/", at, options, true);
+        mount::clear(at);
+        tried
     }
 
     /// Makes the store writable, once.
@@ -96,15 +123,15 @@ impl Session {
             return Ok(self);
         }
         say!("the disk takes no more writes: going on with what is on it, read-only");
-        let found = self.found.clone();
+        let (found, rootflags) = (self.found.clone(), self.rootflags.clone());
         self.close();
-        Session::by(&found, &Rung::READ_ONLY)
+        Session::by(&found, &rootflags, &Rung::READ_ONLY)
     }
 
     /// Unmounts everything of the store.
     pub fn close(self) {
         drop(self.store);
-        for at in [WRITABLE_AT, READ_ONLY_AT] {
+        for at in [TRIAL_AT, WRITABLE_AT, READ_ONLY_AT] {
             mount::clear(Path::new(at));
         }
     }

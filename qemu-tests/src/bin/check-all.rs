@@ -8,6 +8,7 @@ use lexopt::prelude::*;
 use qemu_tests::check::command::target;
 use qemu_tests::check::full::{self, State};
 use qemu_tests::check::{Tally, agent, crash, quick};
+use qemu_tests::random::Random;
 use qemu_tests::report;
 use qemu_tests::scenario::runner::{self, Options, Outcome};
 use qemu_tests::scenario::{Scenario, all};
@@ -137,7 +138,7 @@ fn chosen(full: bool, seed: u64, state: &State) -> (Scenarios, Scenarios) {
         return (open, Vec::new());
     }
     let (core, mut others): (Scenarios, Scenarios) = scenarios.partition(|s| s.core);
-    runner::shuffle(&mut others, seed);
+    Random::new(seed).shuffle(&mut others);
     println!(
         "{} scenarios that are always played, then as many as there is time for of {} others \
          (their order: --seed {seed})",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 use qemu_tests::check::command::target;
+use qemu_tests::random::Random;
 use qemu_tests::report;
 use qemu_tests::scenario::runner::{self, Options};
 
@@ -78,7 +79,7 @@ fn run() -> Result<ExitCode> {
     }
     let mut scenarios = runner::by_names(&arguments.names)?;
     if let Some(seed) = arguments.seed {
-        runner::shuffle(&mut scenarios, seed);
+        Random::new(seed).shuffle(&mut scenarios);
     }
     let options = Options {
         directory: target().join("vm"),

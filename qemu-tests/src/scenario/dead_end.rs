@@ -55,6 +55,7 @@ fn another_root(ctx: &mut Context) -> Result<()> {
         &mut vm,
         &[
             "refused: rootflags names @other, not @rootfs: the change would not be what boots",
+            "nothing was changed; starting the system",
             "rootflags names @other, not @rootfs: a rollback does not change what boots",
         ],
     )?;
@@ -74,6 +75,22 @@ fn another_root(ctx: &mut Context) -> Result<()> {
             "rootflags names @backstay/snapshots/1/system, which is never booted itself: starting \
              @rootfs",
             "to boot a snapshot once, use backstay.select=ID",
+        ],
+    )?;
+    let tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    tiny.restart()?;
+    ctx.step("a number is not followed, and nothing is changed under it");
+    let line = "rootflags=subvolid=5 backstay.rollback=previous backstay.present backstay.end";
+    boot_recovery_with(&mut vm, System::Tiny, line)?;
+    agent_says(
+        &mut vm,
+        &[
+            "refused: rootflags=subvolid=5 would name the former system after the change: write \
+             subvol=@rootfs instead",
+            "nothing was changed; starting the system",
+            "rootflags=subvolid=5 is not followed: starting @rootfs; write subvol=@rootfs instead, \
+             since after a change the number is a snapshot's",
         ],
     )?;
     let tiny = vm.tiny()?;

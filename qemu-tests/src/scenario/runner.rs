@@ -256,38 +256,9 @@ fn describe(context: &Context, error: &anyhow::Error) -> String {
     text
 }
 
-/// Puts scenarios in the order that `seed` makes of them: the same for the same seed and list.
-pub fn shuffle<T>(list: &mut [T], seed: u64) {
-    // SplitMix64 (Steele, Lea, Flood 2014) and Fisher-Yates.
-    let mut state = seed;
-    for last in (1..list.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        let below = last as u64 + 1;
-        list.swap(last, usize::try_from(bits % below).unwrap_or(0));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_seed_makes_one_order_and_loses_nothing() {
-        let ordered: Vec<u32> = (0..50).collect();
-        let (mut one, mut two, mut other) = (ordered.clone(), ordered.clone(), ordered.clone());
-        shuffle(&mut one, 7);
-        shuffle(&mut two, 7);
-        shuffle(&mut other, 8);
-        assert_eq!(one, two);
-        assert_ne!(one, other);
-        assert_ne!(one, ordered);
-        one.sort_unstable();
-        assert_eq!(one, ordered);
-    }
 
     #[test]
     fn what_there_is_no_time_for_is_left_and_what_is_shorter_is_taken() {

@@ -42,7 +42,8 @@ fn read_at(directory: impl AsFd, path: &str) -> sys::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Where the new content of a file is written before it takes the file's name.
+/// Where the new content of a file is written before it takes the file's name: `replace`, here and in
+/// the admin command, writes there, and the store tidies up what was left.
 pub fn leftover(name: &str) -> String {
     format!(".{name}.new")
 }
@@ -75,13 +76,23 @@ pub fn replace(top: impl AsFd, path: &str, bytes: &[u8]) -> Result<()> {
     written.doing(|| format!("writing {path}"))
 }
 
-/// Removes a file, and what an interrupted replacement of it left; none there is success.
+/// Removes a file, and what an interrupted replacement of it left; none there is success, a directory
+/// is not.
 pub fn remove(top: impl AsFd, path: &str) -> Result<()> {
     let (parent, name) = split(path);
-    match if_there(open(top, parent, DIRECTORY)).doing(|| format!("removing {path}"))? {
+    let doing = || format!("removing {path}");
+    match if_there(open(top, parent, DIRECTORY)).doing(doing)? {
         Some(directory) => {
-            unlink(&directory, name)?;
-            unlink(&directory, &leftover(name))
+            for name in [name, &leftover(name)] {
+                let there = if_there(open(&directory, name, LOOK)).doing(doing)?;
+                if there.is_some_and(|it| kind(&it) == Ok(FileType::Directory)) {
+                    return Err(StoreError::Place(format!(
+                        "{parent}/{name} is not a file but a directory"
+                    )));
+                }
+                unlink(&directory, name)?;
+            }
+            Ok(())
         }
         None => Ok(()),
     }
@@ -107,10 +118,11 @@ pub fn sweep(top: impl AsFd, path: &str) -> Result<()> {
 
 /// Whether it is the name of a file of ours that was being written.
 fn is_leftover(name: &str) -> bool {
-    const OURS: [&str; 11] = [
+    const OURS: [&str; 12] = [
         "armed.cfg",
         "armed.spare",
         "backstay.cfg",
+        "backstay.cfg.garbled",
         "first-boot",
         "grub.cfg",
         "journal",
@@ -121,4 +133,38 @@ fn is_leftover(name: &str) -> bool {
         "state",
     ];
     OURS.iter().any(|ours| leftover(ours) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_named_and_not_removed() {
+        let top = tempfile::tempdir().unwrap();
+        let fd = super::super::open_top(top.path()).unwrap();
+        std::fs::create_dir_all(top.path().join("set/menu.cfg")).unwrap();
+        std::fs::write(top.path().join("set/.manifest.new"), "").unwrap();
+        let refused = remove(&fd, "set/menu.cfg");
+        let Err(StoreError::Place(text)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(text, "set/menu.cfg is not a file but a directory");
+        for path in ["set/manifest", "set/manifest", "missing/manifest"] {
+            remove(&fd, path).unwrap();
+        }
+        let left = names(open(&fd, "set", DIRECTORY).unwrap()).unwrap();
+        assert_eq!(left, ["menu.cfg"]);
+    }
+
+    #[test]
+    fn what_interrupted_writes_left_is_tidied_up_and_a_strangers_file_is_not() {
+        let top = tempfile::tempdir().unwrap();
+        let fd = super::super::open_top(top.path()).unwrap();
+        for name in ["state", "backstay.cfg.garbled", "notes"] {
+            std::fs::write(top.path().join(leftover(name)), "").unwrap();
+        }
+        sweep(&fd, "").unwrap();
+        assert_eq!(names(&fd).unwrap(), [".notes.new"]);
+    }
 }

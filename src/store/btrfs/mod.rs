@@ -41,6 +41,7 @@ use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, sync
 use rustix::io::Errno;
 use std::path::Path;
 
+pub use file::leftover;
 pub use skeleton::Remade;
 pub use subvolume::Space;
 

@@ -124,6 +124,28 @@ fn machine_of(layout: Layout) -> (Memory, Records) {
     (store, records)
 }
 
+/// What an image builder has after `backstay init`.
+pub(crate) fn image() -> Memory {
+    let mut store = Memory::new(layout());
+    let system = store.put(Place::Live(Part::System), root("1"));
+    for place in [
+        Place::Live(Part::Config),
+        Place::Live(Part::Defaults),
+        Place::Live(Part::Data(0)),
+        Place::Template(Part::Data(0)),
+    ] {
+        store.put(place, Default::default());
+    }
+    let live = Live {
+        system,
+        clone_of: None,
+    };
+    let mut records = Records::fresh(&store, State::new(live)).unwrap();
+    records.write_first_state(&mut store).unwrap();
+    store.sync().unwrap();
+    store
+}
+
 fn sealed(store: &mut Memory, set: Set, name: &str) {
     let mut members = heapless::Vec::new();
     for part in store.layout().set() {

@@ -2,13 +2,12 @@
 
 use super::acts::{Act, acts, verbs};
 use super::explore::{Report, explore};
-use super::{layout, machine, root, sealed, tree};
+use super::{image, layout, machine, sealed, tree};
 use crate::record::layout::Part;
-use crate::record::state::{Live, State, Verb};
+use crate::record::state::Verb;
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::store::place::{File, Place, Set};
-use crate::transaction::records::Records;
 
 /// A machine as it leaves the factory: nothing was ever live.
 pub fn fresh() -> Memory {
@@ -16,28 +15,6 @@ pub fn fresh() -> Memory {
     sealed(&mut store, Set::Factory, "factory");
     store.put(Place::Template(Part::Data(0)), tree("empty"));
     store.edit(|world, _| world.files.insert(File::FirstBoot, Vec::new()));
-    store
-}
-
-/// What an image builder has after `backstay init`.
-fn image() -> Memory {
-    let mut store = Memory::new(layout());
-    let system = store.put(Place::Live(Part::System), root("1"));
-    for place in [
-        Place::Live(Part::Config),
-        Place::Live(Part::Defaults),
-        Place::Live(Part::Data(0)),
-        Place::Template(Part::Data(0)),
-    ] {
-        store.put(place, Default::default());
-    }
-    let live = Live {
-        system,
-        clone_of: None,
-    };
-    let mut records = Records::fresh(&store, State::new(live)).unwrap();
-    records.write_first_state(&mut store).unwrap();
-    store.sync().unwrap();
     store
 }
 

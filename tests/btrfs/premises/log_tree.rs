@@ -9,6 +9,7 @@ use backstay::record::layout::Part;
 use backstay::store::Store;
 use backstay::store::place::{File, Place};
 use backstay::sys::probe::btrfs::{OFFSET, SIZE, parse};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -26,6 +27,10 @@ pub const ALL: &[Premise] = &[
     (
         "a_read_only_mount_that_is_held_does_not_hinder_one_to_write",
         held,
+    ),
+    (
+        "while_one_is_held_a_mount_refuses_a_wrong_option_and_ignores_a_right_one",
+        options,
     ),
     ("a_read_only_mount_replays_a_log_and_so_writes", replays),
     (
@@ -129,6 +134,23 @@ fn held(machine: Machine) {
     let top = scratch.mount();
     fs::write(top.join("new"), b"").unwrap();
     assert!(fs::write(held.join("other"), b"").is_err());
+}
+
+fn options(machine: Machine) {
+    let mut scratch = shut_down(machine);
+    let before = scratch.image();
+    scratch.try_mount(true, "subvolid=5").unwrap();
+    for wrong in ["bogus", "compress=bogus", "commit=soon"] {
+        let tried = scratch.try_mount(true, &format!("subvol=/,{wrong}"));
+        assert_eq!(tried, Err(Errno::INVAL), "{wrong}");
+    }
+    let again = scratch.try_mount(true, "subvol=/,compress=zstd").unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let of_it = |line: &&str| line.split(' ').nth(4) == again.to_str();
+    let line = mounts.lines().find(of_it).unwrap();
+    assert!(!line.contains("compress"), "{line}");
+    scratch.unmount();
+    assert!(scratch.image() == before, "the disk was written to");
 }
 
 fn replays(machine: Machine) {
