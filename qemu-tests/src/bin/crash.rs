@@ -24,9 +24,10 @@ const HELP: &str = "\
 cargo crash [VERB...]  cuts the power at many points of these verbs, of all without a name
   --list               names the verbs
   --sample N           about N states in all (2000); at least 20 a verb
-  --all                everything: 1500 states a verb; goes on where an earlier run was interrupted,
+  --all                everything: 1200 states a verb; goes on where an earlier run was interrupted,
                        and writes docs/crash-report.md
-  --boots N            starts about N of the disks in a virtual machine, too (60 with --all, else none)
+  --boots N            starts about N of the disks in a virtual machine, too (none; with --all those on both
+                       sides of each exchange, and at least 60)
   --seed N             chooses the states that N chooses
   --control            plays a deliberate bug alone, which must fail
   --state NAME         plays one state again that failed in the last run of VERB
@@ -35,8 +36,8 @@ Needs root, FUSE, loop devices and btrfs in the running kernel.
 ";
 
 /// States a verb of a full run.
-const FULL: usize = 1500;
-/// Starts of a full run.
+const FULL: usize = 1200;
+/// Starts of a full run, at least.
 const BOOTS: usize = 60;
 /// States of the control.
 const CONTROL_STATES: usize = 60;
@@ -180,11 +181,9 @@ fn run() -> Result<bool> {
     }
     println!("seed {} ({} states a verb)", choice.seed, choice.states);
     println!("{}", report::head());
-    let (tallies, broken) = play(&verbs, &choice, &keep, progress, arguments.jobs, &stop);
-    ensure!(
-        !stop.load(Ordering::Relaxed),
-        "interrupted; --all goes on after the last verb that ended"
-    );
+    let (tallies, mut progress, broken) =
+        play(&verbs, &choice, &keep, progress, arguments.jobs, &stop);
+    not_stopped(&stop)?;
     if tallies.len() > 1 {
         println!("{}", report::line(&report::sum(&tallies)));
     }
@@ -193,18 +192,17 @@ fn run() -> Result<bool> {
     if checked.failures.is_empty() {
         println!("the deliberate bug was NOT caught: nothing above proves anything");
     }
-    let booted = match arguments
-        .boots
-        .unwrap_or(if arguments.all { BOOTS } else { 0 })
-    {
+    let wanted = boots::Wanted {
+        count: arguments
+            .boots
+            .unwrap_or(if arguments.all { BOOTS } else { 0 }),
+        every_side: arguments.all,
+        seed: choice.seed,
+        jobs: arguments.jobs,
+    };
+    let booted = match wanted.count {
         0 => Booted::default(),
-        count => boots::play(
-            count,
-            choice.seed,
-            arguments.jobs,
-            &target().join("crash/boots"),
-            &|text| println!("{text}"),
-        )?,
+        _ => start(wanted, progress.as_mut(), &stop)?,
     };
     if booted.tried > 0 {
         println!("{booted}");
@@ -218,6 +216,38 @@ fn run() -> Result<bool> {
     let failures: usize = tallies.iter().map(|tally| tally.failures.len()).sum();
     println!("{} states, {failures} failed", report::sum(&tallies).all());
     Ok(failures == 0 && !broken && !checked.failures.is_empty() && booted.failures.is_empty())
+}
+
+fn not_stopped(stop: &AtomicBool) -> Result<()> {
+    ensure!(
+        !stop.load(Ordering::Relaxed),
+        "interrupted; --all goes on after the last verb that ended"
+    );
+    Ok(())
+}
+
+/// Starts states for real; what failed is started again by the next run.
+fn start(
+    wanted: boots::Wanted,
+    progress: Option<&mut Progress>,
+    stop: &AtomicBool,
+) -> Result<Booted> {
+    let known = progress
+        .as_ref()
+        .map_or_else(Vec::new, |progress| progress.started.clone());
+    let mut progress = progress;
+    let mut keep = |booted: &Booted| {
+        if let Some(progress) = &mut progress
+            && booted.failures.is_empty()
+        {
+            progress.keep_started(booted.clone())?;
+        }
+        not_stopped(stop)
+    };
+    let directory = target().join("crash/boots");
+    boots::play(wanted, &known, &directory, &mut keep, &|text| {
+        println!("{text}");
+    })
 }
 
 fn clock() -> Result<u64> {
@@ -242,7 +272,7 @@ fn play(
     progress: Option<Progress>,
     jobs: usize,
     stop: &AtomicBool,
-) -> (Vec<Tally>, bool) {
+) -> (Vec<Tally>, Option<Progress>, bool) {
     let earlier: Vec<Tally> = progress
         .as_ref()
         .map_or_else(Vec::new, |progress| progress.done.clone());
@@ -284,10 +314,10 @@ fn play(
             });
         }
     });
-    let (mut tallies, _, broken) = book.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut tallies, progress, broken) = book.into_inner().unwrap_or_else(PoisonError::into_inner);
     let place = |tally: &Tally| verbs.iter().position(|verb| verb.name == tally.verb);
     tallies.sort_by_key(place);
-    (tallies, broken)
+    (tallies, progress, broken)
 }
 
 /// Plays one state that was kept, and shows what is wrong and the console.

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use backstay::agent::kexec::running_release;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::cut::Cut;
 use super::disk::{Disk, PAGE};
@@ -40,6 +41,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 struct Row {
     /// As in [`super::verbs`].
     name: &'static str,
+    /// What the disk is made by, upon a fresh one of version 1.
+    script: &'static str,
     before: &'static [Step],
     act: Step,
     /// System and configuration that may run, as the tiny system names them, each with its data.
@@ -60,12 +63,14 @@ const SELECT: Step = Step::Boot("backstay.select=1 backstay.present");
 const ROWS: &[Row] = &[
     Row {
         name: "rollback",
+        script: THREE_VERSIONS,
         before: &[],
         act: ROLLBACK,
         ends: &[LIVE, TWO],
     },
     Row {
         name: "forward",
+        script: THREE_VERSIONS,
         before: &[ROLLBACK],
         act: Step::Boot("backstay.forward backstay.present"),
         ends: &[TWO, LIVE],
@@ -73,57 +78,81 @@ const ROWS: &[Row] = &[
     Row {
         // What was booted once returns at the next start: after the cut that is this one.
         name: "select",
+        script: THREE_VERSIONS,
         before: &[],
         act: SELECT,
         ends: &[LIVE],
     },
     Row {
         name: "return",
+        script: THREE_VERSIONS,
         before: &[SELECT],
         act: Step::Boot(""),
         ends: &[LIVE],
     },
     Row {
         name: "rollback-id",
+        script: THREE_VERSIONS,
         before: &[],
         act: Step::Boot("backstay.rollback=1 backstay.present"),
         ends: &[LIVE, ONE],
     },
     Row {
         name: "reset-config",
+        script: THREE_VERSIONS,
         before: &[],
         act: Step::Boot("backstay.reset=config backstay.present"),
         ends: &[LIVE, ["3", "3", DATA]],
     },
     Row {
         name: "reset-config-data",
+        script: THREE_VERSIONS,
         before: &[],
         act: Step::Boot("backstay.reset=config,data backstay.present"),
         ends: &[LIVE, ["3", "3", "-"]],
     },
     Row {
         name: "reset-system",
+        script: THREE_VERSIONS,
         before: &[],
         act: Step::Boot("backstay.reset=system backstay.present"),
         ends: &[LIVE, ONE],
     },
     Row {
         name: "reset-everything",
+        script: THREE_VERSIONS,
         before: &[],
         act: Step::Boot("backstay.reset=everything backstay.present"),
         ends: &[LIVE, ["1", "1", "-"]],
     },
     Row {
+        name: "reset-system-keep-config",
+        script: THREE_VERSIONS,
+        before: &[],
+        act: Step::Boot("backstay.reset=system backstay.keep=config backstay.present"),
+        ends: &[LIVE, ["1", "3-changed", DATA]],
+    },
+    Row {
+        name: "first-boot",
+        script: "rm /mnt/@data/content; admin factory seal --first-boot",
+        before: &[],
+        act: Step::Boot(""),
+        ends: &[["1", "1", "-"]],
+    },
+    Row {
         name: "requested-rollback",
+        script: THREE_VERSIONS,
         before: &[Step::Admin("rollback")],
         act: Step::Boot(""),
         ends: &[TWO, LIVE],
     },
 ];
 
-/// How the starts went.
-#[derive(Debug, Default)]
+/// How the starts of a row went, or of all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Booted {
+    /// The row.
+    pub row: String,
     /// How many.
     pub tried: usize,
     /// Row and state, and what was wrong.
@@ -143,56 +172,57 @@ impl std::fmt::Display for Booted {
     }
 }
 
-/// Starts about `count` states of all rows, `jobs` at a time; `directory` gets what is left of those that
-/// failed. `tell` hears of each as it ends.
+impl Booted {
+    /// Adds the book of a row.
+    fn add(&mut self, row: &Booted) {
+        self.tried += row.tried;
+        self.failures.extend(row.failures.iter().cloned());
+        self.seconds += row.seconds;
+    }
+}
+
+/// Which starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// About how many.
+    pub count: usize,
+    /// Of every row both sides of every change of a live name, however many these are.
+    pub every_side: bool,
+    /// What chooses them.
+    pub seed: u64,
+    /// How many at a time.
+    pub jobs: usize,
+}
+
+/// Starts states of the rows that are not among the `known`; `keep` gets the book of each row at its end.
+/// `directory` gets what is left of those that failed, `tell` hears of each as it ends.
 ///
 /// # Errors
-/// Where the rig itself breaks.
+/// Where the rig itself breaks; those of `keep`.
 pub fn play(
-    count: usize,
-    seed: u64,
-    jobs: usize,
+    wanted: Wanted,
+    known: &[Booted],
     directory: &Path,
+    keep: &mut dyn FnMut(&Booted) -> Result<()>,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Booted> {
     let accel = runner::prepare()?;
-    let begun = Instant::now();
     let mut rows: Vec<&'static Row> = ROWS.iter().collect();
-    Random::new(seed).shuffle(&mut rows);
-    rows.truncate(count);
-    let mut recorded = Vec::new();
-    for row in &rows {
-        recorded.push(Boots::new(row, count.div_ceil(rows.len()), seed)?);
-    }
-    let states = recorded
-        .iter()
-        .flat_map(|boots| boots.states.iter().map(move |cut| (boots, cut)));
-    let queue = Mutex::new(states);
-    let booked = Mutex::new(Booted::default());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((boots, cut)) = next else { break };
-                    let name = format!("{}-{cut}", boots.row.name);
-                    let result = boots.start(cut, accel, directory.join(&name));
-                    let mut booked = booked.lock().unwrap_or_else(PoisonError::into_inner);
-                    booked.tried += 1;
-                    match result {
-                        Ok(()) => tell(&format!("  started  {name}")),
-                        Err(error) => {
-                            tell(&format!("  FAILED   {name}: {error:#}"));
-                            booked.failures.push((name, format!("{error:#}")));
-                        }
-                    }
-                }
-            });
+    Random::new(wanted.seed).shuffle(&mut rows);
+    rows.truncate(wanted.count);
+    let each = wanted.count.div_ceil(rows.len().max(1));
+    let mut all = Booted::default();
+    for row in rows {
+        if let Some(known) = known.iter().find(|booted| booted.row == row.name) {
+            all.add(known);
+            continue;
         }
-    });
-    let mut booted = booked.into_inner().unwrap_or_else(PoisonError::into_inner);
-    booted.seconds = begun.elapsed().as_secs_f32();
-    Ok(booted)
+        let boots = Boots::new(row, each, wanted)?;
+        let booked = boots.start_all(wanted.jobs, accel, directory, tell);
+        keep(&booked)?;
+        all.add(&booked);
+    }
+    Ok(all)
 }
 
 /// A row, recorded.
@@ -203,17 +233,22 @@ struct Boots {
     states: Vec<Cut>,
 }
 
-/// The disk that all rows start from. The directory lets the agent, when it runs on this kernel, take the
+/// The disk that a row starts from. The directory lets the agent, when it runs on this kernel, take the
 /// root's kernel for the running one.
-fn fixture() -> Fixture {
+fn fixture(row: &Row) -> Fixture {
     let release = running_release();
+    let script = row.script;
+    let name = match script {
+        THREE_VERSIONS => "power-cuts",
+        _ => "power-cuts-first-boot",
+    };
     Fixture::new(
         System::Tiny,
-        "power-cuts",
+        name,
         format!(
             "mkdir -p /mnt/@rootfs/usr/lib/modules/{release}
              touch /mnt/@rootfs/usr/lib/modules/{release}/modules.dep
-             {THREE_VERSIONS}"
+             {script}"
         ),
     )
 }
@@ -221,8 +256,8 @@ fn fixture() -> Fixture {
 impl Boots {
     /// Records a row and chooses `count` states of it. Where the running kernel is not the root's, the agent
     /// may end otherwise than by starting the root; what it wrote is a recording all the same.
-    fn new(row: &'static Row, count: usize, seed: u64) -> Result<Self> {
-        let image = fixture().image()?.path;
+    fn new(row: &'static Row, count: usize, wanted: Wanted) -> Result<Self> {
+        let image = fixture(row).image()?.path;
         let mut machine = Machine::with(file_system(&image)?)?;
         for step in row.before {
             machine.must(&step.act())?;
@@ -238,13 +273,53 @@ impl Boots {
             row.name,
             answer.console
         );
-        let states = choose(&machine, &recording, count, seed)?;
+        let states = choose(&machine, &recording, count, wanted)?;
         Ok(Self {
             row,
             image,
             recording,
             states,
         })
+    }
+
+    /// Starts each state.
+    fn start_all(
+        &self,
+        jobs: usize,
+        accel: Accel,
+        directory: &Path,
+        tell: &(dyn Fn(&str) + Sync),
+    ) -> Booted {
+        let begun = Instant::now();
+        let queue = Mutex::new(self.states.iter());
+        let booked = Mutex::new(Booted {
+            row: self.row.name.to_owned(),
+            ..Booted::default()
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some(cut) = next else { break };
+                        let name = format!("{}-{cut}", self.row.name);
+                        let result = self.start(cut, accel, directory.join(&name));
+                        let mut booked = booked.lock().unwrap_or_else(PoisonError::into_inner);
+                        booked.tried += 1;
+                        match result {
+                            Ok(()) => tell(&format!("  started  {name}")),
+                            Err(error) => {
+                                tell(&format!("  FAILED   {name}: {error:#}"));
+                                booked.failures.push((name, format!("{error:#}")));
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let mut booked = booked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        booked.seconds = begun.elapsed().as_secs_f32();
+        booked
     }
 
     /// Starts a machine from a state. `directory` gets its disk and the transcript; they stay if it fails.
@@ -326,9 +401,15 @@ fn put(disk: &Disk, image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The cuts on both sides of each change of a live name, then others; for fewer, some of them.
-fn choose(machine: &Machine, recording: &Recording, count: usize, seed: u64) -> Result<Vec<Cut>> {
-    let mut random = Random::new(seed);
+/// The cuts on both sides of each change of a live name, and for more than these others; without `every_side`
+/// no more than `count`.
+fn choose(
+    machine: &Machine,
+    recording: &Recording,
+    count: usize,
+    wanted: Wanted,
+) -> Result<Vec<Cut>> {
+    let mut random = Random::new(wanted.seed);
     let mut all = Vec::new();
     let mut writes = 0;
     let mut last = live(machine, &recording.start())?;
@@ -343,7 +424,9 @@ fn choose(machine: &Machine, recording: &Recording, count: usize, seed: u64) -> 
     }
     all.dedup();
     random.shuffle(&mut all);
-    all.truncate(count);
+    if !wanted.every_side {
+        all.truncate(count);
+    }
     while all.len() < count.min(writes) {
         let cut = Cut::Prefix(1 + random.below(writes as u64 - 1) as usize);
         if !all.contains(&cut) {

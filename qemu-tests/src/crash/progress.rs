@@ -1,4 +1,4 @@
-//! `cargo crash --all` can be interrupted: the verbs that were played to their end are kept, and count as
+//! `cargo crash --all` can be interrupted: what was played to its end, verb by verb, is kept, and counts as
 //! long as sources, seed and number of states are the same.
 
 use std::fs;
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::boots::Booted;
 use super::run::{Choice, Tally};
 use crate::check::command::target;
 use crate::check::quick;
@@ -19,6 +20,8 @@ pub struct Progress {
     choice: Choice,
     /// Their books, in the order they ended.
     pub done: Vec<Tally>,
+    /// The books of what was started for real.
+    pub started: Vec<Booted>,
     #[serde(skip)]
     file: PathBuf,
 }
@@ -50,6 +53,7 @@ impl Progress {
                 version: version.to_owned(),
                 choice,
                 done: Vec::new(),
+                started: Vec::new(),
                 file,
             },
         }
@@ -67,6 +71,19 @@ impl Progress {
     /// When the file cannot be written.
     pub fn keep(&mut self, tally: Tally) -> Result<()> {
         self.done.push(tally);
+        self.save()
+    }
+
+    /// Keeps the book of a row that was started for real.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_started(&mut self, booted: Booted) -> Result<()> {
+        self.started.push(booted);
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
         if let Some(parent) = self.file.parent() {
             fs::create_dir_all(parent)?;
         }

@@ -198,7 +198,6 @@ pub const VERBS: &[Verb] = &[
         act: Step::Admin("mark-good"),
         recovery: &[Step::Boot(""), Step::Admin("mark-good")],
         new: FACTORY,
-        needs_room: true,
         ..USUAL
     },
     Verb {
@@ -206,7 +205,6 @@ pub const VERBS: &[Verb] = &[
         stage: Stage::FirstBoot,
         new: FACTORY,
         without_live: true,
-        needs_room: true,
         ..USUAL
     },
     Verb {
@@ -234,7 +232,6 @@ pub const VERBS: &[Verb] = &[
         name: "request",
         act: Step::Admin("rollback"),
         new: TWO,
-        needs_room: true,
         ..USUAL
     },
     Verb {
