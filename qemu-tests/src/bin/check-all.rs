@@ -129,7 +129,9 @@ type Scenarios = Vec<&'static Scenario>;
 fn chosen(full: bool, seed: u64, state: &State) -> (Scenarios, Scenarios) {
     let scenarios = all().map(|(_, scenario)| scenario);
     if full {
-        let (known, open): (Scenarios, Scenarios) = scenarios.partition(|s| state.has(s.name));
+        let (known, mut open): (Scenarios, Scenarios) = scenarios.partition(|s| state.has(s.name));
+        // A long one that is begun last is waited for alone.
+        open.sort_by_key(|scenario| std::cmp::Reverse(scenario.usual));
         println!(
             "{} scenarios, {} of them passed before",
             known.len() + open.len(),

@@ -115,7 +115,11 @@ impl Lab {
         if self.verb.without_live {
             self.systems.push(Lines::new());
         }
+        // A change that is refused leaves what was there, if that belongs together.
         let mut starts = vec![matched(self.live(&end)?)];
+        if self.verb.interrupted.is_none() {
+            starts.push(matched(self.live(base)?));
+        }
         let mut disks = vec![(AFTER, end), ("as before it", base.clone())];
         if let Some(steps) = self.verb.or {
             self.machine.device.medium.insert(base.clone());
