@@ -75,7 +75,7 @@ pub enum Node {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The file system has no room for the operation.
-    #[error("the file system is full: {0}")]
+    #[error("the file system is full: make room, then do it again ({0})")]
     Full(String),
     /// Nothing lies at the place, or something does where nothing should.
     #[error("{0}")]

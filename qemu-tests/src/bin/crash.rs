@@ -187,6 +187,11 @@ fn run() -> Result<bool> {
     if tallies.len() > 1 {
         println!("{}", report::line(&report::sum(&tallies)));
     }
+    for tally in &tallies {
+        for said in &tally.refusals {
+            println!("on a full disk {} is refused: {said}", tally.verb);
+        }
+    }
     let checked = control(choice.seed, &keep, &stop)?;
     println!("{}", report::control(&checked));
     if checked.failures.is_empty() {
