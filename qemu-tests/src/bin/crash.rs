@@ -24,7 +24,7 @@ const HELP: &str = "\
 cargo crash [VERB...]  cuts the power at many points of these verbs, of all without a name
   --list               names the verbs
   --sample N           about N states in all (2000); at least 20 a verb
-  --all                everything: 1200 states a verb; goes on where an earlier run was interrupted,
+  --all                everything: 1050 states a verb; goes on where an earlier run was interrupted,
                        and writes docs/crash-report.md
   --boots N            starts about N of the disks in a virtual machine, too (none; with --all those on both
                        sides of each exchange, and at least 60)
@@ -36,7 +36,7 @@ Needs root, FUSE, loop devices and btrfs in the running kernel.
 ";
 
 /// States a verb of a full run.
-const FULL: usize = 1200;
+const FULL: usize = 1050;
 /// Starts of a full run, at least.
 const BOOTS: usize = 60;
 /// States of the control.

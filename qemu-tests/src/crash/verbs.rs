@@ -243,6 +243,13 @@ pub const VERBS: &[Verb] = &[
         ..USUAL
     },
     Verb {
+        // What it withdraws is carried out by the next start if the cut came first.
+        name: "cancel",
+        before: &[Step::Admin("rollback")],
+        act: Step::Admin("cancel"),
+        ..USUAL
+    },
+    Verb {
         name: "recovery-undoes",
         before: &[ROLLBACK],
         interrupted: Some(Interrupted::StartSays("undone")),
