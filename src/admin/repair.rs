@@ -6,6 +6,7 @@
 //! towards keeping.
 
 use super::error::{Error, Result};
+use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::Kind;
 use crate::record::slots::Slots;
@@ -14,7 +15,7 @@ use crate::store::Store;
 use crate::store::place::{Place, Set};
 use crate::transaction;
 use crate::transaction::catalogue;
-use crate::transaction::records::{Records, read_state};
+use crate::transaction::records::{Records, read_journal, read_state};
 
 /// Writes a state in place of the damaged one. On disk on return.
 pub fn repair<S: Store>(store: &mut S) -> Result<State> {
@@ -29,15 +30,35 @@ pub fn repair<S: Store>(store: &mut S) -> Result<State> {
             ));
         }
     }
-    let state = rebuilt(store)?;
+    let open = open_change(store)?;
+    let state = rebuilt(store, open)?;
     let mut records = Records::fresh(store, state.clone())?;
     records.write_first_state(store)?;
     store.sync()?;
     Ok(state)
 }
 
-/// The state as far as the datasets and the manifests tell it.
-fn rebuilt<S: Store>(store: &S) -> Result<State> {
+/// The number of a change that was begun and not committed. One that is committed and not finished is the
+/// agent's: its record has the state.
+fn open_change<S: Store>(store: &S) -> Result<Option<u32>> {
+    match read_journal(store)? {
+        Slots::Valid {
+            value: Journal::Preparing(preparing),
+            ..
+        } => Ok(Some(preparing.id)),
+        Slots::Valid {
+            value: Journal::Committing(_),
+            ..
+        } if Records::open(store).is_ok() => Err(Error::Repair(
+            "a change is half done, and finishing it mends the state: reboot".to_owned(),
+        )),
+        _ => Ok(None),
+    }
+}
+
+/// The state as far as the datasets and the manifests tell it. The number of an open change was not given
+/// out: it is undone by the next start.
+fn rebuilt<S: Store>(store: &S, open: Option<u32>) -> Result<State> {
     let Some(live) = store.dataset(Place::Live(Part::System))? else {
         return Err(Error::Repair(format!(
             "the live system {} is missing: start the recovery menu and promote a snapshot",
@@ -50,8 +71,12 @@ fn rebuilt<S: Store>(store: &S) -> Result<State> {
     });
     let mut parked = Vec::new();
     for id in catalogue::ids(store)? {
+        let manifest = catalogue::manifest(store, Set::Snapshot(id))?;
+        if open == Some(id) && manifest.is_none() {
+            continue;
+        }
         state.next_id = state.next_id.max(id.saturating_add(1));
-        let Some(manifest) = catalogue::manifest(store, Set::Snapshot(id))? else {
+        let Some(manifest) = manifest else {
             continue;
         };
         match manifest.kind {

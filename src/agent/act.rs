@@ -74,8 +74,15 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         Ok(records) => {
             records.journal.value != Journal::Closed || hint_is_stale(&session.store, &records)?
         }
-        // What cannot be read is answered by the decision, which reads it again.
-        Err(_) => return Ok(()),
+        // The decision reads it again, and answers; it does not know why an open change stays open.
+        Err(error) => {
+            if let Slots::Valid { value, .. } = read_journal(&session.store)?
+                && value != Journal::Closed
+            {
+                say!("an earlier change could not be finished: {error}");
+            }
+            return Ok(());
+        }
     };
     if !open {
         return Ok(());
@@ -202,9 +209,7 @@ fn forget_parked(session: &mut Session, live: Option<Uuid>) -> Result<(), Error>
 
 /// Whether an unfinished change has left a live set that must not boot by itself.
 pub fn live_set_is_mixed(session: &Session) -> bool {
-    let records = Records::open(&session.store);
-    records
-        .is_ok_and(|records| recover::live_set_is_mixed(&session.store, &records).unwrap_or(true))
+    recover::live_set_is_mixed(&session.store).unwrap_or(true)
 }
 
 /// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the

@@ -217,7 +217,11 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),
         }
-        Next::Boot
+        // Who asked for the menu gets it above all when something is wrong.
+        match asked.wish {
+            Wish::Menu(seconds) => Next::Prompt(seconds),
+            _ => Next::Boot,
+        }
     })
 }
 

@@ -69,7 +69,7 @@ pub struct Records {
 impl Records {
     /// Opens both. A damaged journal counts as closed: whatever it was about, the live names hold
     /// whole datasets. An empty or damaged state is an error that the caller decides about, unless
-    /// it is the very first one, torn while a first boot wrote it: the journal has it too.
+    /// a change is committed: its record has the state, too.
     pub fn open<S: Store>(store: &S) -> Result<Records, Error> {
         let state = match read_state(store)? {
             Slots::Valid { value, at, .. } => Slotted {
@@ -77,11 +77,8 @@ impl Records {
                 at,
                 file: File::State,
             },
-            Slots::Empty => return Err(Error::NoState),
-            Slots::Damaged => match first_state_torn(store)? {
-                Some(records) => return Ok(records),
-                None => return Err(Error::StateDamaged),
-            },
+            Slots::Empty => return by_commit_record(store)?.ok_or(Error::NoState),
+            Slots::Damaged => return by_commit_record(store)?.ok_or(Error::StateDamaged),
             Slots::Newer(version) => return Err(Error::Newer(version)),
         };
         Ok(Records {
@@ -110,25 +107,34 @@ impl Records {
     }
 }
 
-/// A first boot is committed, its marker is still there, and no snapshot was ever made: the write of
-/// its state, which is the first one, was torn. Finishing it writes the state again.
-fn first_state_torn<S: Store>(store: &S) -> Result<Option<Records>, Error> {
+/// The state is lost, but a change is committed and not finished, and its record has what the state is to be
+/// afterwards: finishing it writes that. `None` where something came after the record, which is then an
+/// older copy: a number would be given out again.
+fn by_commit_record<S: Store>(store: &S) -> Result<Option<Records>, Error> {
     let journal = open_journal(store)?;
     let Journal::Committing(committing) = &journal.value else {
         return Ok(None);
     };
-    let first = committing.outcome == Outcome::Nothing
-        && store.read(File::FirstBoot)?.is_some()
-        && store.ids()?.iter().all(|id| *id == committing.id);
-    let state = Slotted {
-        value: State::new(Live {
+    let newest = store.ids()?.iter().all(|id| *id <= committing.id);
+    let first = committing.outcome == Outcome::Nothing;
+    if !newest || (first && store.read(File::FirstBoot)?.is_none()) {
+        return Ok(None);
+    }
+    // As before the change: nothing was given out, nothing is recorded.
+    let value = State {
+        live: Live {
             system: Uuid([0; 16]),
-            clone_of: Some(0),
-        }),
+            ..committing.after.live
+        },
+        next_id: committing.id,
+        ..committing.after.clone()
+    };
+    let state = Slotted {
+        value,
         at: Position::START,
         file: File::State,
     };
-    Ok(first.then_some(Records { state, journal }))
+    Ok(Some(Records { state, journal }))
 }
 
 fn open_journal<S: Store>(store: &S) -> Result<Slotted<Journal>, Error> {

@@ -4,10 +4,11 @@ use super::Error;
 use super::execute::Done;
 use super::finish::finish;
 use super::plan::Step;
-use super::records::Records;
+use super::records::{Records, read_journal};
 use crate::record::Uuid;
 use crate::record::journal::{Journal, Made, Preparing};
 use crate::record::layout::Part;
+use crate::record::slots::Slots;
 use crate::store::Store;
 use crate::store::place::{File, Place, Set};
 
@@ -123,9 +124,13 @@ fn is_past<S: Store>(store: &S, records: &Records, preparing: &Preparing) -> Res
 }
 
 /// Whether a committed transaction has exchanged some datasets and not others: such a live set is
-/// never booted by itself.
-pub fn live_set_is_mixed<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
-    let Journal::Committing(committing) = &records.journal.value else {
+/// never booted by itself. The journal alone tells, whatever became of the state.
+pub fn live_set_is_mixed<S: Store>(store: &S) -> Result<bool, Error> {
+    let Slots::Valid {
+        value: Journal::Committing(committing),
+        ..
+    } = read_journal(store)?
+    else {
         return Ok(false);
     };
     let mut done = 0;

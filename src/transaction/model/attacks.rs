@@ -357,10 +357,10 @@ fn a_set_whose_manifest_is_gone_is_not_undone_by_an_older_journal() {
 #[test]
 fn a_command_of_the_running_system_ends_what_a_lost_journal_left() {
     let (_, _, cuts) = record(&machine().0, Act::Present(Verb::Rollback(None)), |_| {});
-    let mixed = cuts.found.iter().find(|disk| {
-        let records = Records::open(*disk).unwrap();
-        recover::live_set_is_mixed(*disk, &records).unwrap()
-    });
+    let mixed = cuts
+        .found
+        .iter()
+        .find(|disk| recover::live_set_is_mixed(*disk).unwrap());
     let mut store = with(mixed.unwrap(), File::Journal, vec![0; 2 * BLOCK]);
     for _ in 0..2 {
         let (_, booted, _) = start(&store);
@@ -434,10 +434,10 @@ fn state_and_journal_cut_short_at_any_length_destroy_nothing() {
     act.run(&mut before, &mut |_| {});
     let (milestones, _, _) = Milestones::of(&before, Act::Start);
     let (_, _, cuts) = record(&before, Act::Start, |_| {});
-    let mixed = cuts.found.iter().position(|disk| {
-        let records = Records::open(disk).unwrap();
-        recover::live_set_is_mixed(disk, &records).unwrap()
-    });
+    let mixed = cuts
+        .found
+        .iter()
+        .position(|disk| recover::live_set_is_mixed(disk).unwrap());
     for (at, file) in [(0, File::State), (mixed.unwrap(), File::Journal)] {
         let disk = &cuts.found[at];
         let target = Target::new(disk, &milestones);

@@ -152,9 +152,7 @@ pub fn boot(store: &mut Memory, wish: Wish, after: &mut dyn FnMut(&Memory)) -> B
     if let Err(error) = act(store, wish, &mut booted, after) {
         booted.errors.push(error);
     }
-    let records = Records::open(store);
-    booted.mixed =
-        records.is_ok_and(|records| recover::live_set_is_mixed(store, &records).unwrap_or(true));
+    booted.mixed = recover::live_set_is_mixed(store).unwrap_or(true);
     booted.prompt |= booted.mixed;
     booted
 }

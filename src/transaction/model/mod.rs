@@ -14,6 +14,7 @@ mod controls;
 mod errors;
 pub(super) mod explore;
 pub(super) mod form;
+mod lost_state;
 mod verbs;
 
 use super::records::Records;
