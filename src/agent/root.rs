@@ -25,11 +25,16 @@ pub enum Error {
     },
 }
 
+/// What `subvol=/` names.
+const TOP_LEVEL: &str = "the top level";
+
 /// What a command line says that hinders every change: its result would not be what boots.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Hindrance {
     /// `subvol=` names another root.
-    #[error("refused: rootflags names {named}, not {live}: the change would not be what boots")]
+    #[error(
+        "refused: rootflags names {named}: write subvol={live}, or the change would not be what boots"
+    )]
     Other {
         /// What it names.
         named: String,
@@ -69,7 +74,13 @@ pub fn hindrance(
     };
     let live = live.to_owned();
     match (boot.subvolume().map(plain_name), boot.subvolume_id()) {
-        (Some(named), _) if named != live => Some(Hindrance::Other { named, live }),
+        (Some(named), _) if named != live => {
+            let named = match named.as_str() {
+                "" => TOP_LEVEL.to_owned(),
+                _ => named,
+            };
+            Some(Hindrance::Other { named, live })
+        }
         (_, Some(id)) => Some(Hindrance::Number {
             id: id.to_owned(),
             live,
@@ -111,6 +122,10 @@ fn named(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
     let asked = asked.as_deref();
     let live = layout.map(|layout| layout.system.live.as_str());
     match (asked, live) {
+        (Some(""), Some(live)) => {
+            say!("rootflags names {TOP_LEVEL}, which is never booted itself: starting {live}");
+            Some(live.to_owned())
+        }
         (Some(asked), Some(live)) if asked != live => {
             if asked == STORE || asked.starts_with(&format!("{STORE}/")) {
                 say!("rootflags names {asked}, which is never booted itself: starting {live}");
@@ -270,6 +285,7 @@ mod tests {
             ("./@backstay/snapshots/1/system", "@rootfs"),
             ("//@backstay//./snapshots/1/system/", "@rootfs"),
             ("@other/../@backstay/factory/system", "@rootfs"),
+            ("/", "@rootfs"),
         ] {
             let line = format!("root=UUID=1 rootflags=subvol={named}");
             let boot = Boot::read(line.as_bytes());
@@ -294,11 +310,15 @@ mod tests {
                 Some("rootflags=subvolid=5 would"),
             ),
             ("subvolid=0x100", "@rootfs", Some("write subvol=@rootfs")),
-            ("subvol=@other", "@other", Some("names @other, not @rootfs")),
+            (
+                "subvol=@other",
+                "@other",
+                Some("names @other: write subvol=@rootfs"),
+            ),
             (
                 "subvol=@other,subvolid=256",
                 "@other",
-                Some("names @other, not @rootfs"),
+                Some("names @other: write subvol=@rootfs"),
             ),
         ] {
             let line = format!("root=UUID=1 rootflags={flags}");

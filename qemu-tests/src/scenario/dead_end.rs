@@ -54,7 +54,7 @@ fn another_root(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
-            "refused: rootflags names @other, not @rootfs: the change would not be what boots",
+            "refused: rootflags names @other: write subvol=@rootfs, or the change would not be what boots",
             "nothing was changed; starting the system",
             "rootflags names @other, not @rootfs: a rollback does not change what boots",
         ],
