@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::boots::Booted;
-use super::run::{Choice, Tally};
+use super::run::{Choice, Kind, Tally};
 use crate::check::command::workspace;
 use crate::check::full::said;
 
@@ -105,6 +105,10 @@ pub fn commit() -> String {
     said("git", &["log", "-1", "--format=%H %s"]) + changed
 }
 
+fn share(part: usize, whole: usize) -> String {
+    format!("{part} ({} %)", part * 100 / whole.max(1))
+}
+
 /// Writes docs/crash-report.md.
 ///
 /// # Errors
@@ -128,7 +132,15 @@ pub fn write(
         ("mkfs", said("mkfs.btrfs", &["--version"])),
         ("Rust", said("rustc", &["--version"])),
         ("seed", choice.seed.to_string()),
-        ("states", all.all().to_string()),
+        ("states, each disk once", all.all().to_string()),
+        (
+            "of these subsets or torn",
+            share(all.of(Kind::Subset) + all.of(Kind::Torn), all.all()),
+        ),
+        (
+            "of these with a later cut",
+            share(all.of(Kind::Later), all.all()),
+        ),
         ("recoveries that wrote", all.recovered.to_string()),
         ("superblocks mended", all.mended.to_string()),
         ("failures", all.failures.len().to_string()),

@@ -86,6 +86,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The states of a kind.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> usize {
+        self.states.get(kind as usize).copied().unwrap_or(0)
+    }
+
     /// All states.
     #[must_use]
     pub fn all(&self) -> usize {
