@@ -19,7 +19,7 @@ use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
-use crate::transaction::recover::{Recovered, recover};
+use crate::transaction::recover::{Recovered, hint_is_stale, recover};
 use crate::transaction::{self, catalogue, check, execute};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
@@ -41,6 +41,18 @@ pub fn settle<S: Store>(store: &mut S, records: &mut Records) -> Result<Recovere
             other => Ok(other?),
         },
     }
+}
+
+/// What [`settle`] would mend, for a command that only looks, without the lock: an open journal is
+/// refused, because what lies there may be another command's; a hint for nothing is told.
+pub fn look<S: Store>(store: &S, records: &Records) -> Result<Option<&'static str>> {
+    if records.journal.value != Journal::Closed {
+        return Err(Error::Unsettled);
+    }
+    Ok(hint_is_stale(store, records)?.then_some(
+        "GRUB starts the agent and nothing waits for it: another backstay is at work, or 'backstay \
+         cancel' removes what is left over",
+    ))
 }
 
 /// Refuses while something else has a claim on the next boot.
@@ -187,6 +199,37 @@ mod tests {
         assert_eq!(explanation.title, "roll back to snapshot 2");
         assert!(explanation.undo.contains("roll forward"));
         assert_eq!(store.operations, machine().0.operations);
+    }
+
+    #[test]
+    fn a_look_at_what_another_command_is_doing_leaves_it_alone_and_says_so() {
+        for power in 0.. {
+            let (mut store, mut records) = machine();
+            store.power = Some(power);
+            let made =
+                crate::admin::snapshot::snapshot(&mut store, &mut records, "", 1, &mut |_| {});
+            for left in store.after_power_cut() {
+                let records = Records::open(&left).unwrap();
+                let before = left.world().files.clone();
+                let looked = look(&left, &records);
+                match records.journal.value {
+                    Journal::Closed => assert_eq!(
+                        looked.unwrap().is_some(),
+                        left.read(File::Armed).unwrap().is_some()
+                    ),
+                    _ => {
+                        let text = looked.unwrap_err().to_string();
+                        assert!(text.contains("another backstay"), "{text}");
+                        assert!(text.contains("reboot"), "{text}");
+                    }
+                }
+                assert_eq!(left.world().files, before);
+            }
+            if made.is_ok() {
+                assert!(power > 5);
+                return;
+            }
+        }
     }
 
     #[test]

@@ -307,49 +307,73 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
     if how.reboot && root.is_some() {
         return Err(Error::RebootNeedsRunning);
     }
+    if how.dry_run {
+        return dry_run(root, verb, out);
+    }
     let Open {
         machine,
         mut store,
         mut records,
-    } = open(root, if how.dry_run { Lock::None } else { Lock::Try }, out)?;
-    let looked = match recovery::missing(&machine.top) {
-        Some(what) => Err(Error::NoRecoveryKernel(what)),
-        None => request::preview(&store, &records, verb, now()),
-    };
-    let explanation = match looked {
-        Err(error) if !how.dry_run => {
+    } = open(root, Lock::Try, out)?;
+    let explanation = match preview(&machine, &store, &records, verb) {
+        Err(error) => {
             note(&mut store, &format!("not asked for, {verb}: {error}"));
             return Err(error);
         }
-        other => other?,
+        Ok(explanation) => explanation,
     };
     if !out.json {
         output::out(&explanation);
     }
-    if !how.dry_run {
-        if typed {
-            consent::typed()?;
-        }
-        let grub = machine.top.join(STORE);
-        let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
-        request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
-        note(&mut store, &format!("asked for the next boot: {verb}"));
+    if typed {
+        consent::typed()?;
     }
-    if out.json {
-        json(&Asked {
-            verb: verb.to_string(),
-            written: !how.dry_run,
-            explanation: &explanation,
-        });
-    } else if how.dry_run {
-        out.say("Nothing was written (--dry-run).");
-    } else {
+    let grub = machine.top.join(STORE);
+    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
+    request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
+    note(&mut store, &format!("asked for the next boot: {verb}"));
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: true,
+        explanation: &explanation,
+    });
+    if !out.json {
         out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
     }
     if how.reboot {
         reboot::reboot()?;
     }
     Ok(Ended::Done)
+}
+
+/// Without the lock, so nothing is written and nothing that is open is settled: it may be another
+/// command's, which runs.
+fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
+    let machine = Machine::open(root, Lock::None)?;
+    machine.refuse_copies()?;
+    let store = machine.store()?;
+    let records = Records::open(&store)?;
+    if let Some(why) = request::look(&store, &records)? {
+        out.say(&format!("note: {why}"));
+    }
+    let explanation = preview(&machine, &store, &records, verb)?;
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: false,
+        explanation: &explanation,
+    });
+    if !out.json {
+        output::out(&explanation);
+        out.say("Nothing was written (--dry-run).");
+    }
+    Ok(Ended::Done)
+}
+
+fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
+    if let Some(what) = recovery::missing(&machine.top) {
+        return Err(Error::NoRecoveryKernel(what));
+    }
+    request::preview(store, records, verb, now())
 }
 
 fn ticket() -> Result<Ticket> {
