@@ -69,6 +69,10 @@ the old data and all snapshots but the factory are still there, until
 .B backstay mark\-good
 has run in the new system: it deletes them.
 Deleted is not erased: the disk may still hold what was deleted.
+Where somebody tried to go back, or to reset the system, and that was not done, nothing is deleted
+until it is done or
+.B backstay mark\-good \-\-delete
+is run.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -141,6 +145,7 @@ and
 .IR id ),
 .IR parked ,
 .IR destroys_up_to ,
+.IR destruction_suspended ,
 .IR open ,
 .IR armed ,
 .IR recovery_kernel ,
@@ -177,6 +182,8 @@ and
 .IR good ,
 .IR why_not ,
 .IR deleted ,
+.I suspended
+(nothing is deleted, because somebody tried to go back),
 .IR kept .
 .TP
 .B cancel

@@ -60,7 +60,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
         Command::Reset(args) => reset(root, args, out),
         Command::Cancel => cancel(root, out),
-        Command::MarkGood => mark(root, out),
+        Command::MarkGood(args) => mark(root, args.delete, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Completions { shell } => {
             let mut command = super::command();
@@ -412,7 +412,7 @@ fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
+fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     let Open {
         machine,
         mut store,
@@ -420,7 +420,9 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
     } = open(root, Lock::Wait, out)?;
     let booted = machine.booted.as_deref();
     let was_good = records.state.value.good;
-    let marked = good::mark_good(&mut store, &mut records, booted, &mut |line| out.say(line))?;
+    let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
+        out.say(line);
+    })?;
     out.result(&marked);
     if let Some(why) = &marked.why_not {
         out.say(&format!("not marked good: {why}"));
@@ -434,6 +436,11 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
         out.say(
             "a request waits, so what 'reset everything' replaced is kept until it was carried out \
              or withdrawn",
+        );
+    } else if marked.suspended {
+        out.say(
+            "what 'reset everything' replaced is kept, because going back was tried: 'backstay \
+             rollback' goes back, 'backstay mark-good --delete' deletes it",
         );
     }
     if was_good != records.state.value.good {

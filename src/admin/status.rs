@@ -7,7 +7,7 @@ use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::State;
+use crate::record::state::{Phase, State};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
@@ -71,6 +71,8 @@ pub struct Status {
     pub parked: Option<u32>,
     /// After `reset everything`: snapshots up to this id are deleted by `mark-good`.
     pub destroys_up_to: Option<u32>,
+    /// Whether that deletion is suspended, because somebody tried to go back.
+    pub destruction_suspended: bool,
     /// Whether a transaction is open, which the next boot finishes or undoes.
     pub open: bool,
     /// Whether GRUB boots the recovery kernel next.
@@ -125,6 +127,9 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         destroys_up_to: of
             .and_then(|state| state.destroy)
             .map(|destroy| destroy.up_to),
+        destruction_suspended: of
+            .and_then(|state| state.destroy)
+            .is_some_and(|destroy| destroy.phase == Phase::Suspended),
         open,
         armed: store.read(File::Armed)?.is_some(),
         recovery_kernel: of.and_then(|state| Some(state.recovery_kernel.as_ref()?.to_string())),
@@ -233,11 +238,18 @@ impl core::fmt::Display for Status {
                 &format!("the next boot returns to what is parked as {parked}"),
             )?;
         }
-        if let Some(id) = self.destroys_up_to {
-            line(
+        match self.destroys_up_to {
+            Some(id) if self.destruction_suspended => line(
+                "suspended",
+                &format!(
+                    "going back was tried: 'rollback' again, or 'mark-good --delete' deletes up to {id}"
+                ),
+            )?,
+            Some(id) => line(
                 "waits for good",
                 &format!("'mark-good' deletes every snapshot up to {id} for good"),
-            )?;
+            )?,
+            None => {}
         }
         let idle = self.request.is_none() && self.parked.is_none() && !self.open;
         if self.armed && idle {

@@ -103,6 +103,21 @@ pub enum Decision {
     },
 }
 
+impl State {
+    /// What this boot asked for is refused: the request is used up; a person at GRUB who was to go
+    /// back is one who tried.
+    pub fn refused(&mut self, wish: Wish) {
+        match wish {
+            Wish::Boot => self.use_up_request(),
+            Wish::Change {
+                verb,
+                present: true,
+            } => self.attempted(verb),
+            _ => {}
+        }
+    }
+}
+
 /// The set that must be looked at before [`decide`] can answer.
 pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
     match state {

@@ -6,7 +6,7 @@ use crate::policy::intent::Intent;
 use crate::record::journal::Outcome;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::{Manifest, Origin};
-use crate::record::state::{Destroy, Last, Live, State, Verb};
+use crate::record::state::{Destroy, Last, Live, Phase, State, Verb};
 use crate::store::Access;
 use crate::store::place::{Place, Set};
 
@@ -260,7 +260,7 @@ fn ending(intent: &Intent) -> Ending {
 
 fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
     let mut after = state.clone();
-    after.request = None;
+    after.use_up_request();
     after.last = Some(Last {
         verb: intent.verb(),
         id,
@@ -301,7 +301,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         after.destroy = Some(Destroy {
             live: after.live.system,
             up_to: id,
-            begun: false,
+            phase: Phase::Waits,
         });
     }
     after

@@ -9,7 +9,7 @@
 
 pub(super) mod acts;
 mod attacks;
-mod boot;
+pub(crate) mod boot;
 mod controls;
 mod errors;
 pub(super) mod explore;
