@@ -354,6 +354,18 @@ mod tests {
             manifest.as_ref(),
             2,
         );
+        let text = crate::transaction::explain::explain(&plan, store.layout()).to_string();
+        assert!(text.contains("kept (snapshot 3), no longer"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 78), "{text}");
+        for (verb, said) in [
+            (Verb::ResetSystem { keep_config: true }, true),
+            (Verb::ResetConfig { data: false }, false),
+            (Verb::ResetEverything, false),
+        ] {
+            let shown = crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+            let text = shown.to_string();
+            assert_eq!(text.contains("no longer deleted"), said, "{text}");
+        }
         execute(&mut store, &mut records, &plan, 2, &mut |_| {}).unwrap();
         let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert_eq!(marked.deleted, Vec::<u32>::new());

@@ -60,6 +60,8 @@ pub struct Plan {
     pub ending: Ending,
     /// The snapshot that the set under `id` is a changed clone of.
     pub was_clone_of: Option<u32>,
+    /// `reset everything` was to delete what it replaced, up to this snapshot, and does not any more.
+    pub spared: Option<u32>,
     /// The state afterwards; the UUID of a new system is filled in when it is known.
     pub after: State,
 }
@@ -158,12 +160,14 @@ pub fn plan(
         _ => state.live.clone_of,
     };
     let after = after(intent, state, id, now);
+    let spared = state.destroy.filter(|_| after.destroy.is_none());
     Plan {
         intent: intent.clone(),
         id,
         steps,
         ending,
         was_clone_of,
+        spared: spared.map(|destroy| destroy.up_to),
         after,
     }
 }
