@@ -68,6 +68,12 @@ pub enum Error {
          layout.toml"
     )]
     LayoutDamaged,
+    /// The newest state was lost.
+    #[error(
+        "the state is older than the store, which has a snapshot that it does not know, so that the \
+         agent would refuse: run 'backstay init --repair', then ask again"
+    )]
+    StateBehind,
     /// A request waits.
     #[error(
         "a request waits for the next boot ({0}): reboot to carry it out, or withdraw it with \

@@ -1,4 +1,5 @@
-//! `backstay init --repair`: a state that is damaged in both slots, rebuilt from what is there.
+//! `backstay init --repair`: a state that is damaged in both slots, or whose newest slot is lost so
+//! that it is older than the store, rebuilt from what is there.
 //!
 //! No snapshot is forgotten: every sealed one is in the history again, in the order of the ids, and
 //! the next id is above all of them. What only the state knew is gone: which one was marked good, a
@@ -6,12 +7,14 @@
 //! towards keeping.
 
 use super::error::{Error, Result};
+use crate::policy;
+use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::Kind;
 use crate::record::slots::Slots;
 use crate::record::state::{Live, State, append};
 use crate::store::Store;
-use crate::store::place::{Place, Set};
+use crate::store::place::{File, Place, Set};
 use crate::transaction;
 use crate::transaction::catalogue;
 use crate::transaction::records::{Records, read_state};
@@ -21,17 +24,39 @@ pub fn repair<S: Store>(store: &mut S) -> Result<State> {
     match read_state(store)? {
         Slots::Damaged | Slots::Empty => {}
         Slots::Newer(version) => return Err(transaction::Error::Newer(version).into()),
-        Slots::Valid { .. } => {
-            return Err(Error::Repair(
-                "the state is whole, there is nothing to repair: run 'backstay init' without \
-                 --repair"
-                    .to_owned(),
-            ));
-        }
+        Slots::Valid { .. } => return amend(store),
     }
     let state = rebuilt(store)?;
     let mut records = Records::fresh(store, state.clone())?;
     records.write_first_state(store)?;
+    store.sync()?;
+    Ok(state)
+}
+
+/// A state that is whole, and is not the newest one that there was. While a transaction is open, a
+/// set that the state does not know is that one's.
+fn amend<S: Store>(store: &mut S) -> Result<State> {
+    let mut records = Records::open(store)?;
+    if records.journal.value != Journal::Closed {
+        return Err(transaction::Error::Open.into());
+    }
+    let before = &records.state.value;
+    let facts = catalogue::facts(store, None, false)?;
+    if !policy::is_behind(before, &facts) {
+        return Err(Error::Repair(
+            "the state is whole, there is nothing to repair: run 'backstay init' without --repair"
+                .to_owned(),
+        ));
+    }
+    let state = State {
+        recovery_kernel: before.recovery_kernel.clone(),
+        ..rebuilt(store)?
+    };
+    // A request of then was carried out or withdrawn since.
+    if state.parked.is_none() {
+        store.remove(File::Armed)?;
+    }
+    records.state.write(store, state.clone())?;
     store.sync()?;
     Ok(state)
 }
@@ -76,11 +101,14 @@ fn rebuilt<S: Store>(store: &S) -> Result<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::request;
+    use crate::admin::status::status;
     use crate::policy::intent::Intent;
     use crate::record::block::BLOCK;
+    use crate::record::state::Verb;
     use crate::store::memory::Memory;
-    use crate::store::place::File;
     use crate::transaction::execute::execute;
+    use crate::transaction::model::acts::Act;
     use crate::transaction::model::machine;
     use crate::transaction::plan::plan;
 
@@ -128,6 +156,49 @@ mod tests {
         let state = repair(&mut store).unwrap();
         assert_eq!(state.parked, before);
         assert_eq!(state.live.clone_of, Some(1));
+    }
+
+    /// The newest slot is garbled while the machine is off; the older one is whole.
+    #[test]
+    fn a_state_that_is_older_than_the_store_is_said_when_asking_and_repaired() {
+        let verb = Verb::Rollback(None);
+        let (ticket, now) = ([1; 16], 1);
+        for live_changes in [false, true] {
+            let mut store = machine().0;
+            let act = match live_changes {
+                true => Act::Present(Verb::Rollback(Some(1))),
+                false => Act::Snapshot,
+            };
+            assert!(act.run(&mut store, &mut |_| {}).is_ok());
+            store.sync().unwrap();
+            let Slots::Valid { at, .. } = read_state(&store).unwrap() else {
+                panic!()
+            };
+            let newest = &[0xa5; BLOCK];
+            store.write_slot(File::State, at.slot, newest).unwrap();
+            let mut records = Records::open(&store).unwrap();
+            let shown = request::preview(&store, &records, verb, now).unwrap_err();
+            let link = &request::no_spare;
+            let asked = request::submit(&mut store, &mut records, verb, ticket, now, link);
+            for error in [shown, asked.unwrap_err()] {
+                let text = error.to_string();
+                assert!(text.contains("'backstay init --repair'"), "{text}");
+            }
+            let status = || status(&store, Default::default()).unwrap().to_string();
+            assert!(
+                status().contains("older than the store; run"),
+                "{}",
+                status()
+            );
+            let state = repair(&mut store).unwrap();
+            assert_eq!((state.next_id, state.older.last()), (4, Some(&3)));
+            let mut records = Records::open(&store).unwrap();
+            assert_eq!(records.state.value, state);
+            request::submit(&mut store, &mut records, verb, ticket, now, link).unwrap();
+            let booted = Act::Start.run(&mut store, &mut |_| {});
+            assert!(booted.is_ok(), "{booted:?}");
+            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+        }
     }
 
     #[test]

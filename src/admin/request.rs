@@ -9,7 +9,7 @@
 //! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
-use crate::policy::resolve;
+use crate::policy::{self, resolve};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
@@ -81,6 +81,9 @@ pub fn preview<S: Store>(
     let state = &records.state.value;
     let source = resolve::intent(verb, state)?.source();
     let facts = catalogue::facts(store, source, false)?;
+    if policy::is_behind(state, &facts) {
+        return Err(Error::StateBehind);
+    }
     let intent = resolve::allowed(verb, state, &facts)?;
     let manifest = match source {
         Some(set) => {
@@ -121,6 +124,10 @@ pub fn submit<S: Store>(
     link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
     idle(records)?;
+    let facts = catalogue::facts(store, None, false)?;
+    if policy::is_behind(&records.state.value, &facts) {
+        return Err(Error::StateBehind);
+    }
     // What is left over from before would be in the way of a second name.
     store.remove(File::Armed)?;
     with_ballast(store, |store| {

@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::list::{Live, clone_of, live, word};
 use super::output::{size, utc};
+use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
@@ -13,6 +14,9 @@ use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
 use crate::transaction::records::{read_journal, read_state};
 use serde::Serialize;
+
+/// The newest state was lost, and the older one does not know what came since.
+const BEHIND: &str = "older than the store";
 
 /// What is known outside the store's records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,7 +53,7 @@ pub struct Change {
 /// Everything that `status` shows. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// `ok`, `empty`, `damaged`, or `newer format N`.
+    /// `ok`, `empty`, `damaged`, `older than the store`, or `newer format N`.
     pub state: String,
     /// What boots.
     pub live: Option<Live>,
@@ -103,6 +107,14 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         _ => false,
     };
     let of = state.as_ref();
+    let word_of_state = match of {
+        Some(state)
+            if !open && policy::is_behind(state, &catalogue::facts(store, None, false)?) =>
+        {
+            BEHIND.to_owned()
+        }
+        _ => word_of_state,
+    };
     let live = live(store, of)?;
     let marker = store.read(File::FirstBoot)?.is_some();
     let first_boot = marker && live.is_none() && word_of_state == "empty";
@@ -204,7 +216,7 @@ impl core::fmt::Display for Status {
         }
         if self.state != "ok" && !self.first_boot {
             let remedy = match self.state.as_str() {
-                "damaged" => "; run 'backstay init --repair'",
+                "damaged" | BEHIND => "; run 'backstay init --repair'",
                 "empty" => "; run 'backstay init'",
                 _ => "",
             };

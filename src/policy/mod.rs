@@ -215,7 +215,7 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
 }
 
 /// Whether the store has a set of which the state does not know: the state is an older copy.
-fn is_behind(state: &State, facts: &Facts) -> bool {
+pub fn is_behind(state: &State, facts: &Facts) -> bool {
     facts.newest_set.is_some_and(|id| id >= state.next_id)
 }
 

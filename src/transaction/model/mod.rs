@@ -7,7 +7,7 @@
 //! - `verbs.rs`, `errors.rs`, `attacks.rs` what is explored; `controls.rs` stores that are wrong and
 //!   must be caught
 
-pub(super) mod acts;
+pub(crate) mod acts;
 mod attacks;
 pub(crate) mod boot;
 mod controls;
