@@ -41,8 +41,8 @@ mount = "/srv/data"
 One system; at most one config dataset, whose
 .I paths
 are bind\-mounted from it; up to 8 data datasets.
-None is mounted over what the system starts from, such as /etc, /usr or /boot, and no path is one of
-those as a whole.
+None is mounted over what the system starts from, such as /etc, /usr or /boot, nor inside another one,
+and no path is one of those as a whole.
 .I live
 is the constant name of the subvolume in the top level of the file system.
 Once there are snapshots, datasets can be added, but neither renamed, moved nor removed.
