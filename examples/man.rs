@@ -49,6 +49,11 @@ Once there are snapshots, datasets can be added, but neither renamed, moved nor 
 A snapshot from before there was a config dataset leaves the configuration as it is;
 .B list
 shows it as "sound, no config".
+One whose system has no directory to mount a dataset on that was added later cannot be gone back to:
+.B init
+says so, and
+.B list
+shows it as "no /srv/media".
 .SH CHANGES AT THE NEXT BOOT
 .BR rollback ,
 .BR forward ,

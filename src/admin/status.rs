@@ -1,7 +1,7 @@
 //! `backstay status`: one screen about this machine.
 
 use super::error::Result;
-use super::list::{Live, clone_of, live, word};
+use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
 use crate::policy;
 use crate::policy::refusal::Refusal;
@@ -128,7 +128,7 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         live,
         older: of.and_then(|state| state.older.last().copied()),
         newer: of.and_then(|state| state.newer.first().copied()),
-        factory: word(store, catalogue::health(store, Set::Factory)?),
+        factory: health(store, Set::Factory)?,
         last: of.and_then(last),
         request: of.and_then(|state| state.request).map(|request| Change {
             what: request.verb.to_string(),
