@@ -74,7 +74,7 @@ pub fn mark_good<S: Store>(
     if live != state.live.system {
         return Err(Error::NotLive(format!(
             "{live_name} is not the dataset that the state records ({} instead of {}): nothing was \
-             marked; see 'backstay status'",
+             marked; if it was put there on purpose, 'backstay init --repair' takes it over",
             live, state.live.system
         )));
     }
@@ -524,6 +524,7 @@ mod tests {
         records.state.write(&mut store, state).unwrap();
         let error = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("nothing was marked"), "{error}");
+        assert!(error.to_string().contains("init --repair"), "{error}");
         assert_eq!(Records::open(&store).unwrap().state.value.good, None);
     }
 

@@ -1,5 +1,6 @@
 //! `backstay init --repair`: a state that is damaged in both slots, or whose newest slot is lost so
-//! that it is older than the store, rebuilt from what is there.
+//! that it is older than the store, rebuilt from what is there. And one that names another live system
+//! than there is, because somebody put one there by hand: that is taken over.
 //!
 //! No snapshot is forgotten: every sealed one is in the history again, in the order of the ids, and
 //! the next id is above all of them. What only the state knew is gone: which one was marked good, a
@@ -7,6 +8,7 @@
 //! towards keeping.
 
 use super::error::{Error, Result};
+use super::request;
 use crate::policy;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
@@ -42,15 +44,27 @@ fn amend<S: Store>(store: &mut S) -> Result<State> {
     }
     let before = &records.state.value;
     let facts = catalogue::facts(store, None, false)?;
-    if !policy::is_behind(before, &facts) {
+    let replaced = before.parked.is_none() && facts.live_system != Some(before.live.system);
+    let state = if policy::is_behind(before, &facts) {
+        State {
+            recovery_kernel: before.recovery_kernel.clone(),
+            ..rebuilt(store)?
+        }
+    } else if replaced {
+        // Somebody put another system in the live place. The history is about what lies beside it.
+        request::idle(&records)?;
+        State {
+            live: rebuilt(store)?.live,
+            good: None,
+            rebooted_for: None,
+            destroy: None,
+            ..before.clone()
+        }
+    } else {
         return Err(Error::Repair(
             "the state is whole, there is nothing to repair: run 'backstay init' without --repair"
                 .to_owned(),
         ));
-    }
-    let state = State {
-        recovery_kernel: before.recovery_kernel.clone(),
-        ..rebuilt(store)?
     };
     // A request of then was carried out or withdrawn since.
     if state.parked.is_none() {
@@ -101,11 +115,11 @@ fn rebuilt<S: Store>(store: &S) -> Result<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::request;
     use crate::admin::status::status;
     use crate::policy::intent::Intent;
     use crate::record::block::BLOCK;
     use crate::record::state::Verb;
+    use crate::store::Access;
     use crate::store::memory::Memory;
     use crate::transaction::execute::execute;
     use crate::transaction::model::acts::Act;
@@ -198,6 +212,37 @@ mod tests {
             let booted = Act::Start.run(&mut store, &mut |_| {});
             assert!(booted.is_ok(), "{booted:?}");
             assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+        }
+    }
+
+    /// As section 9 of docs/recovery.md does it.
+    #[test]
+    fn a_live_system_that_was_put_there_by_hand_is_taken_over() {
+        for set in [Set::Factory, Set::Snapshot(1)] {
+            let (mut store, _) = machine();
+            let reset = Act::Present(Verb::ResetEverything);
+            assert!(reset.run(&mut store, &mut |_| {}).is_ok());
+            let live = Place::Live(Part::System);
+            store.edit(|world, _| {
+                world.default = None;
+                world.datasets.remove(&live)
+            });
+            let made = store
+                .clone_to(set.place(Part::System), live, Access::Writable)
+                .unwrap();
+            store.sync().unwrap();
+            assert!(!Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+            let before = Records::open(&store).unwrap().state.value;
+            let state = repair(&mut store).unwrap();
+            assert_eq!(state.live.system, made.identity.uuid);
+            let clone_of = if set == Set::Factory { 0 } else { 1 };
+            assert_eq!(state.live.clone_of, Some(clone_of));
+            assert_eq!((state.older, state.next_id), (before.older, before.next_id));
+            assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+            assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3]);
+            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+            let back = Act::Present(Verb::Rollback(None));
+            assert!(back.run(&mut store, &mut |_| {}).is_ok());
         }
     }
 
