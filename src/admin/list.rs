@@ -80,10 +80,13 @@ pub fn live<S: Store>(store: &S, state: Option<&State>) -> Result<Option<Live>> 
     let Some(dataset) = store.dataset(place)? else {
         return Ok(None);
     };
-    let kernel = check::kernel(store, place)?;
+    // What cannot be read in the system must not hide what the store knows.
+    let unknown = |_| Some("unknown".to_owned());
+    let kernel = check::kernel(store, place);
+    let kernel = kernel.map(|kernel| kernel.map(|kernel| kernel.release.to_string()));
     Ok(Some(Live {
-        title: check::version(store, place)?,
-        kernel: kernel.map(|kernel| kernel.release.to_string()),
+        title: check::version(store, place).unwrap_or_else(unknown),
+        kernel: kernel.unwrap_or_else(unknown),
         clone_of: state.and_then(clone_that_is_live),
         good: state.is_some_and(|state| state.good == Some(dataset.identity.uuid)),
     }))
@@ -220,9 +223,9 @@ fn origin(origin: Origin) -> &'static str {
 
 /// A set's health, and whether its system can mount what the layout declares, in a word or two.
 pub fn health<S: Store>(store: &S, set: Set) -> Result<String> {
-    Ok(match lacks_mount(store, set)? {
-        Some(mount) => format!("no {mount}"),
-        None => word(store, catalogue::health(store, set)?),
+    Ok(match lacks_mount(store, set) {
+        Ok(Some(mount)) => format!("no {mount}"),
+        Ok(None) | Err(_) => word(store, catalogue::health(store, set)?),
     })
 }
 
@@ -340,6 +343,22 @@ mod tests {
             let verb = Verb::Rollback(Some(id));
             let asked = crate::admin::request::preview(&store, &records, verb, 0);
             assert_eq!(asked.is_err(), refused, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_the_live_system_is_shown_as_unknown() {
+        let (store, _) = machine();
+        let before = store.looks.get();
+        live(&store, None).unwrap();
+        let looks = store.looks.get();
+        assert!(looks - before > 3);
+        for at in before + 1..looks {
+            let (mut store, _) = machine();
+            store.blind = Some(at);
+            let live = live(&store, None).unwrap().unwrap();
+            let unknown = Some("unknown".to_owned());
+            assert!(live.title == unknown || live.kernel == unknown, "{live:?}");
         }
     }
 
