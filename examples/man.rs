@@ -41,14 +41,19 @@ mount = "/srv/data"
 One system; at most one config dataset, whose
 .I paths
 are bind\-mounted from it; up to 8 data datasets.
-None is mounted over what the system starts from, such as /etc, /usr or /boot, and no path is one of
-those as a whole.
+None is mounted over what the system starts from, such as /etc, /usr or /boot, nor inside another one,
+and no path is one of those as a whole.
 .I live
 is the constant name of the subvolume in the top level of the file system.
 Once there are snapshots, datasets can be added, but neither renamed, moved nor removed.
 A snapshot from before there was a config dataset leaves the configuration as it is;
 .B list
 shows it as "sound, no config".
+One whose system has no directory to mount a dataset on that was added later cannot be gone back to:
+.B init
+says so, and
+.B list
+shows it as "no /srv/media".
 .SH CHANGES AT THE NEXT BOOT
 .BR rollback ,
 .BR forward ,
@@ -69,6 +74,10 @@ the old data and all snapshots but the factory are still there, until
 .B backstay mark\-good
 has run in the new system: it deletes them.
 Deleted is not erased: the disk may still hold what was deleted.
+Where somebody tried to go back, or to reset the system, and that was not done, nothing is deleted
+until it is done or
+.B backstay mark\-good \-\-delete
+is run.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -141,6 +150,7 @@ and
 .IR id ),
 .IR parked ,
 .IR destroys_up_to ,
+.IR destruction_suspended ,
 .IR open ,
 .IR armed ,
 .IR recovery_kernel ,
@@ -177,6 +187,8 @@ and
 .IR good ,
 .IR why_not ,
 .IR deleted ,
+.I suspended
+(nothing is deleted, because somebody tried to go back),
 .IR kept .
 .TP
 .B cancel

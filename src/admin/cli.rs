@@ -85,7 +85,7 @@ pub enum Command {
     /// Mark the live system as good; finishes 'reset everything'
     ///
     /// Run by backstay-mark-good.service after boot-complete.target.
-    MarkGood,
+    MarkGood(MarkGood),
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
     /// Print the completions for a shell
@@ -93,6 +93,14 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// `mark-good`.
+#[derive(Debug, Args)]
+pub struct MarkGood {
+    /// Delete what 'reset everything' replaced although somebody tried to go back
+    #[arg(long)]
+    pub delete: bool,
 }
 
 /// `init`.

@@ -41,6 +41,12 @@ pub enum Error {
     /// Another backstay works on the store.
     #[error("another backstay is at work on this store: wait until it has ended, then try again")]
     Locked,
+    /// The journal is open, and this command only looks.
+    #[error(
+        "another backstay is at work, or was interrupted: wait until it has ended, or reboot, which \
+         finishes or undoes what is open; then try again"
+    )]
+    Unsettled,
     /// The root is on something else.
     #[error(
         "{0}: snapshots need a btrfs root; for an image that is not booted name its mounted top \
@@ -62,6 +68,12 @@ pub enum Error {
          layout.toml"
     )]
     LayoutDamaged,
+    /// The newest state was lost.
+    #[error(
+        "the state is older than the store, which has a snapshot that it does not know, so that the \
+         agent would refuse: run 'backstay init --repair', then ask again"
+    )]
+    StateBehind,
     /// A request waits.
     #[error(
         "a request waits for the next boot ({0}): reboot to carry it out, or withdraw it with \

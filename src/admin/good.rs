@@ -1,16 +1,19 @@
 //! `backstay mark-good`: the live system has proved itself.
 //!
 //! It ends what waited for that: the second phase of `reset everything` begins, which deletes what
-//! the reset replaced. The state says so durably before the first deletion (`begun`), and forgets
+//! the reset replaced. The state says so durably before the first deletion ([`Phase::Begun`]), and forgets
 //! it after the last one: a power cut in between is made up for by the next call. Deletion is not
 //! erasure: the disk may still hold what was deleted.
+//!
+//! Where somebody tried to go back and that did not come to pass, nothing is deleted until a person
+//! says so.
 
 use super::error::{Error, Result};
 use super::request::disarm_stale;
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
-use crate::record::state::Destroy;
+use crate::record::state::{Destroy, Phase};
 use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::records::Records;
@@ -26,6 +29,8 @@ pub struct Marked {
     pub why_not: Option<String>,
     /// The snapshots that `reset everything` deleted.
     pub deleted: Vec<u32>,
+    /// Whether the deletion is suspended, because somebody tried to go back.
+    pub suspended: bool,
     /// What was in the way of a deletion; it is tried again by the next call.
     pub kept: Vec<String>,
 }
@@ -33,11 +38,13 @@ pub struct Marked {
 /// Marks the live system good and finishes `reset everything`.
 ///
 /// `booted` is the dataset that the running system was booted from, by its name in the top level;
-/// `None` offline.
+/// `None` offline. `delete` says that a person wants the deletion to go on although somebody tried to
+/// go back.
 pub fn mark_good<S: Store>(
     store: &mut S,
     records: &mut Records,
     booted: Option<&str>,
+    delete: bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Marked> {
     if records.journal.value != Journal::Closed {
@@ -67,7 +74,7 @@ pub fn mark_good<S: Store>(
     if live != state.live.system {
         return Err(Error::NotLive(format!(
             "{live_name} is not the dataset that the state records ({} instead of {}): nothing was \
-             marked; see 'backstay status'",
+             marked; if it was put there on purpose, 'backstay init --repair' takes it over",
             live, state.live.system
         )));
     }
@@ -76,13 +83,23 @@ pub fn mark_good<S: Store>(
     // Somebody who asked for a change in the meantime may need what would be deleted.
     let asked = state.request.is_some();
     match &mut state.destroy {
-        Some(destroy) if destroy.live == live && !asked => destroy.begun = true,
+        Some(destroy)
+            if destroy.live == live && !asked && (destroy.phase == Phase::Waits || delete) =>
+        {
+            destroy.phase = Phase::Begun;
+        }
         _ => {}
     }
-    let destroy = state.destroy.filter(|destroy| destroy.begun);
+    let suspended = state
+        .destroy
+        .is_some_and(|destroy| destroy.phase == Phase::Suspended);
+    let destroy = state
+        .destroy
+        .filter(|destroy| destroy.phase == Phase::Begun);
     records.state.write(store, state)?;
     let mut marked = Marked {
         good: true,
+        suspended,
         ..Marked::default()
     };
     if let Some(destroy) = destroy {
@@ -118,7 +135,7 @@ fn finish<S: Store>(
     state.destroy = match marked.kept.is_empty() {
         true => None,
         false => Some(Destroy {
-            begun: false,
+            phase: Phase::Waits,
             ..destroy
         }),
     };
@@ -243,7 +260,14 @@ mod tests {
     #[test]
     fn a_good_system_ends_reset_everything_and_keeps_factory_and_templates() {
         let (mut store, mut records) = reset();
-        let marked = mark_good(&mut store, &mut records, Some("@rootfs"), &mut |_| {}).unwrap();
+        let marked = mark_good(
+            &mut store,
+            &mut records,
+            Some("@rootfs"),
+            false,
+            &mut |_| {},
+        )
+        .unwrap();
         assert_eq!((marked.good, marked.deleted), (true, vec![1, 2, 3]));
         check_finished(&store, "uncut");
     }
@@ -253,11 +277,11 @@ mod tests {
         for power in 0.. {
             let (mut store, mut records) = reset();
             store.power = Some(power);
-            let ended = mark_good(&mut store, &mut records, None, &mut |_| {})
+            let ended = mark_good(&mut store, &mut records, None, false, &mut |_| {})
                 .is_ok_and(|marked| marked.kept.is_empty());
             for mut left in store.after_power_cut() {
                 let mut records = Records::open(&left).unwrap();
-                mark_good(&mut left, &mut records, None, &mut |_| {}).unwrap();
+                mark_good(&mut left, &mut records, None, false, &mut |_| {}).unwrap();
                 check_finished(&left, &format!("cut at {power}"));
             }
             if ended {
@@ -275,7 +299,7 @@ mod tests {
         let default = store.world().default;
         store.edit(|world, _| world.default = Some(uuid));
         for deleted in [&[1, 3][..], &[]] {
-            let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+            let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
             assert_eq!(marked.deleted, deleted);
             let [kept] = &marked.kept[..] else {
                 panic!("{:?}", marked.kept);
@@ -300,7 +324,7 @@ mod tests {
             records = Records::open(&store).unwrap();
         }
         store.edit(|world, _| world.default = default);
-        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert_eq!(marked.deleted, [2]);
         check_finished(&store, "the third time");
     }
@@ -330,8 +354,20 @@ mod tests {
             manifest.as_ref(),
             2,
         );
+        let text = crate::transaction::explain::explain(&plan, store.layout()).to_string();
+        assert!(text.contains("kept (snapshot 3), no longer"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 78), "{text}");
+        for (verb, said) in [
+            (Verb::ResetSystem { keep_config: true }, true),
+            (Verb::ResetConfig { data: false }, false),
+            (Verb::ResetEverything, false),
+        ] {
+            let shown = crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+            let text = shown.to_string();
+            assert_eq!(text.contains("no longer deleted"), said, "{text}");
+        }
         execute(&mut store, &mut records, &plan, 2, &mut |_| {}).unwrap();
-        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert_eq!(marked.deleted, Vec::<u32>::new());
         assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3, 4]);
     }
@@ -349,24 +385,146 @@ mod tests {
             &link,
         )
         .unwrap();
-        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert_eq!((marked.good, marked.deleted), (true, Vec::new()));
         assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3]);
         cancel(&mut store, &mut records).unwrap();
-        mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         check_finished(&store, "after cancel");
+    }
+
+    /// However an attempt to go back ends without doing it: what it wanted back stays.
+    #[test]
+    fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
+        use crate::policy::Wish;
+        use crate::transaction::model::boot::boot;
+        let back = Verb::Rollback(None);
+        let present = Wish::Change {
+            verb: back,
+            present: true,
+        };
+        let request = |store: &mut Memory, records: &mut Records| {
+            submit(
+                store,
+                records,
+                back,
+                [1; 16],
+                1,
+                &crate::admin::request::no_spare,
+            )
+            .unwrap();
+        };
+        let suspended = |mut store: Memory, what: &str| {
+            let mut records = Records::open(&store).unwrap();
+            for _ in 0..2 {
+                let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
+                assert!(marked.good && marked.suspended, "{what}: {marked:?}");
+                assert!(marked.deleted.is_empty(), "{what}: {marked:?}");
+            }
+            assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3], "{what}");
+            // A request that is withdrawn leaves it to the person as before.
+            request(&mut store, &mut records);
+            cancel(&mut store, &mut records).unwrap();
+            let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
+            assert!(marked.suspended, "{what}");
+            let mut back = store.clone();
+            assert!(boot(&mut back, present, &mut |_| {}).is_quiet(), "{what}");
+            let state = Records::open(&back).unwrap().state.value;
+            assert_eq!(state.destroy, None, "{what}");
+            mark_good(&mut store, &mut records, None, true, &mut |_| {}).unwrap();
+            check_finished(&store, what);
+        };
+        for requested in [true, false] {
+            let wish = if requested { Wish::Boot } else { present };
+            let asked = || {
+                let (mut store, mut records) = reset();
+                if requested {
+                    request(&mut store, &mut records);
+                }
+                store
+            };
+            // The start is cut, and the next one undoes what it began.
+            let mut undone = 0;
+            for power in 1.. {
+                let mut store = asked();
+                let before = Records::open(&store).unwrap().state.seq();
+                store.power = Some(power);
+                let ended = boot(&mut store, wish, &mut |_| {}).is_quiet();
+                for mut left in store.after_power_cut() {
+                    let records = Records::open(&left).unwrap();
+                    let began = records.journal.value != Journal::Closed;
+                    let request = records.state.value.request.is_some();
+                    if request || records.state.seq() == before {
+                        continue;
+                    }
+                    boot(&mut left, Wish::Boot, &mut |_| {});
+                    let state = Records::open(&left).unwrap().state.value;
+                    if state.destroy.is_some() {
+                        suspended(left, &format!("{requested}, cut at {power}"));
+                        undone += usize::from(began);
+                    }
+                }
+                if ended {
+                    break;
+                }
+            }
+            assert!(undone > 3, "{undone}");
+            // It fails before it takes effect.
+            let mut store = asked();
+            let tree = root_without_modules(&mut store);
+            let booted = boot(&mut store, wish, &mut |_| {});
+            assert!(!booted.errors.is_empty(), "{booted:?}");
+            root_again(&mut store, tree);
+            suspended(store, &format!("{requested}, not done"));
+        }
+        // It is refused.
+        let (mut store, _) = reset();
+        let gone = Wish::Change {
+            verb: Verb::Rollback(Some(77)),
+            present: true,
+        };
+        assert!(!boot(&mut store, gone, &mut |_| {}).refusals.is_empty());
+        suspended(store, "refused at GRUB");
+        let (mut store, mut records) = reset();
+        request(&mut store, &mut records);
+        store.remove(File::Armed).unwrap();
+        assert!(
+            !boot(&mut store, Wish::Boot, &mut |_| {})
+                .refusals
+                .is_empty()
+        );
+        suspended(store, "refused");
+    }
+
+    fn root_without_modules(store: &mut Memory) -> crate::store::memory::Tree {
+        let mut before = Default::default();
+        store.edit(|world, _| {
+            let place = Place::Snapshot(3, Part::System);
+            let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+            before = (**tree).clone();
+            tree.remove("lib/modules/6.12/modules.dep");
+        });
+        before
+    }
+
+    fn root_again(store: &mut Memory, before: crate::store::memory::Tree) {
+        store.edit(|world, _| {
+            let place = Place::Snapshot(3, Part::System);
+            world.datasets.get_mut(&place).unwrap().tree = before.into();
+        });
     }
 
     #[test]
     fn only_the_recorded_live_system_is_marked() {
         let (mut store, mut records) = machine();
-        let other = mark_good(&mut store, &mut records, Some("@other"), &mut |_| {});
+        let other = mark_good(&mut store, &mut records, Some("@other"), false, &mut |_| {});
         assert!(matches!(other, Err(Error::NotLive(_))));
         let mut state = records.state.value.clone();
         state.live.system = Uuid([7; 16]);
         records.state.write(&mut store, state).unwrap();
-        let error = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap_err();
+        let error = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("nothing was marked"), "{error}");
+        assert!(error.to_string().contains("init --repair"), "{error}");
         assert_eq!(Records::open(&store).unwrap().state.value.good, None);
     }
 
@@ -376,7 +534,7 @@ mod tests {
         let mut state = records.state.value.clone();
         state.parked = Some(2);
         records.state.write(&mut store, state).unwrap();
-        let marked = mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert!(!marked.good && marked.why_not.is_some());
     }
 
@@ -384,7 +542,7 @@ mod tests {
     fn a_hint_that_is_left_over_goes() {
         let (mut store, mut records) = machine();
         store.replace(File::Armed, ARMED).unwrap();
-        mark_good(&mut store, &mut records, None, &mut |_| {}).unwrap();
+        mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
         assert_eq!(store.read(File::Armed).unwrap(), None);
     }
 }

@@ -7,7 +7,7 @@
 use super::cli::Init;
 use super::error::{Error, Result};
 use super::machine::Machine;
-use super::{grub, layout_file, recovery, repair, request};
+use super::{grub, layout_file, list, recovery, repair, request};
 use crate::record::block;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::Release;
@@ -43,6 +43,11 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
             && let Ok(records) = Records::open(&store)
         {
             request::idle(&records)?;
+        }
+    }
+    if machine.recorded_layout()?.is_some() {
+        for line in list::unusable(&store)? {
+            say(&format!("note: {line}"));
         }
     }
     for note in notes(&store)? {

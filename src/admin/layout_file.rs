@@ -278,6 +278,17 @@ fn distinct(entries: &[Entry]) -> Result<(), LayoutError> {
                     return wrong(entry, &format!("{what} {one:?} is used twice"));
                 }
             }
+            let (one, two) = (&entry.mount, &other.mount);
+            if inside(one, two) || inside(two, one) {
+                let name = &other.name;
+                return wrong(
+                    entry,
+                    &format!(
+                        "it is mounted at {one:?} and {name:?} at {two:?}, so that one would hide \
+                         the other: mount them beside each other"
+                    ),
+                );
+            }
         }
         for (j, path) in entry.paths.iter().enumerate() {
             for (k, other) in entry.paths.iter().enumerate() {
@@ -428,6 +439,39 @@ mod tests {
         ] {
             let text = GOOD.replace("\"/srv/data\"", &format!("{mount:?}"));
             assert_eq!(parse(&text).is_ok(), good, "{mount}");
+        }
+    }
+
+    #[test]
+    fn no_dataset_is_mounted_inside_another_one() {
+        let media = |mount: &str| {
+            format!(
+                "{GOOD}\n[[dataset]]\nname=\"media\"\nkind=\"data\"\nlive=\"@media\"\n\
+                 mount={mount:?}"
+            )
+        };
+        for (mount, good) in [
+            ("/srv", false),
+            ("/srv/data/media", false),
+            ("/var/lib/backstay", false),
+            ("/var/lib/backstay/config/media", false),
+            ("/srv/data2", true),
+            ("/srv/media", true),
+            ("/var/lib/backstay/media", true),
+        ] {
+            match parse(&media(mount)) {
+                Ok(_) => assert!(good, "{mount}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!good && text.contains("beside each other"), "{text}");
+                    assert!(text.contains(mount) && !text.contains('\n'), "{text}");
+                }
+            }
+        }
+        // Another way of writing the same is refused as such.
+        for mount in ["/srv//data", "/srv/data/", "//srv/data", "/srv/./data"] {
+            let error = parse(&media(mount)).unwrap_err().to_string();
+            assert!(error.contains("plain absolute path"), "{error}");
         }
     }
 

@@ -3,11 +3,11 @@
 use super::error::Result;
 use super::output::{table, utc};
 use crate::policy::Health;
-use crate::record::layout::Part;
+use crate::record::layout::{MountPath, Part};
 use crate::record::manifest::{Kind, Origin};
 use crate::record::state::{State, Verb};
-use crate::store::Store;
 use crate::store::place::{Place, Set};
+use crate::store::{Node, Store};
 use crate::transaction::{catalogue, check};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub struct Entry {
     pub kernel: Option<String>,
     /// The snapshot that it is a changed clone of; 0 is the factory.
     pub clone_of: Option<u32>,
-    /// `sound`, or what is wrong with it.
+    /// `sound`, or what is wrong with it; `no /srv/media` where its system lacks that to mount on.
     pub health: String,
     /// Steps from the live system: negative for rollback, positive for forward.
     pub history: Option<i64>,
@@ -80,10 +80,13 @@ pub fn live<S: Store>(store: &S, state: Option<&State>) -> Result<Option<Live>> 
     let Some(dataset) = store.dataset(place)? else {
         return Ok(None);
     };
-    let kernel = check::kernel(store, place)?;
+    // What cannot be read in the system must not hide what the store knows.
+    let unknown = |_| Some("unknown".to_owned());
+    let kernel = check::kernel(store, place);
+    let kernel = kernel.map(|kernel| kernel.map(|kernel| kernel.release.to_string()));
     Ok(Some(Live {
-        title: check::version(store, place)?,
-        kernel: kernel.map(|kernel| kernel.release.to_string()),
+        title: check::version(store, place).unwrap_or_else(unknown),
+        kernel: kernel.unwrap_or_else(unknown),
         clone_of: state.and_then(clone_that_is_live),
         good: state.is_some_and(|state| state.good == Some(dataset.identity.uuid)),
     }))
@@ -98,13 +101,61 @@ fn clone_that_is_live(state: &State) -> Option<u32> {
     }
 }
 
+/// The mount of a dataset for which the system of a set has no directory, so that the set cannot be
+/// gone back to: the dataset was declared after it was sealed.
+fn lacks_mount<S: Store>(store: &S, set: Set) -> Result<Option<MountPath>> {
+    if !matches!(
+        catalogue::health(store, set)?,
+        Health::Sound | Health::WithoutConfig
+    ) {
+        return Ok(None);
+    }
+    let (layout, system) = (store.layout(), set.place(Part::System));
+    for dataset in layout.config.iter().chain(&layout.data) {
+        let at = dataset.mount.trim_start_matches('/');
+        let there = check::resolve(store, system, at)?.is_some();
+        if !there || store.node(system, at)? == Some(Node::Symlink) {
+            return Ok(Some(dataset.mount.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// One line for each mount that makes sets unusable, with what can be done.
+pub fn unusable<S: Store>(store: &S) -> Result<Vec<String>> {
+    let mut by_mount: Vec<(MountPath, Vec<String>)> = Vec::new();
+    let snapshots = catalogue::ids(store)?.into_iter().map(Set::Snapshot);
+    for set in std::iter::once(Set::Factory).chain(snapshots) {
+        let Some(mount) = lacks_mount(store, set)? else {
+            continue;
+        };
+        let name = match set {
+            Set::Factory => "the factory snapshot".to_owned(),
+            Set::Snapshot(id) => format!("snapshot {id}"),
+        };
+        match by_mount.iter_mut().find(|(other, _)| *other == mount) {
+            Some((_, names)) => names.push(name),
+            None => by_mount.push((mount, vec![name])),
+        }
+    }
+    let line = |(mount, names): (MountPath, Vec<String>)| {
+        format!(
+            "nothing can go back to {}, whose system has no directory {mount} to mount on: if you \
+             need that, mount it in layout.toml at a directory that they have, and run 'backstay \
+             init' again",
+            names.join(", ")
+        )
+    };
+    Ok(by_mount.into_iter().map(line).collect())
+}
+
 fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> {
     let id = match set {
         Set::Factory => 0,
         Set::Snapshot(id) => id,
     };
     let manifest = catalogue::manifest(store, set)?;
-    let health = word(store, catalogue::health(store, set)?);
+    let health = health(store, set)?;
     let history = state.and_then(|state| steps(state, set));
     let layout = store.layout();
     Ok(match manifest {
@@ -170,8 +221,15 @@ fn origin(origin: Origin) -> &'static str {
     }
 }
 
-/// A set's health in a word or two.
-pub fn word<S: Store>(store: &S, health: Health) -> String {
+/// A set's health, and whether its system can mount what the layout declares, in a word or two.
+pub fn health<S: Store>(store: &S, set: Set) -> Result<String> {
+    Ok(match lacks_mount(store, set) {
+        Ok(Some(mount)) => format!("no {mount}"),
+        Ok(None) | Err(_) => word(store, catalogue::health(store, set)?),
+    })
+}
+
+fn word<S: Store>(store: &S, health: Health) -> String {
     match health {
         Health::Sound => "sound".to_owned(),
         Health::WithoutConfig => "sound, no config".to_owned(),
@@ -260,6 +318,48 @@ mod tests {
         let text = listing.to_string();
         assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.lines().last().unwrap().starts_with("live"));
+    }
+
+    #[test]
+    fn what_a_dataset_that_was_declared_later_makes_unusable_is_said() {
+        let (store, records) = machine();
+        assert_eq!(unusable(&store).unwrap(), Vec::<String>::new());
+        let mut store = store;
+        for set in [Set::Factory, Set::Snapshot(1)] {
+            store.edit(|world, _| {
+                let place = set.place(Part::System);
+                let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+                tree.remove("srv/data");
+            });
+        }
+        let lines = unusable(&store).unwrap();
+        assert_eq!(lines.len(), 1);
+        let names = "the factory snapshot, snapshot 1, whose system has no directory /srv/data";
+        assert!(lines[0].contains(names), "{lines:?}");
+        let listing = listing(&store, Some(&records.state.value)).unwrap();
+        let health: Vec<_> = listing.sets.iter().map(|set| set.health.as_str()).collect();
+        assert_eq!(health, ["no /srv/data", "no /srv/data", "sound"]);
+        for (id, refused) in [(1, true), (2, false)] {
+            let verb = Verb::Rollback(Some(id));
+            let asked = crate::admin::request::preview(&store, &records, verb, 0);
+            assert_eq!(asked.is_err(), refused, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_the_live_system_is_shown_as_unknown() {
+        let (store, _) = machine();
+        let before = store.looks.get();
+        live(&store, None).unwrap();
+        let looks = store.looks.get();
+        assert!(looks - before > 3);
+        for at in before + 1..looks {
+            let (mut store, _) = machine();
+            store.blind = Some(at);
+            let live = live(&store, None).unwrap().unwrap();
+            let unknown = Some("unknown".to_owned());
+            assert!(live.title == unknown || live.kernel == unknown, "{live:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! `backstay init --repair`: a state that is damaged in both slots, rebuilt from what is there.
+//! `backstay init --repair`: a state that is damaged in both slots, or whose newest slot is lost so
+//! that it is older than the store, rebuilt from what is there. And one that names another live system
+//! than there is, because somebody put one there by hand: that is taken over.
 //!
 //! No snapshot is forgotten: every sealed one is in the history again, in the order of the ids, and
 //! the next id is above all of them. What only the state knew is gone: which one was marked good, a
@@ -6,13 +8,15 @@
 //! towards keeping.
 
 use super::error::{Error, Result};
+use super::request;
+use crate::policy;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::Kind;
 use crate::record::slots::Slots;
 use crate::record::state::{Live, State, append};
 use crate::store::Store;
-use crate::store::place::{Place, Set};
+use crate::store::place::{File, Place, Set};
 use crate::transaction;
 use crate::transaction::catalogue;
 use crate::transaction::records::{Records, read_journal, read_state};
@@ -22,13 +26,7 @@ pub fn repair<S: Store>(store: &mut S) -> Result<State> {
     match read_state(store)? {
         Slots::Damaged | Slots::Empty => {}
         Slots::Newer(version) => return Err(transaction::Error::Newer(version).into()),
-        Slots::Valid { .. } => {
-            return Err(Error::Repair(
-                "the state is whole, there is nothing to repair: run 'backstay init' without \
-                 --repair"
-                    .to_owned(),
-            ));
-        }
+        Slots::Valid { .. } => return amend(store),
     }
     let open = open_change(store)?;
     let state = rebuilt(store, open)?;
@@ -54,6 +52,46 @@ fn open_change<S: Store>(store: &S) -> Result<Option<u32>> {
         )),
         _ => Ok(None),
     }
+}
+
+/// A state that is whole, and is not the newest one that there was. While a transaction is open, a
+/// set that the state does not know is that one's.
+fn amend<S: Store>(store: &mut S) -> Result<State> {
+    let mut records = Records::open(store)?;
+    if records.journal.value != Journal::Closed {
+        return Err(transaction::Error::Open.into());
+    }
+    let before = &records.state.value;
+    let facts = catalogue::facts(store, None, false)?;
+    let replaced = before.parked.is_none() && facts.live_system != Some(before.live.system);
+    let state = if policy::is_behind(before, &facts) {
+        State {
+            recovery_kernel: before.recovery_kernel.clone(),
+            ..rebuilt(store, None)?
+        }
+    } else if replaced {
+        // Somebody put another system in the live place. The history is about what lies beside it.
+        request::idle(&records)?;
+        State {
+            live: rebuilt(store, None)?.live,
+            good: None,
+            rebooted_for: None,
+            destroy: None,
+            ..before.clone()
+        }
+    } else {
+        return Err(Error::Repair(
+            "the state is whole, there is nothing to repair: run 'backstay init' without --repair"
+                .to_owned(),
+        ));
+    };
+    // A request of then was carried out or withdrawn since.
+    if state.parked.is_none() {
+        store.remove(File::Armed)?;
+    }
+    records.state.write(store, state.clone())?;
+    store.sync()?;
+    Ok(state)
 }
 
 /// The state as far as the datasets and the manifests tell it. The number of an open change was not given
@@ -101,11 +139,14 @@ fn rebuilt<S: Store>(store: &S, open: Option<u32>) -> Result<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::status::status;
     use crate::policy::intent::Intent;
     use crate::record::block::BLOCK;
+    use crate::record::state::Verb;
+    use crate::store::Access;
     use crate::store::memory::Memory;
-    use crate::store::place::File;
     use crate::transaction::execute::execute;
+    use crate::transaction::model::acts::Act;
     use crate::transaction::model::machine;
     use crate::transaction::plan::plan;
 
@@ -153,6 +194,80 @@ mod tests {
         let state = repair(&mut store).unwrap();
         assert_eq!(state.parked, before);
         assert_eq!(state.live.clone_of, Some(1));
+    }
+
+    /// The newest slot is garbled while the machine is off; the older one is whole.
+    #[test]
+    fn a_state_that_is_older_than_the_store_is_said_when_asking_and_repaired() {
+        let verb = Verb::Rollback(None);
+        let (ticket, now) = ([1; 16], 1);
+        for live_changes in [false, true] {
+            let mut store = machine().0;
+            let act = match live_changes {
+                true => Act::Present(Verb::Rollback(Some(1))),
+                false => Act::Snapshot,
+            };
+            assert!(act.run(&mut store, &mut |_| {}).is_ok());
+            store.sync().unwrap();
+            let Slots::Valid { at, .. } = read_state(&store).unwrap() else {
+                panic!()
+            };
+            let newest = &[0xa5; BLOCK];
+            store.write_slot(File::State, at.slot, newest).unwrap();
+            let mut records = Records::open(&store).unwrap();
+            let shown = request::preview(&store, &records, verb, now).unwrap_err();
+            let link = &request::no_spare;
+            let asked = request::submit(&mut store, &mut records, verb, ticket, now, link);
+            for error in [shown, asked.unwrap_err()] {
+                let text = error.to_string();
+                assert!(text.contains("'backstay init --repair'"), "{text}");
+            }
+            let status = || status(&store, Default::default()).unwrap().to_string();
+            assert!(
+                status().contains("older than the store; run"),
+                "{}",
+                status()
+            );
+            let state = repair(&mut store).unwrap();
+            assert_eq!((state.next_id, state.older.last()), (4, Some(&3)));
+            let mut records = Records::open(&store).unwrap();
+            assert_eq!(records.state.value, state);
+            request::submit(&mut store, &mut records, verb, ticket, now, link).unwrap();
+            let booted = Act::Start.run(&mut store, &mut |_| {});
+            assert!(booted.is_ok(), "{booted:?}");
+            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+        }
+    }
+
+    /// As section 9 of docs/recovery.md does it.
+    #[test]
+    fn a_live_system_that_was_put_there_by_hand_is_taken_over() {
+        for set in [Set::Factory, Set::Snapshot(1)] {
+            let (mut store, _) = machine();
+            let reset = Act::Present(Verb::ResetEverything);
+            assert!(reset.run(&mut store, &mut |_| {}).is_ok());
+            let live = Place::Live(Part::System);
+            store.edit(|world, _| {
+                world.default = None;
+                world.datasets.remove(&live)
+            });
+            let made = store
+                .clone_to(set.place(Part::System), live, Access::Writable)
+                .unwrap();
+            store.sync().unwrap();
+            assert!(!Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+            let before = Records::open(&store).unwrap().state.value;
+            let state = repair(&mut store).unwrap();
+            assert_eq!(state.live.system, made.identity.uuid);
+            let clone_of = if set == Set::Factory { 0 } else { 1 };
+            assert_eq!(state.live.clone_of, Some(clone_of));
+            assert_eq!((state.older, state.next_id), (before.older, before.next_id));
+            assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+            assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3]);
+            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+            let back = Act::Present(Verb::Rollback(None));
+            assert!(back.run(&mut store, &mut |_| {}).is_ok());
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
-use crate::policy::resolve;
+use crate::policy::{self, resolve};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
@@ -19,7 +19,7 @@ use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
-use crate::transaction::recover::{Recovered, recover};
+use crate::transaction::recover::{Recovered, hint_is_stale, recover};
 use crate::transaction::{self, catalogue, check, execute};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
@@ -41,6 +41,18 @@ pub fn settle<S: Store>(store: &mut S, records: &mut Records) -> Result<Recovere
             other => Ok(other?),
         },
     }
+}
+
+/// What [`settle`] would mend, for a command that only looks, without the lock: an open journal is
+/// refused, because what lies there may be another command's; a hint for nothing is told.
+pub fn look<S: Store>(store: &S, records: &Records) -> Result<Option<&'static str>> {
+    if records.journal.value != Journal::Closed {
+        return Err(Error::Unsettled);
+    }
+    Ok(hint_is_stale(store, records)?.then_some(
+        "GRUB starts the agent and nothing waits for it: another backstay is at work, or 'backstay \
+         cancel' removes what is left over",
+    ))
 }
 
 /// Refuses while something else has a claim on the next boot.
@@ -69,6 +81,9 @@ pub fn preview<S: Store>(
     let state = &records.state.value;
     let source = resolve::intent(verb, state)?.source();
     let facts = catalogue::facts(store, source, false)?;
+    if policy::is_behind(state, &facts) {
+        return Err(Error::StateBehind);
+    }
     let intent = resolve::allowed(verb, state, &facts)?;
     let manifest = match source {
         Some(set) => {
@@ -109,6 +124,10 @@ pub fn submit<S: Store>(
     link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
     idle(records)?;
+    let facts = catalogue::facts(store, None, false)?;
+    if policy::is_behind(&records.state.value, &facts) {
+        return Err(Error::StateBehind);
+    }
     // What is left over from before would be in the way of a second name.
     store.remove(File::Armed)?;
     with_ballast(store, |store| {
@@ -187,6 +206,37 @@ mod tests {
         assert_eq!(explanation.title, "roll back to snapshot 2");
         assert!(explanation.undo.contains("roll forward"));
         assert_eq!(store.operations, machine().0.operations);
+    }
+
+    #[test]
+    fn a_look_at_what_another_command_is_doing_leaves_it_alone_and_says_so() {
+        for power in 0.. {
+            let (mut store, mut records) = machine();
+            store.power = Some(power);
+            let made =
+                crate::admin::snapshot::snapshot(&mut store, &mut records, "", 1, &mut |_| {});
+            for left in store.after_power_cut() {
+                let records = Records::open(&left).unwrap();
+                let before = left.world().files.clone();
+                let looked = look(&left, &records);
+                match records.journal.value {
+                    Journal::Closed => assert_eq!(
+                        looked.unwrap().is_some(),
+                        left.read(File::Armed).unwrap().is_some()
+                    ),
+                    _ => {
+                        let text = looked.unwrap_err().to_string();
+                        assert!(text.contains("another backstay"), "{text}");
+                        assert!(text.contains("reboot"), "{text}");
+                    }
+                }
+                assert_eq!(left.world().files, before);
+            }
+            if made.is_ok() {
+                assert!(power > 5);
+                return;
+            }
+        }
     }
 
     #[test]

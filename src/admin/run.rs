@@ -60,7 +60,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
         Command::Reset(args) => reset(root, args, out),
         Command::Cancel => cancel(root, out),
-        Command::MarkGood => mark(root, out),
+        Command::MarkGood(args) => mark(root, args.delete, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Completions { shell } => {
             let mut command = super::command();
@@ -307,49 +307,73 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
     if how.reboot && root.is_some() {
         return Err(Error::RebootNeedsRunning);
     }
+    if how.dry_run {
+        return dry_run(root, verb, out);
+    }
     let Open {
         machine,
         mut store,
         mut records,
-    } = open(root, if how.dry_run { Lock::None } else { Lock::Try }, out)?;
-    let looked = match recovery::missing(&machine.top) {
-        Some(what) => Err(Error::NoRecoveryKernel(what)),
-        None => request::preview(&store, &records, verb, now()),
-    };
-    let explanation = match looked {
-        Err(error) if !how.dry_run => {
+    } = open(root, Lock::Try, out)?;
+    let explanation = match preview(&machine, &store, &records, verb) {
+        Err(error) => {
             note(&mut store, &format!("not asked for, {verb}: {error}"));
             return Err(error);
         }
-        other => other?,
+        Ok(explanation) => explanation,
     };
     if !out.json {
         output::out(&explanation);
     }
-    if !how.dry_run {
-        if typed {
-            consent::typed()?;
-        }
-        let grub = machine.top.join(STORE);
-        let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
-        request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
-        note(&mut store, &format!("asked for the next boot: {verb}"));
+    if typed {
+        consent::typed()?;
     }
-    if out.json {
-        json(&Asked {
-            verb: verb.to_string(),
-            written: !how.dry_run,
-            explanation: &explanation,
-        });
-    } else if how.dry_run {
-        out.say("Nothing was written (--dry-run).");
-    } else {
+    let grub = machine.top.join(STORE);
+    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
+    request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
+    note(&mut store, &format!("asked for the next boot: {verb}"));
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: true,
+        explanation: &explanation,
+    });
+    if !out.json {
         out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
     }
     if how.reboot {
         reboot::reboot()?;
     }
     Ok(Ended::Done)
+}
+
+/// Without the lock, so nothing is written and nothing that is open is settled: it may be another
+/// command's, which runs.
+fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
+    let machine = Machine::open(root, Lock::None)?;
+    machine.refuse_copies()?;
+    let store = machine.store()?;
+    let records = Records::open(&store)?;
+    if let Some(why) = request::look(&store, &records)? {
+        out.say(&format!("note: {why}"));
+    }
+    let explanation = preview(&machine, &store, &records, verb)?;
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: false,
+        explanation: &explanation,
+    });
+    if !out.json {
+        output::out(&explanation);
+        out.say("Nothing was written (--dry-run).");
+    }
+    Ok(Ended::Done)
+}
+
+fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
+    if let Some(what) = recovery::missing(&machine.top) {
+        return Err(Error::NoRecoveryKernel(what));
+    }
+    request::preview(store, records, verb, now())
 }
 
 fn ticket() -> Result<Ticket> {
@@ -388,7 +412,7 @@ fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
+fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     let Open {
         machine,
         mut store,
@@ -396,7 +420,9 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
     } = open(root, Lock::Wait, out)?;
     let booted = machine.booted.as_deref();
     let was_good = records.state.value.good;
-    let marked = good::mark_good(&mut store, &mut records, booted, &mut |line| out.say(line))?;
+    let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
+        out.say(line);
+    })?;
     out.result(&marked);
     if let Some(why) = &marked.why_not {
         out.say(&format!("not marked good: {why}"));
@@ -410,6 +436,11 @@ fn mark(root: Option<&Path>, out: Out) -> Result<Ended> {
         out.say(
             "a request waits, so what 'reset everything' replaced is kept until it was carried out \
              or withdrawn",
+        );
+    } else if marked.suspended {
+        out.say(
+            "what 'reset everything' replaced is kept, because going back was tried: 'backstay \
+             rollback' goes back, 'backstay mark-good --delete' deletes it",
         );
     }
     if was_good != records.state.value.good {

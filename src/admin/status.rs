@@ -1,18 +1,22 @@
 //! `backstay status`: one screen about this machine.
 
 use super::error::Result;
-use super::list::{Live, clone_of, live, word};
+use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
+use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::State;
+use crate::record::state::{Phase, State};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
 use crate::transaction::records::{read_journal, read_state};
 use serde::Serialize;
+
+/// The newest state was lost, and the older one does not know what came since.
+const BEHIND: &str = "older than the store";
 
 /// What is known outside the store's records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,7 +53,7 @@ pub struct Change {
 /// Everything that `status` shows. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// `ok`, `empty`, `damaged`, or `newer format N`.
+    /// `ok`, `empty`, `damaged`, `older than the store`, or `newer format N`.
     pub state: String,
     /// What boots.
     pub live: Option<Live>,
@@ -71,6 +75,8 @@ pub struct Status {
     pub parked: Option<u32>,
     /// After `reset everything`: snapshots up to this id are deleted by `mark-good`.
     pub destroys_up_to: Option<u32>,
+    /// Whether that deletion is suspended, because somebody tried to go back.
+    pub destruction_suspended: bool,
     /// Whether a transaction is open, which the next boot finishes or undoes.
     pub open: bool,
     /// Whether GRUB boots the recovery kernel next.
@@ -101,6 +107,14 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         _ => false,
     };
     let of = state.as_ref();
+    let word_of_state = match of {
+        Some(state)
+            if !open && policy::is_behind(state, &catalogue::facts(store, None, false)?) =>
+        {
+            BEHIND.to_owned()
+        }
+        _ => word_of_state,
+    };
     let live = live(store, of)?;
     let marker = store.read(File::FirstBoot)?.is_some();
     let first_boot = marker && live.is_none() && word_of_state == "empty";
@@ -114,7 +128,7 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         live,
         older: of.and_then(|state| state.older.last().copied()),
         newer: of.and_then(|state| state.newer.first().copied()),
-        factory: word(store, catalogue::health(store, Set::Factory)?),
+        factory: health(store, Set::Factory)?,
         last: of.and_then(last),
         request: of.and_then(|state| state.request).map(|request| Change {
             what: request.verb.to_string(),
@@ -125,6 +139,9 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         destroys_up_to: of
             .and_then(|state| state.destroy)
             .map(|destroy| destroy.up_to),
+        destruction_suspended: of
+            .and_then(|state| state.destroy)
+            .is_some_and(|destroy| destroy.phase == Phase::Suspended),
         open,
         armed: store.read(File::Armed)?.is_some(),
         recovery_kernel: of.and_then(|state| Some(state.recovery_kernel.as_ref()?.to_string())),
@@ -199,7 +216,7 @@ impl core::fmt::Display for Status {
         }
         if self.state != "ok" && !self.first_boot {
             let remedy = match self.state.as_str() {
-                "damaged" => "; run 'backstay init --repair'",
+                "damaged" | BEHIND => "; run 'backstay init --repair'",
                 "empty" => "; run 'backstay init'",
                 _ => "",
             };
@@ -233,11 +250,18 @@ impl core::fmt::Display for Status {
                 &format!("the next boot returns to what is parked as {parked}"),
             )?;
         }
-        if let Some(id) = self.destroys_up_to {
-            line(
+        match self.destroys_up_to {
+            Some(id) if self.destruction_suspended => line(
+                "suspended",
+                &format!(
+                    "going back was tried: 'rollback' again, or 'mark-good --delete' deletes up to {id}"
+                ),
+            )?,
+            Some(id) => line(
                 "waits for good",
                 &format!("'mark-good' deletes every snapshot up to {id} for good"),
-            )?;
+            )?,
+            None => {}
         }
         let idle = self.request.is_none() && self.parked.is_none() && !self.open;
         if self.armed && idle {

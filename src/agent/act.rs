@@ -213,18 +213,18 @@ pub fn live_set_is_mixed(session: &Session) -> bool {
 }
 
 /// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
-/// live system again.
+/// live system again. What a person at GRUB asked for is remembered as far as [`State::refused`] does.
 fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(());
     };
-    if value.request.is_none() || wish != Wish::Boot || session.is_copied() {
+    let mut state = value.clone();
+    state.refused(wish);
+    if state == value || session.is_copied() {
         return Ok(());
     }
     session.make_writable()?;
     let mut records = Records::open(&session.store)?;
-    let mut state = records.state.value.clone();
-    state.request = None;
     records.state.write(&mut session.store, state)?;
     recover(&mut session.store, &mut records, &mut |_| {})?;
     Ok(())

@@ -103,6 +103,21 @@ pub enum Decision {
     },
 }
 
+impl State {
+    /// What this boot asked for is refused: the request is used up; a person at GRUB who was to go
+    /// back is one who tried.
+    pub fn refused(&mut self, wish: Wish) {
+        match wish {
+            Wish::Boot => self.use_up_request(),
+            Wish::Change {
+                verb,
+                present: true,
+            } => self.attempted(verb),
+            _ => {}
+        }
+    }
+}
+
 /// The set that must be looked at before [`decide`] can answer.
 pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
     match state {
@@ -200,7 +215,7 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
 }
 
 /// Whether the store has a set of which the state does not know: the state is an older copy.
-fn is_behind(state: &State, facts: &Facts) -> bool {
+pub fn is_behind(state: &State, facts: &Facts) -> bool {
     facts.newest_set.is_some_and(|id| id >= state.next_id)
 }
 

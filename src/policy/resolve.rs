@@ -4,7 +4,7 @@ use super::intent::Intent;
 use super::refusal::Refusal;
 use super::{Facts, Health};
 use crate::record::layout::Part;
-use crate::record::state::{State, Verb};
+use crate::record::state::{Phase, State, Verb};
 use crate::store::place::Set;
 use kernel_cmdline::{Level, Target, Verb as Asked};
 
@@ -60,7 +60,10 @@ pub fn allowed(verb: Verb, state: &State, facts: &Facts) -> Result<Intent, Refus
     if intent == (Intent::ResetConfig { data: true }) && !facts.has_data {
         return Err(Refusal::NoDataDataset);
     }
-    if state.destroy.is_some_and(|destroy| destroy.begun) {
+    if state
+        .destroy
+        .is_some_and(|destroy| destroy.phase == Phase::Begun)
+    {
         return Err(Refusal::Destroying);
     }
     match (intent.source(), facts.target) {

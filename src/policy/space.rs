@@ -8,7 +8,7 @@ use crate::record::Uuid;
 use crate::record::journal::{Journal, Preparing};
 use crate::record::layout::Part;
 use crate::record::slots::{Position, Slots};
-use crate::record::state::{Destroy, Live, Request, State, Verb};
+use crate::record::state::{Destroy, Live, Phase, Request, State, Verb};
 
 const LIVE: Uuid = Uuid([1; 16]);
 
@@ -40,7 +40,7 @@ fn states() -> Vec<Slots<State>> {
     for request in requests {
         for parked in [None, Some(8)] {
             for (older, newer) in [(&[][..], &[][..]), (&[3, 4][..], &[5][..])] {
-                for begun in [None, Some(false), Some(true)] {
+                for phase in [None, Some(Phase::Suspended), Some(Phase::Begun)] {
                     let mut state = State::new(Live {
                         system: LIVE,
                         clone_of: None,
@@ -53,10 +53,10 @@ fn states() -> Vec<Slots<State>> {
                     state.parked = parked;
                     state.older = older.iter().copied().collect();
                     state.newer = newer.iter().copied().collect();
-                    state.destroy = begun.map(|begun| Destroy {
+                    state.destroy = phase.map(|phase| Destroy {
                         live: LIVE,
                         up_to: 2,
-                        begun,
+                        phase,
                     });
                     let at = Position { seq: 1, slot: 0 };
                     states.push(Slots::Valid {

@@ -80,8 +80,20 @@ pub struct Destroy {
     pub live: Uuid,
     /// Every snapshot and every kept data dataset up to this id goes.
     pub up_to: u32,
-    /// The live set was marked good and the destruction has begun: it is finished, never undone.
-    pub begun: bool,
+    /// How far it has come.
+    pub phase: Phase,
+}
+
+/// How far a destruction has come. On disk the first two are the false and true of a flag that was
+/// here before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It begins when the live set is marked good.
+    Waits,
+    /// The live set was marked good and it has begun: it is finished, never undone.
+    Begun,
+    /// Somebody tried to go back, and that did not come to pass: a person decides.
+    Suspended,
 }
 
 /// What the last transaction did.
@@ -143,6 +155,28 @@ impl State {
             last: None,
         }
     }
+
+    /// Takes the request out, because it is carried out or refused.
+    pub fn use_up_request(&mut self) {
+        if let Some(request) = self.request.take() {
+            self.attempted(request.verb);
+        }
+    }
+
+    /// This verb is tried. If it would withdraw the destruction when it succeeds, a person wants what
+    /// would be destroyed: should it fail, the destruction does not go on by itself.
+    pub fn attempted(&mut self, verb: Verb) {
+        let withdraws = match verb {
+            Verb::Rollback(_) | Verb::Forward | Verb::ResetSystem { .. } => true,
+            Verb::Select(_) | Verb::ResetConfig { .. } | Verb::ResetEverything => false,
+        };
+        if let Some(destroy) = &mut self.destroy
+            && destroy.phase == Phase::Waits
+            && withdraws
+        {
+            destroy.phase = Phase::Suspended;
+        }
+    }
 }
 
 /// Puts an id at the end; when the list is full its first entry drops out.
@@ -159,4 +193,27 @@ pub fn prepend(ids: &mut Ids, id: u32) {
         ids.pop();
     }
     ids.insert(0, id).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Serialize;
+
+    #[test]
+    fn a_destruction_that_was_recorded_with_a_flag_is_read() {
+        #[derive(Serialize)]
+        struct Flagged {
+            live: Uuid,
+            up_to: u32,
+            begun: bool,
+        }
+        for (begun, phase) in [(false, Phase::Waits), (true, Phase::Begun)] {
+            let (live, up_to) = (Uuid([5; 16]), 300);
+            let bytes = postcard::to_allocvec(&Flagged { live, up_to, begun }).unwrap();
+            let read: Destroy = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read, Destroy { live, up_to, phase });
+            assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+        }
+    }
 }

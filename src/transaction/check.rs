@@ -157,7 +157,7 @@ fn pins(fstab: &[u8], layout: &Layout) -> Result<(), Error> {
         let live = dataset.live.as_str();
         for option in options.split(',') {
             let pinned = match option.split_once('=') {
-                Some(("subvol", name)) => name.trim_start_matches('/') != live,
+                Some(("subvol", name)) => name.trim_matches('/') != live,
                 Some(("subvolid", _)) => true,
                 _ => false,
             };
@@ -213,6 +213,8 @@ mod tests {
         for (line, pinned) in [
             ("UUID=1 / btrfs subvol=@rootfs 0 0", false),
             ("UUID=1 / btrfs subvol=/@rootfs,noatime 0 0", false),
+            ("UUID=1 / btrfs subvol=@rootfs/ 0 0", false),
+            ("UUID=1 / btrfs subvol=@rootfs/old 0 0", true),
             ("UUID=1 / btrfs defaults 0 0", false),
             ("UUID=1 / btrfs", false),
             ("# UUID=1 / btrfs subvolid=256 0 0", false),

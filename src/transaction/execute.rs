@@ -29,7 +29,8 @@ pub struct Done {
 /// Carries a plan out, telling `progress` each step before it is done. After an error nothing
 /// live was touched, unless the error came after the commit: then the next start finishes it.
 ///
-/// The request in the state, if there is one, is taken out first and durably.
+/// The request in the state, if there is one, is taken out first and durably. With it goes that a
+/// destruction that waits is suspended, if this change would withdraw it: the change may fail.
 pub fn execute<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -44,7 +45,10 @@ pub fn execute<S: Store>(
     // A first boot is known by a state that was never written: it stays so until the end.
     if records.state.seq() > 0 {
         let mut state = records.state.value.clone();
-        state.request = None;
+        state.use_up_request();
+        if let Some(verb) = plan.intent.verb() {
+            state.attempted(verb);
+        }
         records.state.write_anew(store, state)?;
     }
     let committing = match prepare(store, records, plan, now, progress) {

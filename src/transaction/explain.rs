@@ -15,7 +15,7 @@ pub struct Explanation {
     pub title: String,
     /// Each dataset that changes and where its new content comes from.
     pub changes: Vec<String>,
-    /// Each dataset that stays as it is.
+    /// Each dataset that stays as it is, and what is kept that was to be deleted.
     pub stays: Vec<String>,
     /// What is lost for good; empty when nothing is.
     pub lost: Vec<String>,
@@ -45,6 +45,9 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         .filter(|part| *part != Part::Defaults)
         .filter(|part| !replaced.iter().any(|(other, _)| other == part))
         .map(|part| format!("{}: stays as it is", layout.title(part)))
+        .chain(plan.spared.map(|id| {
+            format!("from before 'reset everything': kept (snapshot {id}), no longer deleted")
+        }))
         .collect();
     Explanation {
         title: title(&plan.intent),

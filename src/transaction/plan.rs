@@ -6,7 +6,7 @@ use crate::policy::intent::Intent;
 use crate::record::journal::Outcome;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::{Manifest, Origin};
-use crate::record::state::{Destroy, Last, Live, State, Verb};
+use crate::record::state::{Destroy, Last, Live, Phase, State, Verb};
 use crate::store::Access;
 use crate::store::place::{Place, Set};
 
@@ -60,6 +60,8 @@ pub struct Plan {
     pub ending: Ending,
     /// The snapshot that the set under `id` is a changed clone of.
     pub was_clone_of: Option<u32>,
+    /// `reset everything` was to delete what it replaced, up to this snapshot, and does not any more.
+    pub spared: Option<u32>,
     /// The state afterwards; the UUID of a new system is filled in when it is known.
     pub after: State,
 }
@@ -158,12 +160,14 @@ pub fn plan(
         _ => state.live.clone_of,
     };
     let after = after(intent, state, id, now);
+    let spared = state.destroy.filter(|_| after.destroy.is_none());
     Plan {
         intent: intent.clone(),
         id,
         steps,
         ending,
         was_clone_of,
+        spared: spared.map(|destroy| destroy.up_to),
         after,
     }
 }
@@ -260,7 +264,7 @@ fn ending(intent: &Intent) -> Ending {
 
 fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
     let mut after = state.clone();
-    after.request = None;
+    after.use_up_request();
     after.last = Some(Last {
         verb: intent.verb(),
         id,
@@ -301,7 +305,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         after.destroy = Some(Destroy {
             live: after.live.system,
             up_to: id,
-            begun: false,
+            phase: Phase::Waits,
         });
     }
     after

@@ -86,7 +86,7 @@ impl Act {
             Act::Request(verb) => submit(store, records, verb, [7; 16], 1, &no_spare),
             Act::Cancel => cancel(store, records).map(|_| ()),
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
-            _ => mark_good(store, records, None, &mut |_| {}).map(|_| ()),
+            _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),
         }
     }
 }

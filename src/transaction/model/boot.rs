@@ -132,12 +132,12 @@ fn withdraw_refused(store: &mut Memory, wish: Wish) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(store)? else {
         return Ok(());
     };
-    if value.request.is_none() || wish != Wish::Boot {
+    let mut state = value.clone();
+    state.refused(wish);
+    if state == value {
         return Ok(());
     }
     let mut records = Records::open(store)?;
-    let mut state = records.state.value.clone();
-    state.request = None;
     records.state.write(store, state)?;
     recover(store, &mut records, &mut |_| {})?;
     Ok(())

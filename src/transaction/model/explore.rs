@@ -11,6 +11,7 @@ use crate::record::layout::Part;
 use crate::store::memory::shared::digest;
 use crate::store::memory::{Cuts, Memory, Tree};
 use crate::transaction;
+use crate::transaction::records::Records;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Disks of one act at the most; in fact there are some hundred.
@@ -73,9 +74,7 @@ impl Milestones {
         // What is booted once returns at the start after; a request is carried out, or it was used
         // up before the start was cut.
         for disk in [before, &after] {
-            let mut used_up = disk.clone();
-            Act::Cancel.run(&mut used_up, &mut |_| {});
-            for mut store in [disk.clone(), used_up] {
+            for mut store in [disk.clone(), used_up(disk, act)] {
                 forms.push(Form::of(&store));
                 let mut again = store.clone();
                 boot(&mut store, Wish::Boot, &mut |store| {
@@ -172,6 +171,27 @@ impl Milestones {
         }
         Ok(())
     }
+}
+
+/// The disk once the request is taken out for this act, and nothing else was done.
+fn used_up(disk: &Memory, act: Act) -> Memory {
+    let mut store = disk.clone();
+    let asked = Records::open(disk).ok();
+    let asked = asked.and_then(|records| records.state.value.request);
+    Act::Cancel.run(&mut store, &mut |_| {});
+    let Ok(mut records) = Records::open(&store) else {
+        return store;
+    };
+    let mut state = records.state.value.clone();
+    let verb = match act {
+        Act::Present(verb) => Some(verb),
+        _ => None,
+    };
+    for verb in asked.map(|request| request.verb).into_iter().chain(verb) {
+        state.attempted(verb);
+    }
+    records.state.write(&mut store, state).unwrap();
+    store
 }
 
 /// Runs an act with its cuts recorded; `prepare` may set a fault first.

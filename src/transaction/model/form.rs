@@ -9,7 +9,7 @@ use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::{Manifest, Title};
 use crate::record::slots::Slots;
-use crate::record::state::{State, Verb};
+use crate::record::state::{Phase, State, Verb};
 use crate::store::Store;
 use crate::store::memory::{Content, Memory, Subvolume, Tree, World};
 use crate::store::place::{File, Place, Set};
@@ -25,7 +25,7 @@ struct StateForm {
     newer: Vec<u32>,
     request: Option<Verb>,
     parked: Option<u32>,
-    destroy: Option<(Option<Place>, u32, bool)>,
+    destroy: Option<(Option<Place>, u32, Phase)>,
     good: Option<Option<Place>>,
     last: Option<(Option<Verb>, u32)>,
 }
@@ -98,7 +98,7 @@ fn state_form(world: &World, state: &State) -> StateForm {
         newer: state.newer.to_vec(),
         request: state.request.map(|request| request.verb),
         parked: state.parked,
-        destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.begun)),
+        destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.phase)),
         good: state.good.map(place),
         last: state.last.map(|last| (last.verb, last.id)),
     }

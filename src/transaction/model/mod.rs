@@ -7,9 +7,9 @@
 //! - `verbs.rs`, `errors.rs`, `attacks.rs` what is explored; `controls.rs` stores that are wrong and
 //!   must be caught
 
-pub(super) mod acts;
+pub(crate) mod acts;
 mod attacks;
-mod boot;
+pub(crate) mod boot;
 mod controls;
 mod errors;
 pub(super) mod explore;
