@@ -43,10 +43,27 @@ pub enum Access {
 /// A subvolume inside a dataset; snapshots of the dataset do not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nested {
-    /// Path below the dataset, without a leading slash.
-    pub path: String,
+    /// Path below the dataset, without a leading slash; in bytes, because people name subvolumes as
+    /// they like.
+    pub path: Vec<u8>,
     /// Its UUID.
     pub uuid: Uuid,
+}
+
+impl Nested {
+    /// The path for a message, on one line.
+    pub fn name(&self) -> String {
+        shown(&self.path)
+    }
+}
+
+/// A path as people can read it: what is not UTF-8, and what a terminal would obey, is replaced.
+pub fn shown(path: &[u8]) -> String {
+    let plain = |letter: char| match letter.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => letter,
+    };
+    String::from_utf8_lossy(path).chars().map(plain).collect()
 }
 
 /// What became of a nested subvolume.

@@ -176,8 +176,8 @@ fn carry_nested<S: Store>(
             let inside = |other: &crate::store::Nested| {
                 nested
                     .path
-                    .strip_prefix(&other.path)
-                    .is_some_and(|rest| rest.starts_with('/'))
+                    .strip_prefix(other.path.as_slice())
+                    .is_some_and(|rest| rest.starts_with(b"/"))
             };
             if all.iter().any(inside) {
                 continue;
@@ -187,7 +187,7 @@ fn carry_nested<S: Store>(
                 false => Carried::Stayed,
             };
             if carried == Carried::Stayed {
-                left_behind.push(nested.path.clone());
+                left_behind.push(nested.name());
             }
         }
         store.sync()?;

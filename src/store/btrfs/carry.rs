@@ -5,10 +5,10 @@
 //! anything but an empty directory lies there. A power cut leaves it in either dataset; the stub in
 //! the new one may be gone already. Carrying again finishes.
 
-use super::path::{DIRECTORY, LOOK, if_there, open, split};
+use super::path::{DIRECTORY, LOOK, if_there, open, split_bytes};
 use super::{Btrfs, Doing, Result};
 use crate::record::Uuid;
-use crate::store::{Carried, Nested};
+use crate::store::{Carried, Nested, shown};
 use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
@@ -22,7 +22,7 @@ use rustix::process::{Gid, Uid};
 impl Btrfs {
     pub(super) fn carry_path(&self, nested: &Nested, from: &str, to: &str) -> Result<Carried> {
         let (old, new) = (self.present(from)?, self.present(to)?);
-        carry(nested, &old, &new).doing(|| format!("moving {} from {from} to {to}", nested.path))
+        carry(nested, &old, &new).doing(|| format!("moving {} from {from} to {to}", nested.name()))
     }
 }
 
@@ -34,7 +34,7 @@ enum There {
     Other,
 }
 
-fn there(directory: &OwnedFd, name: &str) -> sys::Result<There> {
+fn there(directory: &OwnedFd, name: &[u8]) -> sys::Result<There> {
     let Some(entry) = if_there(open(directory, name, LOOK))? else {
         return Ok(There::Nothing);
     };
@@ -57,7 +57,7 @@ fn with_uuid(subvolume: impl AsFd, uuid: Uuid) -> sys::Result<Option<Info>> {
 }
 
 fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> {
-    let (parent, name) = split(&nested.path);
+    let (parent, name) = split_bytes(&nested.path);
     let Some(to) = if_there(open(new, parent, DIRECTORY))? else {
         return Ok(Carried::Stayed);
     };
@@ -89,7 +89,9 @@ fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> 
         match unlinkat(&to, name, AtFlags::REMOVEDIR) {
             Ok(()) => {}
             Err(Errno::NOTEMPTY | Errno::BUSY) => return Ok(Carried::Stayed),
-            Err(errno) => return Err(errno).call(|| format!("unlinkat({name:?}, REMOVEDIR)")),
+            Err(errno) => {
+                return Err(errno).call(|| format!("unlinkat({:?}, REMOVEDIR)", shown(name)));
+            }
         }
     }
     let moved = renameat_with(&from, name, &to, name, RenameFlags::NOREPLACE);
@@ -101,11 +103,11 @@ fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> 
         Ok(()) => Ok(Carried::Moved),
         // Something is mounted on it.
         Err(Errno::BUSY) => Ok(Carried::Stayed),
-        Err(errno) => Err(errno).call(|| format!("renameat2({:?}, NOREPLACE)", nested.path)),
+        Err(errno) => Err(errno).call(|| format!("renameat2({:?}, NOREPLACE)", nested.name())),
     }
 }
 
-fn put_back(directory: &OwnedFd, name: &str, stub: &Stat) -> rustix::io::Result<()> {
+fn put_back(directory: &OwnedFd, name: &[u8], stub: &Stat) -> rustix::io::Result<()> {
     let mode = Mode::from_raw_mode(stub.st_mode);
     mkdirat(directory, name, mode)?;
     let (uid, gid) = (Uid::from_raw(stub.st_uid), Gid::from_raw(stub.st_gid));

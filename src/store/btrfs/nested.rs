@@ -3,10 +3,10 @@
 //! A snapshot does not contain the subvolumes inside its source, only an empty stub directory for
 //! each. So after an exchange they lie in the old dataset; `carry.rs` moves them to the new one.
 
-use super::path::{DIRECTORY, if_there, open_bytes};
+use super::path::{DIRECTORY, if_there, open};
 use super::{Btrfs, Doing, Result};
 use crate::record::Uuid;
-use crate::store::{Nested, StoreError};
+use crate::store::{Nested, StoreError, shown};
 use crate::sys::btrfs::{self as ioctl, Info};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -31,7 +31,7 @@ impl Inner {
     }
 
     fn name(&self, outer: &str) -> String {
-        let below = String::from_utf8_lossy(&self.path);
+        let below = shown(&self.path);
         if below.is_empty() {
             outer.to_owned()
         } else {
@@ -47,7 +47,7 @@ fn tree(outer: BorrowedFd<'_>) -> sys::Result<Vec<Inner>> {
     let mut next = 0;
     while let Some(parent) = found.get(next) {
         next += 1;
-        let Some(fd) = if_there(open_bytes(outer, &parent.path, DIRECTORY))? else {
+        let Some(fd) = if_there(open(outer, &parent.path, DIRECTORY))? else {
             continue;
         };
         let mut prefix = parent.path.clone();
@@ -58,7 +58,7 @@ fn tree(outer: BorrowedFd<'_>) -> sys::Result<Vec<Inner>> {
             let Some(below) = if_there(ioctl::child_path(&fd, child))? else {
                 continue;
             };
-            let Some(inner) = if_there(open_bytes(&fd, &below, DIRECTORY))? else {
+            let Some(inner) = if_there(open(&fd, &below, DIRECTORY))? else {
                 continue;
             };
             found.push(Inner::look(inner, [prefix.as_slice(), &below].concat())?);
@@ -72,8 +72,7 @@ impl Btrfs {
         let outer = self.present(path)?;
         let all = tree(outer.as_fd()).doing(|| format!("listing the subvolumes inside {path}"))?;
         let nested = all.into_iter().skip(1).map(|inner| Nested {
-            // A path that is not UTF-8 is shown, but not found again: such a one stays.
-            path: String::from_utf8_lossy(&inner.path).into_owned(),
+            path: inner.path,
             uuid: Uuid(inner.info.uuid),
         });
         Ok(nested.collect())
@@ -96,7 +95,7 @@ impl Btrfs {
             if all.iter().any(|child| child.info.parent == parent.info.id) {
                 // A read-only subvolume does not let go of its children. This one is destroyed in
                 // this very call, which is why it may become writable here and nowhere else.
-                let parent = open_bytes(&outer, &parent.path, DIRECTORY).doing(doing)?;
+                let parent = open(&outer, &parent.path, DIRECTORY).doing(doing)?;
                 ioctl::set_read_only(parent, false).doing(doing)?;
             }
         }

@@ -21,12 +21,8 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 /// Opens what lies at `path` beneath `directory`; a path without a name is the directory itself.
-pub fn open(directory: impl AsFd, path: &str, flags: OFlags) -> sys::Result<OwnedFd> {
-    open_bytes(directory, path.as_bytes(), flags)
-}
-
-/// The same for a path that may not be UTF-8.
-pub fn open_bytes(directory: impl AsFd, path: &[u8], flags: OFlags) -> sys::Result<OwnedFd> {
+pub fn open(directory: impl AsFd, path: impl AsRef<[u8]>, flags: OFlags) -> sys::Result<OwnedFd> {
+    let path = path.as_ref();
     let mode = if flags.contains(OFlags::CREATE) {
         0o644
     } else {
@@ -56,6 +52,14 @@ pub fn if_there<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
 /// The directory and the name in it.
 pub fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The same for a path that may not be UTF-8.
+pub fn split_bytes(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    slash
+        .and_then(|at| Some((path.get(..at)?, path.get(at + 1..)?)))
+        .unwrap_or((b"", path))
 }
 
 /// Opens a directory beneath `top`, making what is missing of it.

@@ -156,7 +156,7 @@ fn slot(mut machine: Machine) {
 fn carry(machine: Machine) {
     let (mut machine, _) = two(machine);
     let nested = Nested {
-        path: "inner".to_owned(),
+        path: b"inner".to_vec(),
         uuid: machine.nest(LIVE, "inner"),
     };
     assert_eq!(
