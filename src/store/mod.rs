@@ -46,8 +46,9 @@ pub struct Nested {
     /// Path below the dataset, without a leading slash; in bytes, because people name subvolumes as
     /// they like.
     pub path: Vec<u8>,
-    /// Its UUID.
-    pub uuid: Uuid,
+    /// Its UUID; `None` for one that no path leads to, because the path is too long for the kernel. It
+    /// is neither carried nor cloned, and `path` ends with its number in place of the rest.
+    pub uuid: Option<Uuid>,
 }
 
 impl Nested {
@@ -71,7 +72,8 @@ pub fn shown(path: &[u8]) -> String {
 pub enum Carried {
     /// It lies in the new dataset now.
     Moved,
-    /// The new dataset has something else there (or no such directory), so it stayed with the old.
+    /// The new dataset has something else there (or no such directory), or the kernel does not let it
+    /// go, so it stayed with the old.
     Stayed,
 }
 
@@ -119,7 +121,8 @@ pub trait Store {
 
     /// Clones, writable, the subvolumes that lie inside the sealed dataset `from` into `to`, a
     /// writable clone of it, which has an empty stub for each. After an error it can be called again.
-    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()>;
+    /// Gives those for which the kernel allows no clone: they keep their stubs.
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>>;
 
     /// Why the dataset at a place cannot change places now, in a word ("read-only"); `None`: it can, or
     /// nothing lies there.

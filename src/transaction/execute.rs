@@ -12,12 +12,15 @@ use crate::record::block::TooLarge;
 use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Preparing, Swap};
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
-use crate::store::Store;
 use crate::store::place::{File, Place, Set};
+use crate::store::{Nested, Store};
 use heapless::Vec;
 
 /// GRUB sources it while a transaction is open; see grub-entries/grub.cfg.
 pub const ARMED: &[u8] = b"set backstay_armed=1\n";
+
+/// So many subvolumes are named one by one: a serial line is slow.
+pub const TOLD: usize = 10;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,8 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 if matches!(from, Place::Snapshot(..)) {
-                    with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                    let left_out = with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                    tell_left_out(store, *from, &left_out);
                 }
             }
             Step::Check(place) => {
@@ -129,6 +133,20 @@ fn prepare<S: Store>(
         after,
         stays_armed: plan.ending == Ending::Parked,
     })
+}
+
+/// What could not be cloned out of a snapshot is still there, and the result has an empty directory.
+fn tell_left_out<S: Store>(store: &S, from: Place, left_out: &[Nested]) {
+    let from = path(store, from);
+    for nested in left_out.iter().take(TOLD) {
+        log::warn!(
+            "the subvolume {from}/{} is not brought back: it stays there",
+            nested.name()
+        );
+    }
+    if let Some(more @ 1..) = left_out.len().checked_sub(TOLD) {
+        log::warn!("and {more} more");
+    }
 }
 
 /// A set that kept data brings it back. A plan made while the manifest could not be read would go

@@ -6,7 +6,8 @@
 //! On a full file system it is done again after the ballast was given up: what the first attempt
 //! had cloned stays.
 
-use super::path::{DIRECTORY, if_there, open, split_bytes};
+use super::carry::put_back;
+use super::path::{DIRECTORY, if_there, is_barred, open, split_bytes, unless_barred};
 use super::{Btrfs, Doing, Result};
 use crate::store::Nested;
 use crate::sys::btrfs::{self as ioctl, SUBVOLUME_INODE};
@@ -15,13 +16,20 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, fstat, unlinkat};
 
 impl Btrfs {
-    pub(super) fn clone_nested_path(&self, from: &str, to: &str) -> Result<()> {
+    pub(super) fn clone_nested_path(&self, from: &str, to: &str) -> Result<Vec<Nested>> {
         let (source, target) = (self.present(from)?, self.present(to)?);
+        let mut left_out = Vec::new();
         for nested in self.nested_in(from)? {
-            clone_into(&source, &target, &nested)
-                .doing(|| format!("cloning {} of {from} into {to}", nested.name()))?;
+            let cloned = match nested.uuid {
+                Some(_) => unless_barred(clone_into(&source, &target, &nested))
+                    .doing(|| format!("cloning {} of {from} into {to}", nested.name()))?,
+                None => None,
+            };
+            if cloned.is_none() {
+                left_out.push(nested);
+            }
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 
@@ -31,15 +39,22 @@ fn clone_into(source: &OwnedFd, target: &OwnedFd, nested: &Nested) -> sys::Resul
     let (parent, name) = split_bytes(&nested.path);
     let subvolume = open(source, &nested.path, DIRECTORY)?;
     let directory = open(target, parent, DIRECTORY)?;
+    let mut removed = None;
     if let Some(stub) = if_there(open(&directory, name, DIRECTORY))? {
-        let inode = fstat(stub)
-            .call(|| format!("fstat({:?})", nested.name()))?
-            .st_ino;
-        if inode == SUBVOLUME_INODE {
+        let stat = fstat(stub).call(|| format!("fstat({:?})", nested.name()))?;
+        if stat.st_ino == SUBVOLUME_INODE {
             return Ok(());
         }
         unlinkat(&directory, name, AtFlags::REMOVEDIR)
             .call(|| format!("unlinkat({:?}, REMOVEDIR)", nested.name()))?;
+        removed = Some(stat);
     }
-    ioctl::snapshot(subvolume, directory, name, false)
+    let cloned = ioctl::snapshot(subvolume, &directory, name, false);
+    if let (Err(error), Some(stub)) = (&cloned, &removed)
+        && is_barred(error.errno)
+    {
+        // It keeps its stub; the error of the clone is the one to judge.
+        put_back(&directory, name, stub).ok();
+    }
+    cloned
 }

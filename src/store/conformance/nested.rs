@@ -34,7 +34,7 @@ fn two_with_nested<B: Bench>(bench: &mut B) -> Nested {
         .unwrap();
     Nested {
         path: b"var/lib/machines".to_vec(),
-        uuid,
+        uuid: Some(uuid),
     }
 }
 

@@ -130,7 +130,7 @@ impl Store for Memory {
         made
     }
 
-    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()> {
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>> {
         for nested in self.nested(from)? {
             let path = key(&nested)?;
             let there = self.content_at(to, path)?.cloned();
@@ -144,7 +144,7 @@ impl Store for Memory {
             self.put_nested(to, path, uuid)?;
             self.commit();
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
@@ -235,7 +235,7 @@ impl Store for Memory {
         }
         for inner in nested.iter().rev() {
             let path = key(inner)?;
-            self.destroyed.push(inner.uuid);
+            self.destroyed.extend(inner.uuid);
             // Its name goes with it.
             self.subvolume_mut(place, |it| it.tree.remove(path))?;
         }
@@ -251,7 +251,7 @@ impl Store for Memory {
         let nested = |(path, content): (&String, &Content)| match content {
             Content::Nested(uuid) => Some(Nested {
                 path: path.clone().into_bytes(),
-                uuid: *uuid,
+                uuid: Some(*uuid),
             }),
             _ => None,
         };
@@ -260,8 +260,11 @@ impl Store for Memory {
 
     fn carry(&mut self, nested: &Nested, from: Place, to: Place) -> Result<Carried> {
         let path = key(nested)?;
+        let Some(uuid) = nested.uuid else {
+            return Ok(Carried::Stayed);
+        };
         let target = self.content_at(to, path)?.cloned();
-        if target == Some(Content::Nested(nested.uuid)) {
+        if target == Some(Content::Nested(uuid)) {
             return Ok(Carried::Moved);
         }
         let parent = path.rsplit_once('/').map(|(parent, _)| parent);
@@ -274,7 +277,7 @@ impl Store for Memory {
             Some(parent) => self.content_at(to, parent)? == Some(&Content::Directory),
             None => true,
         };
-        let there = self.content_at(from, path)? == Some(&Content::Nested(nested.uuid));
+        let there = self.content_at(from, path)? == Some(&Content::Nested(uuid));
         let sealed = self.at(from)?.dataset.read_only || self.at(to)?.dataset.read_only;
         if !has_parent || !there || sealed {
             return Ok(Carried::Stayed);
@@ -283,7 +286,7 @@ impl Store for Memory {
             self.subvolume_mut(to, |it| it.tree.remove(path))?;
         }
         let moved = self.change_with_room(|world| {
-            for (place, content) in [(from, None), (to, Some(Content::Nested(nested.uuid)))] {
+            for (place, content) in [(from, None), (to, Some(Content::Nested(uuid)))] {
                 let tree = &mut world.datasets.get_mut(&place).ok_or(absent(place))?.tree;
                 match content {
                     Some(content) => tree.insert(path.to_owned(), content),

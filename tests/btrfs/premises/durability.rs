@@ -157,7 +157,7 @@ fn carry(machine: Machine) {
     let (mut machine, _) = two(machine);
     let nested = Nested {
         path: b"inner".to_vec(),
-        uuid: machine.nest(LIVE, "inner"),
+        uuid: Some(machine.nest(LIVE, "inner")),
     };
     assert_eq!(
         machine.store.carry(&nested, LIVE, NEXT).unwrap(),

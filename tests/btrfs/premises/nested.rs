@@ -7,6 +7,7 @@ use backstay::record::layout::Part;
 use backstay::store::place::Place;
 use backstay::store::{Access, Carried, Nested, Store};
 use backstay::sys::btrfs::{STUB_INODE, create_subvolume, destroy_subvolume};
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_setflags, mkdirat, openat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs;
@@ -41,6 +42,11 @@ pub const ALL: &[Premise] = &[
         "a_name_that_is_not_utf8_is_carried_cloned_and_destroyed",
         bytes,
     ),
+    (
+        "a_flag_of_chattr_keeps_a_nested_subvolume_where_it_is",
+        barred,
+    ),
+    ("a_path_that_is_too_long_stops_nothing", too_long),
 ];
 
 const LIVE: Place = Place::Live(Part::System);
@@ -58,7 +64,7 @@ fn two(machine: &mut Machine) -> Nested {
         .unwrap();
     Nested {
         path: b"var/lib/machines".to_vec(),
-        uuid,
+        uuid: Some(uuid),
     }
 }
 
@@ -133,7 +139,7 @@ fn no_stub(mut machine: Machine) {
 fn another(mut machine: Machine) {
     let nested = two(&mut machine);
     let gone = Nested {
-        uuid: machine.nest(LIVE, "other"),
+        uuid: Some(machine.nest(LIVE, "other")),
         ..nested.clone()
     };
     assert_eq!(
@@ -242,4 +248,75 @@ fn bytes(mut machine: Machine) {
         machine.store.destroy(place, uuid(&machine, place)).unwrap();
         assert_eq!(machine.store.dataset(place).unwrap(), None);
     }
+}
+
+/// Sets flags of chattr on a directory, in place of what it has.
+fn chattr(path: &std::path::Path, flags: IFlags) {
+    ioctl_setflags(fs::File::open(path).unwrap(), flags).unwrap();
+}
+
+fn barred(mut machine: Machine) {
+    let nested = two(&mut machine);
+    for (place, path) in [
+        (LIVE, "var/lib/machines"),
+        (LIVE, "var/lib"),
+        (NEXT, "var/lib"),
+    ] {
+        for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+            let at = machine.at(place, path);
+            chattr(&at, flag);
+            let carried = machine.store.carry(&nested, LIVE, NEXT);
+            chattr(&at, IFlags::empty());
+            assert_eq!(carried.unwrap(), Carried::Stayed, "{at:?} {flag:?}");
+            assert!(machine.at(NEXT, &nested.name()).exists(), "the stub");
+        }
+    }
+    // The directory in the clone has the flag of the one in the snapshot.
+    for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+        let uuid = machine.store.dataset(NEXT).unwrap().unwrap().identity.uuid;
+        machine.store.destroy(NEXT, uuid).unwrap();
+        chattr(&machine.at(LIVE, "var/lib"), flag);
+        machine
+            .store
+            .clone_to(LIVE, NEXT, Access::Writable)
+            .unwrap();
+        let left_out = machine.store.clone_nested(LIVE, NEXT).unwrap();
+        assert_eq!(left_out, std::slice::from_ref(&nested), "{flag:?}");
+        chattr(&machine.at(NEXT, "var/lib"), IFlags::empty());
+        chattr(&machine.at(LIVE, "var/lib"), IFlags::empty());
+    }
+    let carried = machine.store.carry(&nested, LIVE, NEXT).unwrap();
+    assert_eq!(carried, Carried::Moved);
+}
+
+fn too_long(mut machine: Machine) {
+    machine.create(LIVE);
+    let uuid = machine.nest(LIVE, "near");
+    let name = "d".repeat(250);
+    let mut at = fs::File::open(machine.at(LIVE, "")).unwrap();
+    // The kernel tells no path of 3824 bytes or more below a subvolume.
+    for _ in 0..16 {
+        mkdirat(&at, name.as_str(), Mode::RWXU).unwrap();
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        at = openat(&at, name.as_str(), flags, Mode::empty())
+            .unwrap()
+            .into();
+    }
+    create_subvolume(&at, "far").unwrap();
+    drop(at);
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    let all = machine.store.nested(LIVE).unwrap();
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all[0].uuid, Some(uuid));
+    assert_eq!(all[1].uuid, None);
+    let left_out = machine.store.clone_nested(LIVE, NEXT).unwrap();
+    assert_eq!(left_out, all[1..]);
+    let carried = machine.store.carry(&all[1], LIVE, NEXT).unwrap();
+    assert_eq!(carried, Carried::Stayed);
+    let uuid = machine.store.dataset(LIVE).unwrap().unwrap().identity.uuid;
+    machine.store.destroy(LIVE, uuid).unwrap();
+    assert_eq!(machine.store.dataset(LIVE).unwrap(), None);
 }
