@@ -203,6 +203,31 @@ fn a_parked_set_returns_even_when_its_manifest_is_gone_but_not_when_a_part_is() 
     }
 }
 
+/// A machine whose live system has a link to a name that no file can have.
+fn with_a_link_to_no_name(path: &str) -> (Memory, Records) {
+    let (mut store, records) = machine();
+    store.edit(|world, _| {
+        let live = Place::Live(Part::System);
+        let tree = &mut world.datasets.get_mut(&live).unwrap().tree;
+        tree.insert(path.into(), Content::Link("x".repeat(300)))
+    });
+    (store, records)
+}
+
+#[test]
+fn a_kernel_whose_name_cannot_be_read_keeps_nothing_from_being_finished() {
+    let (mut store, mut records) = with_a_link_to_no_name("boot/vmlinuz");
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    let kernel = |store: &Memory| {
+        let manifest = catalogue::manifest(store, Set::Snapshot(3)).unwrap();
+        manifest.unwrap().kernel
+    };
+    assert_eq!(kernel(&store), None);
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    assert!(kernel(&store).is_some());
+}
+
 #[test]
 fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
     for part in [Part::System, Part::Config] {

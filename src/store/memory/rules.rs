@@ -425,6 +425,11 @@ impl Store for Memory {
 
     fn node(&self, place: Place, path: &str) -> Result<Option<Node>> {
         self.look()?;
+        if path.split('/').any(|name| name.len() > 255) {
+            return Err(StoreError::System(
+                "ENAMETOOLONG: file name too long".into(),
+            ));
+        }
         Ok(self.content_at(place, path)?.map(|content| match content {
             Content::File(_) => Node::File,
             Content::Directory | Content::Nested(_) => Node::Directory,
