@@ -261,7 +261,8 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
 fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
     let live = Place::Live(Part::System);
     let version = match store.dataset(live)? {
-        Some(_) => check::version(store, live)?,
+        // Only for the title: what is to be replaced may be damaged, and this may be the way out.
+        Some(_) => check::version(store, live).ok().flatten(),
         None => None,
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {

@@ -229,6 +229,14 @@ fn a_kernel_whose_name_cannot_be_read_keeps_nothing_from_being_finished() {
 }
 
 #[test]
+fn a_live_system_that_cannot_say_what_it_is_can_be_replaced() {
+    let (mut store, mut records) = with_a_link_to_no_name("etc/os-release");
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    let manifest = catalogue::manifest(&store, Set::Snapshot(3)).unwrap();
+    assert_eq!(manifest.unwrap().title, "before roll back to 2");
+}
+
+#[test]
 fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
     for part in [Part::System, Part::Config] {
         let (mut store, mut records) = machine();
