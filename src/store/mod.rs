@@ -124,8 +124,8 @@ pub trait Store {
     /// Gives those for which the kernel allows no clone: they keep their stubs.
     fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>>;
 
-    /// Why the dataset at a place cannot change places now, in a word ("read-only"); `None`: it can, or
-    /// nothing lies there.
+    /// Why the dataset at a place cannot change places now, or none come to it, in a word or two
+    /// ("read-only"); `None`: it can.
     fn held(&self, place: Place) -> Result<Option<&'static str>> {
         let dataset = self.dataset(place)?;
         Ok(dataset

@@ -1,6 +1,6 @@
 //! Subvolumes as datasets: look, clone, exchange, rename, seal.
 
-use super::path::{DIRECTORY, is_absent, make_directories, open, split};
+use super::path::{DIRECTORY, if_there, is_absent, make_directories, open, split};
 use super::{Btrfs, Doing, Result};
 use crate::record::{Identity, Uuid};
 use crate::store::place::Place;
@@ -34,6 +34,14 @@ fn identify(fd: impl AsFd, path: &str) -> Result<(Info, Dataset)> {
         read_only: info.read_only,
     };
     Ok((info, dataset))
+}
+
+/// Whether it has one of the flags of chattr that keep a directory, and its name, as they are.
+fn is_fixed(fd: impl AsFd) -> sys::Result<bool> {
+    let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    let stat = stat.call(|| "statx".to_owned())?;
+    Ok(stat.stx_attributes.intersects(fixed))
 }
 
 impl Btrfs {
@@ -110,19 +118,22 @@ impl Btrfs {
         Ok(identify(self.present(path)?, path)?.1)
     }
 
-    /// Why the subvolume at a path cannot change its directory.
+    /// Why the subvolume at a path cannot change its directory, or its directory what lies in it.
     pub(super) fn held_at(&self, path: &str) -> Result<Option<&'static str>> {
+        let looking = || format!("looking at {path}");
+        let directory = if_there(open(&self.top, split(path).0, DIRECTORY)).doing(looking)?;
+        if let Some(directory) = directory
+            && is_fixed(directory).doing(looking)?
+        {
+            return Ok(Some("in an immutable directory"));
+        }
         let Some(fd) = self.subvolume(path)? else {
             return Ok(None);
         };
         if identify(&fd, path)?.1.read_only {
             return Ok(Some("read-only"));
         }
-        let stat = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
-            .call(|| "statx".to_owned())
-            .doing(|| format!("looking at {path}"))?;
-        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-        Ok(stat.stx_attributes.intersects(fixed).then_some("immutable"))
+        Ok(is_fixed(fd).doing(looking)?.then_some("immutable"))
     }
 
     pub(super) fn exchange_paths(&self, one: &str, other: &str) -> Result<()> {

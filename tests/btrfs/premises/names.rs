@@ -46,6 +46,10 @@ pub const ALL: &[Premise] = &[
         "a_new_store_is_closed_to_users_and_completed_when_made_again",
         skeleton,
     ),
+    (
+        "a_flag_of_chattr_on_a_dataset_or_around_it_is_told_before_an_exchange",
+        chattr,
+    ),
 ];
 
 const LIVE: Place = Place::Live(Part::System);
@@ -280,4 +284,27 @@ fn skeleton(mut machine: Machine) {
     fs::write(store.join("journal"), [0; 8192]).unwrap();
     let refused = machine.store.write_slot(journal, 0, &[1; 4096]);
     assert!(matches!(refused, Err(StoreError::Place(_))), "{refused:?}");
+}
+
+fn chattr(mut machine: Machine) {
+    two(&mut machine);
+    let around = machine.at(NEXT, "").join("..");
+    for (at, place, want) in [
+        (machine.at(LIVE, ""), LIVE, "immutable"),
+        (machine.at(NEXT, ""), NEXT, "immutable"),
+        (machine.top.clone(), LIVE, "in an immutable directory"),
+        (around, NEXT, "in an immutable directory"),
+    ] {
+        for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+            let set = |flags| ioctl_setflags(File::open(&at).unwrap(), flags).unwrap();
+            set(flag);
+            let held = machine.store.held(place);
+            let exchanged = machine.store.exchange(LIVE, NEXT);
+            set(IFlags::empty());
+            assert_eq!(held.unwrap(), Some(want), "{at:?} {flag:?}");
+            assert!(exchanged.is_err(), "{at:?} {flag:?}");
+            assert_eq!(machine.store.held(place).unwrap(), None);
+        }
+    }
+    machine.store.exchange(LIVE, NEXT).unwrap();
 }
