@@ -3,7 +3,8 @@
 //! A snapshot does not contain the subvolumes inside its source, only an empty stub directory for
 //! each. So after an exchange they lie in the old dataset; `carry.rs` moves them to the new one.
 
-use super::path::{DIRECTORY, if_there, is_absent, is_barred, open};
+use super::path::{DIRECTORY, if_there, is_absent, is_barred, open, split_bytes};
+use super::subvolume::{is_fixed, unfix};
 use super::{Btrfs, Doing, Result};
 use crate::record::Uuid;
 use crate::store::{Nested, StoreError, shown};
@@ -11,6 +12,7 @@ use crate::sys::btrfs::{self as ioctl, Info};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{fstat, stat};
+use rustix::io::Errno;
 
 /// A subvolume inside another one, or the outermost itself.
 struct Inner {
@@ -131,10 +133,41 @@ impl Btrfs {
         drop(outer);
         for inner in all.iter().rev() {
             // By id: names may have been exchanged meanwhile.
-            ioctl::destroy_subvolume(&self.top, inner.id)
-                .doing(|| format!("destroying {}", inner.name(path)))?;
+            let destroy = || ioctl::destroy_subvolume(&self.top, inner.id);
+            let destroyed = match destroy() {
+                Err(error) if error.errno == Errno::PERM => {
+                    let released = self.release(path, inner);
+                    match released.doing(|| format!("destroying {}", inner.name(path)))? {
+                        true => destroy(),
+                        false => Err(error),
+                    }
+                }
+                other => other,
+            };
+            destroyed.doing(|| format!("destroying {}", inner.name(path)))?;
         }
         Ok(())
+    }
+
+    /// Takes flags of chattr from a subvolume that is being destroyed, and from the directory inside
+    /// `path` that it lies in. Says whether there were any.
+    fn release(&self, path: &str, inner: &Inner) -> sys::Result<bool> {
+        let Some(seen) = &inner.seen else {
+            return Ok(false);
+        };
+        let outer = open(&self.top, path, DIRECTORY)?;
+        let mut released = false;
+        if !inner.path.is_empty() {
+            released |= unfix(open(&outer, split_bytes(&inner.path).0, DIRECTORY)?)?;
+        }
+        let subvolume = open(&outer, &inner.path, DIRECTORY)?;
+        if is_fixed(&subvolume)? {
+            if seen.info.read_only {
+                ioctl::set_read_only(&subvolume, false)?;
+            }
+            released |= unfix(subvolume)?;
+        }
+        Ok(released)
     }
 
     /// The kernel would refuse these too, but only after their children were destroyed.

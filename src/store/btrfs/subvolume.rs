@@ -9,7 +9,8 @@ use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, fstatfs, renameat_with, statx,
+    AtFlags, IFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, fstatfs, ioctl_getflags,
+    ioctl_setflags, renameat_with, statx,
 };
 use rustix::io::Errno;
 
@@ -36,8 +37,20 @@ fn identify(fd: impl AsFd, path: &str) -> Result<(Info, Dataset)> {
     Ok((info, dataset))
 }
 
+/// Takes away the flags of chattr that would keep a directory where it is, from what is ours. Says
+/// whether there were any.
+pub fn unfix(directory: impl AsFd) -> sys::Result<bool> {
+    if !is_fixed(&directory)? {
+        return Ok(false);
+    }
+    let flags = ioctl_getflags(&directory).call(|| "FS_IOC_GETFLAGS".to_owned())?;
+    let rest = flags - (IFlags::IMMUTABLE | IFlags::APPEND);
+    ioctl_setflags(directory, rest).call(|| format!("FS_IOC_SETFLAGS({rest:?})"))?;
+    Ok(true)
+}
+
 /// Whether it has one of the flags of chattr that keep a directory, and its name, as they are.
-fn is_fixed(fd: impl AsFd) -> sys::Result<bool> {
+pub fn is_fixed(fd: impl AsFd) -> sys::Result<bool> {
     let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
     let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let stat = stat.call(|| "statx".to_owned())?;
@@ -99,7 +112,12 @@ impl Btrfs {
             )));
         }
         made(cloned, to, || format!("cloning {from} to {to}"))?;
-        Ok(identify(self.present(to)?, to)?.1)
+        let clone = self.present(to)?;
+        if access == Access::Writable {
+            // It has the flags of its source, and could neither become live nor be destroyed.
+            unfix(&clone).doing(|| format!("making {to} movable"))?;
+        }
+        Ok(identify(clone, to)?.1)
     }
 
     /// Makes an empty dataset where nothing lies, making parent directories. It has no parent. On

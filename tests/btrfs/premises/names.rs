@@ -50,6 +50,10 @@ pub const ALL: &[Premise] = &[
         "a_flag_of_chattr_on_a_dataset_or_around_it_is_told_before_an_exchange",
         chattr,
     ),
+    (
+        "a_clone_of_an_immutable_dataset_becomes_live_and_both_are_destroyed",
+        immutable,
+    ),
 ];
 
 const LIVE: Place = Place::Live(Part::System);
@@ -307,4 +311,38 @@ fn chattr(mut machine: Machine) {
         }
     }
     machine.store.exchange(LIVE, NEXT).unwrap();
+}
+
+fn immutable(mut machine: Machine) {
+    let set = |path: &Path, flags| ioctl_setflags(File::open(path).unwrap(), flags).unwrap();
+    let uuid = |machine: &Machine, place| {
+        let dataset = machine.store.dataset(place).unwrap();
+        dataset.unwrap().identity.uuid
+    };
+    let other = Place::Snapshot(14, Part::System);
+    for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+        machine.create(LIVE);
+        machine.directory(LIVE, "dir");
+        machine.nest(LIVE, "dir/inner");
+        for path in ["dir/inner", "dir", ""] {
+            set(&machine.at(LIVE, path), flag);
+        }
+        machine
+            .store
+            .clone_to(LIVE, NEXT, Access::ReadOnly)
+            .unwrap();
+        machine
+            .store
+            .clone_to(NEXT, other, Access::Writable)
+            .unwrap();
+        assert_eq!(machine.store.held(other).unwrap(), None, "{flag:?}");
+        set(&machine.at(LIVE, ""), IFlags::empty());
+        machine.store.exchange(LIVE, other).unwrap();
+        set(&machine.at(other, ""), flag);
+        // With what they inherited, and what lies inside.
+        for place in [LIVE, NEXT, other] {
+            machine.store.destroy(place, uuid(&machine, place)).unwrap();
+            assert_eq!(machine.store.dataset(place).unwrap(), None);
+        }
+    }
 }
