@@ -52,10 +52,7 @@ pub fn execute<S: Store>(
     }
     let committing = match prepare(store, records, plan, now, progress) {
         Ok(committing) => committing,
-        Err(error) => {
-            undo(store, records)?;
-            return Err(error);
-        }
+        Err(error) => return Err(undone(store, records, error)),
     };
     progress(&Step::Commit);
     if let Err(error) = records
@@ -75,9 +72,14 @@ fn take_back<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Er
     if records.journal.write_anew(store, before).is_err() {
         return Error::Uncertain(Box::new(error));
     }
+    undone(store, records, error)
+}
+
+/// Undoes what was prepared, because of this error; one of the undoing does not hide it.
+fn undone<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Error {
     match undo(store, records) {
         Ok(()) => error,
-        Err(other) => other,
+        Err(other) => Error::NotUndone(Box::new(error), Box::new(other)),
     }
 }
 

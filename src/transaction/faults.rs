@@ -253,6 +253,26 @@ fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
 }
 
 #[test]
+fn an_undoing_that_fails_does_not_hide_why_there_was_one() {
+    use crate::store::memory::Fault;
+    let (mut store, records) = machine();
+    store.seal(Place::Live(Part::System)).unwrap();
+    let mut seen = 0;
+    for n in 0..60 {
+        let (mut s, mut r) = (store.clone(), records.clone());
+        s.fault = Some((s.operations + n, Fault::NotDone));
+        let error = go(&mut s, &mut r, &Intent::Rollback { to: 2 }).unwrap_err();
+        if let Error::NotUndone(first, second) = &error {
+            seen += usize::from(matches!(**first, Error::Held(..)));
+            for one in [first, second] {
+                assert!(error.to_string().contains(&one.to_string()), "{error}");
+            }
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
 fn the_menu_opens_whatever_the_state() {
     use crate::policy::{Decision, Wish, decide, target};
     use crate::transaction::records::{read_journal, read_state};

@@ -82,6 +82,9 @@ pub enum Error {
          finished or undone"
     )]
     Uncertain(Box<Error>),
+    /// It was refused or failed, and what it had made could not be removed either.
+    #[error("{0}; and what was made for it could not be removed yet: {1}; a restart does that")]
+    NotUndone(Box<Error>, Box<Error>),
     /// The journal is not the newest one that there was.
     #[error(
         "the journal was damaged or is an older copy of itself, and how far change {0} had come is \
