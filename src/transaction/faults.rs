@@ -369,6 +369,24 @@ fn a_strangers_directory_with_a_huge_number_uses_up_no_numbers() {
 }
 
 #[test]
+fn where_no_number_is_left_the_change_is_refused() {
+    for (next, taken) in [(u32::MAX, None), (u32::MAX - 1, Some(u32::MAX - 1))] {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.next_id = next;
+        records.state.write_anew(&mut store, state).unwrap();
+        store.edit(|world, _| {
+            world
+                .directories
+                .extend([u32::MAX].into_iter().chain(taken))
+        });
+        let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap_err();
+        assert!(matches!(error, Error::NoNumber), "{error}");
+        recover(&mut store, &mut records, &mut |_| {}).unwrap();
+    }
+}
+
+#[test]
 fn a_root_with_nothing_but_a_shell_or_with_a_link_as_mount_point_is_not_promoted() {
     for (gone, link) in [("sbin/init", None), ("srv/data", Some("/etc"))] {
         let (mut store, mut records) = machine();

@@ -91,6 +91,12 @@ pub enum Error {
          lost: nothing was touched; see 'backstay status', and roll back if the system is mixed"
     )]
     JournalLost(u32),
+    /// Every number from the next one on is taken, or was.
+    #[error(
+        "no number is left for a snapshot: remove the stray directory with the highest number from \
+         @backstay/snapshots, and the file @backstay/state, then run 'backstay init --repair'"
+    )]
+    NoNumber,
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),
