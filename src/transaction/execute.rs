@@ -25,8 +25,21 @@ pub const TOLD: usize = 10;
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Nested subvolumes that stayed with what was live, by path.
+    /// Nested subvolumes that stayed with what was live, by their paths below the top level.
     pub left_behind: std::vec::Vec<String>,
+}
+
+impl Done {
+    /// What to say of those, the change being this one.
+    pub fn left_behind(&self, id: u32) -> std::vec::Vec<String> {
+        let line = |path: &String| {
+            format!("the subvolume {path} stays with the former system (snapshot {id})")
+        };
+        let told = self.left_behind.iter().take(TOLD).map(line);
+        let more = self.left_behind.len().saturating_sub(TOLD);
+        told.chain((more > 0).then(|| format!("and {more} more")))
+            .collect()
+    }
 }
 
 /// Carries a plan out, telling `progress` each step before it is done. After an error nothing
@@ -146,7 +159,8 @@ fn tell_left_out<S: Store>(store: &S, from: Place, left_out: &[Nested]) {
             nested.name()
         );
     }
-    if let Some(more @ 1..) = left_out.len().checked_sub(TOLD) {
+    let more = left_out.len().saturating_sub(TOLD);
+    if more > 0 {
         log::warn!("and {more} more");
     }
 }

@@ -5,7 +5,7 @@ use super::explain::explain;
 use super::model::{layout, machine};
 use super::plan::plan;
 use super::records::Records;
-use super::recover::{live_set_is_mixed, recover};
+use super::recover::{Recovered, live_set_is_mixed, recover};
 use super::{Error, catalogue};
 use crate::policy::intent::Intent;
 use crate::record::block::BLOCK;
@@ -328,6 +328,48 @@ fn a_live_set_that_is_half_exchanged_is_known_as_such() {
         }
     }
     assert!(mixed > 0);
+}
+
+#[test]
+fn the_nested_subvolumes_left_behind_are_told_after_a_power_cut_too() {
+    let wide = || {
+        let (mut store, records) = machine();
+        store.edit(|world, _| {
+            let tree = &mut world
+                .datasets
+                .get_mut(&Place::Live(Part::Config))
+                .unwrap()
+                .tree;
+            for n in 0..12 {
+                let uuid = crate::record::Uuid([n + 20; 16]);
+                tree.insert(format!("sub{n:02}"), Content::Nested(uuid));
+            }
+        });
+        (store, records)
+    };
+    let mut told = 0;
+    for n in 0.. {
+        let (mut store, mut records) = wide();
+        store.power = Some(n);
+        if go(&mut store, &mut records, &Intent::Rollback { to: 2 }).is_ok() {
+            break;
+        }
+        let mut left = store.after_power_cut().pop().unwrap();
+        let mut records = Records::open(&left).unwrap();
+        if let Ok(Recovered::Finished(id, done)) = recover(&mut left, &mut records, &mut |_| {})
+            && !done.left_behind.is_empty()
+        {
+            let lines = done.left_behind(id);
+            assert_eq!(lines.len(), 11, "{lines:?}");
+            assert!(
+                lines[0].contains("snapshots/3/config/sub00 stays"),
+                "{lines:?}"
+            );
+            assert_eq!(lines[10], "and 2 more");
+            told += 1;
+        }
+    }
+    assert!(told > 0);
 }
 
 #[test]

@@ -187,7 +187,8 @@ fn carry_nested<S: Store>(
                 false => Carried::Stayed,
             };
             if carried == Carried::Stayed {
-                left_behind.push(nested.name());
+                let dataset = swap.staged.path(store.layout()).unwrap_or_default();
+                left_behind.push(format!("{dataset}/{}", nested.name()));
             }
         }
         store.sync()?;
