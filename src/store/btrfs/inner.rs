@@ -8,6 +8,7 @@
 
 use super::carry::put_back;
 use super::path::{DIRECTORY, if_there, is_barred, open, split_bytes, unless_barred};
+use super::subvolume::{set_flags, unfix};
 use super::{Btrfs, Doing, Result};
 use crate::store::Nested;
 use crate::sys::btrfs::{self as ioctl, SUBVOLUME_INODE};
@@ -39,22 +40,37 @@ fn clone_into(source: &OwnedFd, target: &OwnedFd, nested: &Nested) -> sys::Resul
     let (parent, name) = split_bytes(&nested.path);
     let subvolume = open(source, &nested.path, DIRECTORY)?;
     let directory = open(target, parent, DIRECTORY)?;
+    // The clone is ours: a flag of chattr that its directory has from the sealed one waits meanwhile.
+    let flags = unfix(&directory)?;
+    let cloned = clone_at(&subvolume, &directory, name, nested);
+    match flags {
+        Some(flags) => cloned.and(set_flags(directory, flags)),
+        None => cloned,
+    }
+}
+
+fn clone_at(
+    subvolume: &OwnedFd,
+    directory: &OwnedFd,
+    name: &[u8],
+    nested: &Nested,
+) -> sys::Result<()> {
     let mut removed = None;
-    if let Some(stub) = if_there(open(&directory, name, DIRECTORY))? {
+    if let Some(stub) = if_there(open(directory, name, DIRECTORY))? {
         let stat = fstat(stub).call(|| format!("fstat({:?})", nested.name()))?;
         if stat.st_ino == SUBVOLUME_INODE {
             return Ok(());
         }
-        unlinkat(&directory, name, AtFlags::REMOVEDIR)
+        unlinkat(directory, name, AtFlags::REMOVEDIR)
             .call(|| format!("unlinkat({:?}, REMOVEDIR)", nested.name()))?;
         removed = Some(stat);
     }
-    let cloned = ioctl::snapshot(subvolume, &directory, name, false);
+    let cloned = ioctl::snapshot(subvolume, directory, name, false);
     if let (Err(error), Some(stub)) = (&cloned, &removed)
         && is_barred(error.errno)
     {
         // It keeps its stub; the error of the clone is the one to judge.
-        put_back(&directory, name, stub).ok();
+        put_back(directory, name, stub).ok();
     }
     cloned
 }

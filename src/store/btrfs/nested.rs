@@ -86,7 +86,7 @@ fn tree(outer: BorrowedFd<'_>) -> sys::Result<Vec<Inner>> {
                 Ok(inner) => found.push(inner),
                 Err(error) if is_absent(&error) => {}
                 Err(error) if is_barred(error.errno) => found.push(Inner {
-                    path: format!("{}…/(subvolume {})", shown(&prefix), child.id).into_bytes(),
+                    path: format!("{}.../(subvolume {})", shown(&prefix), child.id).into_bytes(),
                     id: child.id,
                     parent: parent_id,
                     seen: None,
@@ -158,14 +158,14 @@ impl Btrfs {
         let outer = open(&self.top, path, DIRECTORY)?;
         let mut released = false;
         if !inner.path.is_empty() {
-            released |= unfix(open(&outer, split_bytes(&inner.path).0, DIRECTORY)?)?;
+            released |= unfix(open(&outer, split_bytes(&inner.path).0, DIRECTORY)?)?.is_some();
         }
         let subvolume = open(&outer, &inner.path, DIRECTORY)?;
         if is_fixed(&subvolume)? {
             if seen.info.read_only {
                 ioctl::set_read_only(&subvolume, false)?;
             }
-            released |= unfix(subvolume)?;
+            released |= unfix(subvolume)?.is_some();
         }
         Ok(released)
     }

@@ -37,16 +37,21 @@ fn identify(fd: impl AsFd, path: &str) -> Result<(Info, Dataset)> {
     Ok((info, dataset))
 }
 
-/// Takes away the flags of chattr that would keep a directory where it is, from what is ours. Says
-/// whether there were any.
-pub fn unfix(directory: impl AsFd) -> sys::Result<bool> {
+/// Takes away the flags of chattr that would keep a directory where it is, from what is ours. Gives
+/// the flags before, if there were such.
+pub fn unfix(directory: impl AsFd) -> sys::Result<Option<IFlags>> {
     if !is_fixed(&directory)? {
-        return Ok(false);
+        return Ok(None);
     }
     let flags = ioctl_getflags(&directory).call(|| "FS_IOC_GETFLAGS".to_owned())?;
     let rest = flags - (IFlags::IMMUTABLE | IFlags::APPEND);
-    ioctl_setflags(directory, rest).call(|| format!("FS_IOC_SETFLAGS({rest:?})"))?;
-    Ok(true)
+    set_flags(directory, rest)?;
+    Ok(Some(flags))
+}
+
+/// Sets the flags of chattr.
+pub fn set_flags(directory: impl AsFd, flags: IFlags) -> sys::Result<()> {
+    ioctl_setflags(directory, flags).call(|| format!("FS_IOC_SETFLAGS({flags:?})"))
 }
 
 /// Whether it has one of the flags of chattr that keep a directory, and its name, as they are.
