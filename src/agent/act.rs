@@ -11,6 +11,7 @@ use crate::record::slots::Slots;
 use crate::record::state::{Live, State, Verb};
 use crate::say;
 use crate::store::StoreError;
+use crate::transaction::execute::Done;
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
@@ -105,9 +106,10 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
             say!("the system is as it was before; ask again if you still want the change");
             history_log::append(&mut session.store, now(), &text);
         }
-        Recovered::Finished(id, _) => {
+        Recovered::Finished(id, done) => {
             let text = format!("a change was interrupted: finished now (former system: {id})");
             say!("{text}");
+            tell_left_behind(&done, id);
             say!("'backstay status' says what it was, and how to go back");
             history_log::append(&mut session.store, now(), &text);
         }
@@ -291,18 +293,20 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
             return Err(error.into());
         }
     };
-    for path in &done.left_behind {
-        say!(
-            "the subvolume /{path} stays with the former system (snapshot {})",
-            plan.id
-        );
-    }
+    tell_left_behind(&done, plan.id);
     say!("done: {}", explanation.title);
     say!("{}", explanation.lasts);
     say!("{}", explanation.undo);
     let text = format!("done: {}; {}", explanation.title, explanation.undo);
     history_log::append(&mut session.store, now, &text);
     Ok(())
+}
+
+/// Names the nested subvolumes that were not moved, as many as a serial line bears.
+fn tell_left_behind(done: &Done, id: u32) {
+    for line in done.left_behind(id) {
+        say!("{line}");
+    }
 }
 
 /// The steps that take a moment, as they begin.

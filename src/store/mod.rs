@@ -43,10 +43,28 @@ pub enum Access {
 /// A subvolume inside a dataset; snapshots of the dataset do not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nested {
-    /// Path below the dataset, without a leading slash.
-    pub path: String,
-    /// Its UUID.
-    pub uuid: Uuid,
+    /// Path below the dataset, without a leading slash; in bytes, because people name subvolumes as
+    /// they like.
+    pub path: Vec<u8>,
+    /// Its UUID; `None` for one that no path leads to, because the path is too long for the kernel. It
+    /// is neither carried nor cloned, and `path` ends with its number in place of the rest.
+    pub uuid: Option<Uuid>,
+}
+
+impl Nested {
+    /// The path for a message, on one line.
+    pub fn name(&self) -> String {
+        shown(&self.path)
+    }
+}
+
+/// A path as people can read it: what is not UTF-8, and what a terminal would obey, is replaced.
+pub fn shown(path: &[u8]) -> String {
+    let plain = |letter: char| match letter.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => letter,
+    };
+    String::from_utf8_lossy(path).chars().map(plain).collect()
 }
 
 /// What became of a nested subvolume.
@@ -54,7 +72,8 @@ pub struct Nested {
 pub enum Carried {
     /// It lies in the new dataset now.
     Moved,
-    /// The new dataset has something else there (or no such directory), so it stayed with the old.
+    /// The new dataset has something else there (or no such directory), or the kernel does not let it
+    /// go, so it stayed with the old.
     Stayed,
 }
 
@@ -102,10 +121,11 @@ pub trait Store {
 
     /// Clones, writable, the subvolumes that lie inside the sealed dataset `from` into `to`, a
     /// writable clone of it, which has an empty stub for each. After an error it can be called again.
-    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()>;
+    /// Gives those for which the kernel allows no clone: they keep their stubs.
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>>;
 
-    /// Why the dataset at a place cannot change places now, in a word ("read-only"); `None`: it can, or
-    /// nothing lies there.
+    /// Why the dataset at a place cannot change places now, or none come to it, in a word or two
+    /// ("read-only"); `None`: it can.
     fn held(&self, place: Place) -> Result<Option<&'static str>> {
         let dataset = self.dataset(place)?;
         Ok(dataset

@@ -165,13 +165,13 @@ unsafe fn call<const OP: Opcode, T>(fd: BorrowedFd<'_>, value: &mut T) -> rustix
 }
 
 /// A name in a field that ends with a NUL. The kernel takes at most 255 bytes.
-fn name_field<const N: usize>(name: &str) -> rustix::io::Result<[u8; N]> {
-    if name.is_empty() || name.contains(['/', '\0']) {
+fn name_field<const N: usize>(name: &[u8]) -> rustix::io::Result<[u8; N]> {
+    if name.is_empty() || name.iter().any(|byte| matches!(byte, b'/' | b'\0')) {
         return Err(Errno::INVAL);
     }
     let mut field = [0; N];
     match field.get_mut(..name.len()) {
-        Some(start) if name.len() <= 255 => start.copy_from_slice(name.as_bytes()),
+        Some(start) if name.len() <= 255 => start.copy_from_slice(name),
         _ => return Err(Errno::NAMETOOLONG),
     }
     Ok(field)
@@ -191,7 +191,7 @@ pub fn create_subvolume(directory: impl AsFd, name: &str) -> Result<()> {
             transid: 0,
             flags: 0,
             unused: [0; 4],
-            name: name_field(name)?,
+            name: name_field(name.as_bytes())?,
         };
         // SAFETY: SUBVOL_CREATE_V2 takes a btrfs_ioctl_vol_args_v2.
         unsafe { call::<SUBVOL_CREATE_V2, _>(directory.as_fd(), &mut args) }
@@ -205,9 +205,10 @@ pub fn create_subvolume(directory: impl AsFd, name: &str) -> Result<()> {
 pub fn snapshot(
     source: impl AsFd,
     directory: impl AsFd,
-    name: &str,
+    name: impl AsRef<[u8]>,
     read_only: bool,
 ) -> Result<()> {
+    let name = name.as_ref();
     let make = || {
         let mut args = VolV2 {
             fd: source.as_fd().as_raw_fd().into(),
@@ -219,7 +220,10 @@ pub fn snapshot(
         // SAFETY: SNAP_CREATE_V2 takes a btrfs_ioctl_vol_args_v2.
         unsafe { call::<SNAP_CREATE_V2, _>(directory.as_fd(), &mut args) }
     };
-    make().call(|| format!("BTRFS_IOC_SNAP_CREATE_V2(name {name:?}, read-only {read_only})"))
+    make().call(|| {
+        let name = String::from_utf8_lossy(name);
+        format!("BTRFS_IOC_SNAP_CREATE_V2(name {name:?}, read-only {read_only})")
+    })
 }
 
 /// Destroys the subvolume with this id; `any` is any directory of the file system.
@@ -444,9 +448,9 @@ mod tests {
     #[test]
     fn a_name_that_the_kernel_would_not_take_is_refused() {
         for name in ["", "a/b", "a\0b", &"x".repeat(256)] {
-            assert!(name_field::<4040>(name).is_err(), "{name:?}");
+            assert!(name_field::<4040>(name.as_bytes()).is_err(), "{name:?}");
         }
-        assert!(name_field::<4040>(&"x".repeat(255)).is_ok());
+        assert!(name_field::<4040>("x".repeat(255).as_bytes()).is_ok());
     }
 
     #[test]

@@ -100,10 +100,14 @@ fn newest_set<S: Store>(store: &S) -> Result<Option<u32>, Error> {
 pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> {
     let taken = store.ids()?;
     let mut state = state.clone();
-    while taken.contains(&state.next_id) {
+    while state.next_id != u32::MAX && taken.contains(&state.next_id) {
         state.next_id = state.next_id.saturating_add(1);
     }
-    Ok(state)
+    match state.next_id {
+        // Never given out: no next number would say that it was.
+        u32::MAX => Err(Error::NoNumber),
+        _ => Ok(state),
+    }
 }
 
 /// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.

@@ -12,18 +12,34 @@ use crate::record::block::TooLarge;
 use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Preparing, Swap};
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
-use crate::store::Store;
 use crate::store::place::{File, Place, Set};
+use crate::store::{Nested, Store};
 use heapless::Vec;
 
 /// GRUB sources it while a transaction is open; see grub-entries/grub.cfg.
 pub const ARMED: &[u8] = b"set backstay_armed=1\n";
 
+/// So many subvolumes are named one by one: a serial line is slow.
+pub const TOLD: usize = 10;
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Nested subvolumes that stayed with what was live, by path.
+    /// Nested subvolumes that stayed with what was live, by their paths below the top level.
     pub left_behind: std::vec::Vec<String>,
+}
+
+impl Done {
+    /// What to say of those, the change being this one.
+    pub fn left_behind(&self, id: u32) -> std::vec::Vec<String> {
+        let line = |path: &String| {
+            format!("the subvolume {path} stays with the former system (snapshot {id})")
+        };
+        let told = self.left_behind.iter().take(TOLD).map(line);
+        let more = self.left_behind.len().saturating_sub(TOLD);
+        told.chain((more > 0).then(|| format!("and {more} more")))
+            .collect()
+    }
 }
 
 /// Carries a plan out, telling `progress` each step before it is done. After an error nothing
@@ -53,10 +69,7 @@ pub fn execute<S: Store>(
     }
     let committing = match prepare(store, records, plan, now, progress) {
         Ok(committing) => committing,
-        Err(error) => {
-            undo(store, records)?;
-            return Err(error);
-        }
+        Err(error) => return Err(undone(store, records, error)),
     };
     progress(&Step::Commit);
     if let Err(error) = records
@@ -76,9 +89,14 @@ fn take_back<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Er
     if records.journal.write_anew(store, before).is_err() {
         return Error::Uncertain(Box::new(error));
     }
+    undone(store, records, error)
+}
+
+/// Undoes what was prepared, because of this error; one of the undoing does not hide it.
+fn undone<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Error {
     match undo(store, records) {
         Ok(()) => error,
-        Err(other) => other,
+        Err(other) => Error::NotUndone(Box::new(error), Box::new(other)),
     }
 }
 
@@ -103,7 +121,8 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 if matches!(from, Place::Snapshot(..)) {
-                    with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                    let left_out = with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                    tell_left_out(store, *from, &left_out);
                 }
             }
             Step::Check(place) => {
@@ -133,6 +152,21 @@ fn prepare<S: Store>(
         after,
         stays_armed: plan.ending == Ending::Parked,
     })
+}
+
+/// What could not be cloned out of a snapshot is still there, and the result has an empty directory.
+fn tell_left_out<S: Store>(store: &S, from: Place, left_out: &[Nested]) {
+    let from = path(store, from);
+    for nested in left_out.iter().take(TOLD) {
+        log::warn!(
+            "the subvolume {from}/{} is not brought back: it stays there",
+            nested.name()
+        );
+    }
+    let more = left_out.len().saturating_sub(TOLD);
+    if more > 0 {
+        log::warn!("and {more} more");
+    }
 }
 
 /// A set that kept data brings it back. A plan made while the manifest could not be read would go
@@ -247,7 +281,8 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
 fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
     let live = Place::Live(Part::System);
     let version = match store.dataset(live)? {
-        Some(_) => check::version(store, live)?,
+        // Only for the title: what is to be replaced may be damaged, and this may be the way out.
+        Some(_) => check::version(store, live).ok().flatten(),
         None => None,
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {

@@ -5,7 +5,7 @@ use super::explain::explain;
 use super::model::{layout, machine};
 use super::plan::plan;
 use super::records::Records;
-use super::recover::{live_set_is_mixed, recover};
+use super::recover::{Recovered, live_set_is_mixed, recover};
 use super::{Error, catalogue};
 use crate::policy::intent::Intent;
 use crate::record::block::BLOCK;
@@ -203,6 +203,39 @@ fn a_parked_set_returns_even_when_its_manifest_is_gone_but_not_when_a_part_is() 
     }
 }
 
+/// A machine whose live system has a link to a name that no file can have.
+fn with_a_link_to_no_name(path: &str) -> (Memory, Records) {
+    let (mut store, records) = machine();
+    store.edit(|world, _| {
+        let live = Place::Live(Part::System);
+        let tree = &mut world.datasets.get_mut(&live).unwrap().tree;
+        tree.insert(path.into(), Content::Link("x".repeat(300)))
+    });
+    (store, records)
+}
+
+#[test]
+fn a_kernel_whose_name_cannot_be_read_keeps_nothing_from_being_finished() {
+    let (mut store, mut records) = with_a_link_to_no_name("boot/vmlinuz");
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    let kernel = |store: &Memory| {
+        let manifest = catalogue::manifest(store, Set::Snapshot(3)).unwrap();
+        manifest.unwrap().kernel
+    };
+    assert_eq!(kernel(&store), None);
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    assert!(kernel(&store).is_some());
+}
+
+#[test]
+fn a_live_system_that_cannot_say_what_it_is_can_be_replaced() {
+    let (mut store, mut records) = with_a_link_to_no_name("etc/os-release");
+    go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
+    let manifest = catalogue::manifest(&store, Set::Snapshot(3)).unwrap();
+    assert_eq!(manifest.unwrap().title, "before roll back to 2");
+}
+
 #[test]
 fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
     for part in [Part::System, Part::Config] {
@@ -217,6 +250,26 @@ fn a_dataset_that_cannot_change_places_is_named_before_anything_is_committed() {
         assert_eq!(records.journal.value, Journal::Closed);
         assert_eq!(store.world().datasets, before);
     }
+}
+
+#[test]
+fn an_undoing_that_fails_does_not_hide_why_there_was_one() {
+    use crate::store::memory::Fault;
+    let (mut store, records) = machine();
+    store.seal(Place::Live(Part::System)).unwrap();
+    let mut seen = 0;
+    for n in 0..60 {
+        let (mut s, mut r) = (store.clone(), records.clone());
+        s.fault = Some((s.operations + n, Fault::NotDone));
+        let error = go(&mut s, &mut r, &Intent::Rollback { to: 2 }).unwrap_err();
+        if let Error::NotUndone(first, second) = &error {
+            seen += usize::from(matches!(**first, Error::Held(..)));
+            for one in [first, second] {
+                assert!(error.to_string().contains(&one.to_string()), "{error}");
+            }
+        }
+    }
+    assert!(seen > 0);
 }
 
 #[test]
@@ -278,6 +331,48 @@ fn a_live_set_that_is_half_exchanged_is_known_as_such() {
 }
 
 #[test]
+fn the_nested_subvolumes_left_behind_are_told_after_a_power_cut_too() {
+    let wide = || {
+        let (mut store, records) = machine();
+        store.edit(|world, _| {
+            let tree = &mut world
+                .datasets
+                .get_mut(&Place::Live(Part::Config))
+                .unwrap()
+                .tree;
+            for n in 0..12 {
+                let uuid = crate::record::Uuid([n + 20; 16]);
+                tree.insert(format!("sub{n:02}"), Content::Nested(uuid));
+            }
+        });
+        (store, records)
+    };
+    let mut told = 0;
+    for n in 0.. {
+        let (mut store, mut records) = wide();
+        store.power = Some(n);
+        if go(&mut store, &mut records, &Intent::Rollback { to: 2 }).is_ok() {
+            break;
+        }
+        let mut left = store.after_power_cut().pop().unwrap();
+        let mut records = Records::open(&left).unwrap();
+        if let Ok(Recovered::Finished(id, done)) = recover(&mut left, &mut records, &mut |_| {})
+            && !done.left_behind.is_empty()
+        {
+            let lines = done.left_behind(id);
+            assert_eq!(lines.len(), 11, "{lines:?}");
+            assert!(
+                lines[0].contains("snapshots/3/config/sub00 stays"),
+                "{lines:?}"
+            );
+            assert_eq!(lines[10], "and 2 more");
+            told += 1;
+        }
+    }
+    assert!(told > 0);
+}
+
+#[test]
 fn nested_subvolumes_come_back_when_a_reset_of_everything_is_undone() {
     let (mut store, mut records) = machine();
     go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
@@ -313,6 +408,24 @@ fn a_strangers_directory_with_a_huge_number_uses_up_no_numbers() {
     store.edit(|world, _| world.directories.insert(u32::MAX));
     go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap();
     assert_eq!(records.state.value.next_id, 4);
+}
+
+#[test]
+fn where_no_number_is_left_the_change_is_refused() {
+    for (next, taken) in [(u32::MAX, None), (u32::MAX - 1, Some(u32::MAX - 1))] {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.next_id = next;
+        records.state.write_anew(&mut store, state).unwrap();
+        store.edit(|world, _| {
+            world
+                .directories
+                .extend([u32::MAX].into_iter().chain(taken))
+        });
+        let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap_err();
+        assert!(matches!(error, Error::NoNumber), "{error}");
+        recover(&mut store, &mut records, &mut |_| {}).unwrap();
+    }
 }
 
 #[test]

@@ -176,8 +176,8 @@ fn carry_nested<S: Store>(
             let inside = |other: &crate::store::Nested| {
                 nested
                     .path
-                    .strip_prefix(&other.path)
-                    .is_some_and(|rest| rest.starts_with('/'))
+                    .strip_prefix(other.path.as_slice())
+                    .is_some_and(|rest| rest.starts_with(b"/"))
             };
             if all.iter().any(inside) {
                 continue;
@@ -187,7 +187,8 @@ fn carry_nested<S: Store>(
                 false => Carried::Stayed,
             };
             if carried == Carried::Stayed {
-                left_behind.push(nested.path.clone());
+                let dataset = swap.staged.path(store.layout()).unwrap_or_default();
+                left_behind.push(format!("{dataset}/{}", nested.name()));
             }
         }
         store.sync()?;
@@ -238,7 +239,8 @@ fn members<S: Store>(
 fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<Manifest, Error> {
     let system = Place::Snapshot(id, Part::System);
     let kernel = match store.dataset(system)? {
-        Some(_) => check::kernel(store, system)?,
+        // Only to be shown: what was committed does not wait for a name that cannot be read.
+        Some(_) => check::kernel(store, system).ok().flatten(),
         None => None,
     };
     Ok(Manifest {

@@ -82,12 +82,21 @@ pub enum Error {
          finished or undone"
     )]
     Uncertain(Box<Error>),
+    /// It was refused or failed, and what it had made could not be removed either.
+    #[error("{0}; and what was made for it could not be removed yet: {1}; a restart does that")]
+    NotUndone(Box<Error>, Box<Error>),
     /// The journal is not the newest one that there was.
     #[error(
         "the journal was damaged or is an older copy of itself, and how far change {0} had come is \
          lost: nothing was touched; see 'backstay status', and roll back if the system is mixed"
     )]
     JournalLost(u32),
+    /// Every number from the next one on is taken, or was.
+    #[error(
+        "no number is left for a snapshot: remove the stray directory with the highest number from \
+         @backstay/snapshots, and the file @backstay/state, then run 'backstay init --repair'"
+    )]
+    NoNumber,
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

@@ -81,10 +81,10 @@ fn begun<S: Store>(store: &S, records: &Records) -> Result<Option<u32>, Error> {
                 return Ok(Some(id));
             }
         }
-        id = id.saturating_add(1);
-        if id == u32::MAX {
+        let Some(next) = id.checked_add(1) else {
             break;
-        }
+        };
+        id = next;
     }
     Ok(None)
 }

@@ -67,7 +67,7 @@ impl Store for TwoRenames {
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> StoreResult<Dataset> {
         self.0.clone_to(from, to, access)
     }
-    fn clone_nested(&mut self, from: Place, to: Place) -> StoreResult<()> {
+    fn clone_nested(&mut self, from: Place, to: Place) -> StoreResult<Vec<Nested>> {
         self.0.clone_nested(from, to)
     }
     fn rename(&mut self, from: Place, to: Place) -> StoreResult<()> {

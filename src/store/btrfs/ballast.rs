@@ -64,7 +64,7 @@ fn fill(top: impl AsFd) -> sys::Result<()> {
 /// Removes the ballast; says whether there was any. Its space can be used after the next sync.
 pub fn give_up(top: impl AsFd) -> Result<bool> {
     let doing = || format!("giving up {}", directory());
-    let Some(held) = if_there(open(&top, &directory(), DIRECTORY)).doing(doing)? else {
+    let Some(held) = if_there(open(&top, directory(), DIRECTORY)).doing(doing)? else {
         return Ok(false);
     };
     for name in names(&held).doing(doing)? {

@@ -1,14 +1,15 @@
 //! Moves a nested subvolume from one dataset to the same path in another.
 //!
 //! It stays where it is when it is read-only itself (the kernel lets no read-only subvolume change
-//! its directory), when a dataset is sealed, when the new dataset has no such directory, or when
-//! anything but an empty directory lies there. A power cut leaves it in either dataset; the stub in
+//! its directory), when a dataset is sealed, when the new dataset has no such directory, when
+//! anything but an empty directory lies there, or when the kernel refuses for a reason that stays
+//! ([`is_barred`](super::path::is_barred)): a flag of `chattr`, a path too long, a mount. A power cut leaves it in either dataset; the stub in
 //! the new one may be gone already. Carrying again finishes.
 
-use super::path::{DIRECTORY, LOOK, if_there, open, split};
+use super::path::{DIRECTORY, LOOK, if_there, open, split_bytes, unless_barred};
 use super::{Btrfs, Doing, Result};
 use crate::record::Uuid;
-use crate::store::{Carried, Nested};
+use crate::store::{Carried, Nested, shown};
 use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
@@ -16,13 +17,15 @@ use rustix::fs::{
     AtFlags, FileType, Mode, RenameFlags, Stat, chmodat, chownat, fstat, mkdirat, renameat_with,
     unlinkat,
 };
-use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 impl Btrfs {
     pub(super) fn carry_path(&self, nested: &Nested, from: &str, to: &str) -> Result<Carried> {
         let (old, new) = (self.present(from)?, self.present(to)?);
-        carry(nested, &old, &new).doing(|| format!("moving {} from {from} to {to}", nested.path))
+        // Whatever it is that bars the way: a change that was committed goes on without it.
+        let carried = unless_barred(carry(nested, &old, &new))
+            .doing(|| format!("moving {} from {from} to {to}", nested.name()))?;
+        Ok(carried.unwrap_or(Carried::Stayed))
     }
 }
 
@@ -34,7 +37,7 @@ enum There {
     Other,
 }
 
-fn there(directory: &OwnedFd, name: &str) -> sys::Result<There> {
+fn there(directory: &OwnedFd, name: &[u8]) -> sys::Result<There> {
     let Some(entry) = if_there(open(directory, name, LOOK))? else {
         return Ok(There::Nothing);
     };
@@ -57,7 +60,10 @@ fn with_uuid(subvolume: impl AsFd, uuid: Uuid) -> sys::Result<Option<Info>> {
 }
 
 fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> {
-    let (parent, name) = split(&nested.path);
+    let Some(uuid) = nested.uuid else {
+        return Ok(Carried::Stayed);
+    };
+    let (parent, name) = split_bytes(&nested.path);
     let Some(to) = if_there(open(new, parent, DIRECTORY))? else {
         return Ok(Carried::Stayed);
     };
@@ -67,7 +73,7 @@ fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> 
         There::Other => return Ok(Carried::Stayed),
         // There already: moved before a power cut, or together with the subvolume around it.
         There::Subvolume(fd) => {
-            let moved = with_uuid(fd, nested.uuid)?.is_some();
+            let moved = with_uuid(fd, uuid)?.is_some();
             return Ok(if moved {
                 Carried::Moved
             } else {
@@ -81,31 +87,25 @@ fn carry(nested: &Nested, old: &OwnedFd, new: &OwnedFd) -> sys::Result<Carried> 
     let There::Subvolume(source) = there(&from, name)? else {
         return Ok(Carried::Stayed);
     };
-    let movable = with_uuid(source, nested.uuid)?.is_some_and(|info| !info.read_only);
+    let movable = with_uuid(source, uuid)?.is_some_and(|info| !info.read_only);
     if !movable || ioctl::info(&from)?.read_only || ioctl::info(&to)?.read_only {
         return Ok(Carried::Stayed);
     }
     if stub.is_some() {
-        match unlinkat(&to, name, AtFlags::REMOVEDIR) {
-            Ok(()) => {}
-            Err(Errno::NOTEMPTY | Errno::BUSY) => return Ok(Carried::Stayed),
-            Err(errno) => return Err(errno).call(|| format!("unlinkat({name:?}, REMOVEDIR)")),
-        }
+        unlinkat(&to, name, AtFlags::REMOVEDIR)
+            .call(|| format!("unlinkat({:?}, REMOVEDIR)", shown(name)))?;
     }
     let moved = renameat_with(&from, name, &to, name, RenameFlags::NOREPLACE);
     if let (Err(_), Some(stub)) = (&moved, &stub) {
         // As it was before; the error of the rename is the one to report.
         put_back(&to, name, stub).ok();
     }
-    match moved {
-        Ok(()) => Ok(Carried::Moved),
-        // Something is mounted on it.
-        Err(Errno::BUSY) => Ok(Carried::Stayed),
-        Err(errno) => Err(errno).call(|| format!("renameat2({:?}, NOREPLACE)", nested.path)),
-    }
+    moved.call(|| format!("renameat2({:?}, NOREPLACE)", nested.name()))?;
+    Ok(Carried::Moved)
 }
 
-fn put_back(directory: &OwnedFd, name: &str, stub: &Stat) -> rustix::io::Result<()> {
+/// Makes the stub again that was removed.
+pub fn put_back(directory: &OwnedFd, name: &[u8], stub: &Stat) -> rustix::io::Result<()> {
     let mode = Mode::from_raw_mode(stub.st_mode);
     mkdirat(directory, name, mode)?;
     let (uid, gid) = (Uid::from_raw(stub.st_uid), Gid::from_raw(stub.st_gid));

@@ -144,7 +144,7 @@ impl Store for Btrfs {
         self.clone_path(&self.path(from)?, &self.path(to)?, access)
     }
 
-    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()> {
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>> {
         self.clone_nested_path(&self.path(from)?, &self.path(to)?)
     }
 

@@ -15,18 +15,17 @@ pub const DIRECTORY: OFlags = OFlags::DIRECTORY;
 /// How anything is opened to be looked at: nothing happens to it, and a link is itself.
 pub const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW);
 
+/// What one call takes of a path, with room for its NUL (`PATH_MAX`).
+const LONGEST: usize = 4095;
+
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
 /// Opens what lies at `path` beneath `directory`; a path without a name is the directory itself.
-pub fn open(directory: impl AsFd, path: &str, flags: OFlags) -> sys::Result<OwnedFd> {
-    open_bytes(directory, path.as_bytes(), flags)
-}
-
-/// The same for a path that may not be UTF-8.
-pub fn open_bytes(directory: impl AsFd, path: &[u8], flags: OFlags) -> sys::Result<OwnedFd> {
+pub fn open(directory: impl AsFd, path: impl AsRef<[u8]>, flags: OFlags) -> sys::Result<OwnedFd> {
+    let path = path.as_ref();
     let mode = if flags.contains(OFlags::CREATE) {
         0o644
     } else {
@@ -35,6 +34,17 @@ pub fn open_bytes(directory: impl AsFd, path: &[u8], flags: OFlags) -> sys::Resu
     let flags = flags | OFlags::CLOEXEC;
     let start = path.iter().position(|byte| *byte != b'/');
     let below = start.and_then(|start| path.get(start..)).unwrap_or(b".");
+    // The kernel takes no longer path in one call, and directories lie as deep as people like.
+    let long = below.get(..LONGEST).unwrap_or_default();
+    if let Some(slash) = long.iter().rposition(|byte| *byte == b'/')
+        && let (Some(start), Some(rest)) = (below.get(..slash), below.get(slash + 1..))
+    {
+        return open(
+            open(directory, start, OFlags::PATH | DIRECTORY)?,
+            rest,
+            flags,
+        );
+    }
     openat2(directory, below, flags, Mode::from_raw_mode(mode), BENEATH)
         .call(|| format!("openat2({:?}, {flags:?})", String::from_utf8_lossy(path)))
 }
@@ -53,9 +63,49 @@ pub fn if_there<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
     }
 }
 
+/// Whether the same call would fail in the same way at each start, on a file system that is in order.
+/// What the disk or the room says (`EIO`, `ENOSPC`, …) is not among them.
+pub fn is_barred(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM
+            | Errno::ACCESS
+            | Errno::BUSY
+            | Errno::EXIST
+            | Errno::INVAL
+            | Errno::LOOP
+            | Errno::MLINK
+            | Errno::NAMETOOLONG
+            | Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::NOTEMPTY
+            | Errno::NOTSUP
+            | Errno::ROFS
+            | Errno::TXTBSY
+            | Errno::XDEV
+    )
+}
+
+/// `None` where the kernel refuses and always will.
+pub fn unless_barred<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_barred(error.errno) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The directory and the name in it.
 pub fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// The same for a path that may not be UTF-8.
+pub fn split_bytes(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    slash
+        .and_then(|at| Some((path.get(..at)?, path.get(at + 1..)?)))
+        .unwrap_or((b"", path))
 }
 
 /// Opens a directory beneath `top`, making what is missing of it.

@@ -1,6 +1,6 @@
 //! Subvolumes as datasets: look, clone, exchange, rename, seal.
 
-use super::path::{DIRECTORY, is_absent, make_directories, open, split};
+use super::path::{DIRECTORY, if_there, is_absent, make_directories, open, split};
 use super::{Btrfs, Doing, Result};
 use crate::record::{Identity, Uuid};
 use crate::store::place::Place;
@@ -9,7 +9,8 @@ use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, fstatfs, renameat_with, statx,
+    AtFlags, IFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, fstatfs, ioctl_getflags,
+    ioctl_setflags, renameat_with, statx,
 };
 use rustix::io::Errno;
 
@@ -34,6 +35,31 @@ fn identify(fd: impl AsFd, path: &str) -> Result<(Info, Dataset)> {
         read_only: info.read_only,
     };
     Ok((info, dataset))
+}
+
+/// Takes away the flags of chattr that would keep a directory where it is, from what is ours. Gives
+/// the flags before, if there were such.
+pub fn unfix(directory: impl AsFd) -> sys::Result<Option<IFlags>> {
+    if !is_fixed(&directory)? {
+        return Ok(None);
+    }
+    let flags = ioctl_getflags(&directory).call(|| "FS_IOC_GETFLAGS".to_owned())?;
+    let rest = flags - (IFlags::IMMUTABLE | IFlags::APPEND);
+    set_flags(directory, rest)?;
+    Ok(Some(flags))
+}
+
+/// Sets the flags of chattr.
+pub fn set_flags(directory: impl AsFd, flags: IFlags) -> sys::Result<()> {
+    ioctl_setflags(directory, flags).call(|| format!("FS_IOC_SETFLAGS({flags:?})"))
+}
+
+/// Whether it has one of the flags of chattr that keep a directory, and its name, as they are.
+pub fn is_fixed(fd: impl AsFd) -> sys::Result<bool> {
+    let stat = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    let stat = stat.call(|| "statx".to_owned())?;
+    Ok(stat.stx_attributes.intersects(fixed))
 }
 
 impl Btrfs {
@@ -91,7 +117,12 @@ impl Btrfs {
             )));
         }
         made(cloned, to, || format!("cloning {from} to {to}"))?;
-        Ok(identify(self.present(to)?, to)?.1)
+        let clone = self.present(to)?;
+        if access == Access::Writable {
+            // It has the flags of its source, and could neither become live nor be destroyed.
+            unfix(&clone).doing(|| format!("making {to} movable"))?;
+        }
+        Ok(identify(clone, to)?.1)
     }
 
     /// Makes an empty dataset where nothing lies, making parent directories. It has no parent. On
@@ -110,19 +141,22 @@ impl Btrfs {
         Ok(identify(self.present(path)?, path)?.1)
     }
 
-    /// Why the subvolume at a path cannot change its directory.
+    /// Why the subvolume at a path cannot change its directory, or its directory what lies in it.
     pub(super) fn held_at(&self, path: &str) -> Result<Option<&'static str>> {
+        let looking = || format!("looking at {path}");
+        let directory = if_there(open(&self.top, split(path).0, DIRECTORY)).doing(looking)?;
+        if let Some(directory) = directory
+            && is_fixed(directory).doing(looking)?
+        {
+            return Ok(Some("in an immutable directory"));
+        }
         let Some(fd) = self.subvolume(path)? else {
             return Ok(None);
         };
         if identify(&fd, path)?.1.read_only {
             return Ok(Some("read-only"));
         }
-        let stat = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
-            .call(|| "statx".to_owned())
-            .doing(|| format!("looking at {path}"))?;
-        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-        Ok(stat.stx_attributes.intersects(fixed).then_some("immutable"))
+        Ok(is_fixed(fd).doing(looking)?.then_some("immutable"))
     }
 
     pub(super) fn exchange_paths(&self, one: &str, other: &str) -> Result<()> {

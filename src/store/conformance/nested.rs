@@ -33,8 +33,8 @@ fn two_with_nested<B: Bench>(bench: &mut B) -> Nested {
         .clone_to(LIVE, NEXT, Access::Writable)
         .unwrap();
     Nested {
-        path: "var/lib/machines".to_owned(),
-        uuid,
+        path: b"var/lib/machines".to_vec(),
+        uuid: Some(uuid),
     }
 }
 
@@ -78,7 +78,7 @@ fn carry_refused<B: Bench>(bench: &mut B) {
     assert_eq!(all.len(), 4);
     for nested in &all {
         let carried = bench.store().carry(nested, LIVE, NEXT).unwrap();
-        assert_eq!(carried, Carried::Stayed, "{}", nested.path);
+        assert_eq!(carried, Carried::Stayed, "{}", nested.name());
     }
     assert_eq!(bench.store().nested(LIVE).unwrap(), all);
     assert_eq!(content(bench, NEXT, "here/a").as_deref(), Some("a file"));

@@ -73,6 +73,12 @@ impl Memory {
     }
 }
 
+/// The path of a nested one; all paths of this store are UTF-8.
+fn key(nested: &Nested) -> Result<&str> {
+    let path = std::str::from_utf8(&nested.path);
+    path.map_err(|error| StoreError::Place(error.to_string()))
+}
+
 impl Store for Memory {
     fn layout(&self) -> &Layout {
         &self.layout
@@ -124,20 +130,21 @@ impl Store for Memory {
         made
     }
 
-    fn clone_nested(&mut self, from: Place, to: Place) -> Result<()> {
+    fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>> {
         for nested in self.nested(from)? {
-            let there = self.content_at(to, &nested.path)?.cloned();
+            let path = key(&nested)?;
+            let there = self.content_at(to, path)?.cloned();
             if matches!(there, Some(Content::Nested(_))) {
                 continue;
             }
             if there.is_some() {
-                self.subvolume_mut(to, |it| it.tree.remove(&nested.path))?;
+                self.subvolume_mut(to, |it| it.tree.remove(path))?;
             }
             let uuid = self.uuid();
-            self.put_nested(to, &nested.path, uuid)?;
+            self.put_nested(to, path, uuid)?;
             self.commit();
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
@@ -227,9 +234,10 @@ impl Store for Memory {
             self.subvolume_mut(place, |it| it.dataset.read_only = false)?;
         }
         for inner in nested.iter().rev() {
-            self.destroyed.push(inner.uuid);
+            let path = key(inner)?;
+            self.destroyed.extend(inner.uuid);
             // Its name goes with it.
-            self.subvolume_mut(place, |it| it.tree.remove(&inner.path))?;
+            self.subvolume_mut(place, |it| it.tree.remove(path))?;
         }
         self.destroyed.push(uuid);
         self.change(|world| {
@@ -242,8 +250,8 @@ impl Store for Memory {
         self.look()?;
         let nested = |(path, content): (&String, &Content)| match content {
             Content::Nested(uuid) => Some(Nested {
-                path: path.clone(),
-                uuid: *uuid,
+                path: path.clone().into_bytes(),
+                uuid: Some(*uuid),
             }),
             _ => None,
         };
@@ -251,41 +259,45 @@ impl Store for Memory {
     }
 
     fn carry(&mut self, nested: &Nested, from: Place, to: Place) -> Result<Carried> {
-        let target = self.content_at(to, &nested.path)?.cloned();
-        if target == Some(Content::Nested(nested.uuid)) {
+        let path = key(nested)?;
+        let Some(uuid) = nested.uuid else {
+            return Ok(Carried::Stayed);
+        };
+        let target = self.content_at(to, path)?.cloned();
+        if target == Some(Content::Nested(uuid)) {
             return Ok(Carried::Moved);
         }
-        let parent = nested.path.rsplit_once('/').map(|(parent, _)| parent);
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent);
         let stub = match target {
             None => false,
-            Some(Content::Directory) if self.names(to, &nested.path)?.is_empty() => true,
+            Some(Content::Directory) if self.names(to, path)?.is_empty() => true,
             Some(_) => return Ok(Carried::Stayed),
         };
         let has_parent = match parent {
             Some(parent) => self.content_at(to, parent)? == Some(&Content::Directory),
             None => true,
         };
-        let there = self.content_at(from, &nested.path)? == Some(&Content::Nested(nested.uuid));
+        let there = self.content_at(from, path)? == Some(&Content::Nested(uuid));
         let sealed = self.at(from)?.dataset.read_only || self.at(to)?.dataset.read_only;
         if !has_parent || !there || sealed {
             return Ok(Carried::Stayed);
         }
         if stub {
-            self.subvolume_mut(to, |it| it.tree.remove(&nested.path))?;
+            self.subvolume_mut(to, |it| it.tree.remove(path))?;
         }
         let moved = self.change_with_room(|world| {
-            for (place, content) in [(from, None), (to, Some(Content::Nested(nested.uuid)))] {
+            for (place, content) in [(from, None), (to, Some(Content::Nested(uuid)))] {
                 let tree = &mut world.datasets.get_mut(&place).ok_or(absent(place))?.tree;
                 match content {
-                    Some(content) => tree.insert(nested.path.clone(), content),
-                    None => tree.remove(&nested.path),
+                    Some(content) => tree.insert(path.to_owned(), content),
+                    None => tree.remove(path),
                 };
             }
             Ok(Carried::Moved)
         });
-        if moved.is_err() && stub && self.content_at(to, &nested.path)?.is_none() {
+        if moved.is_err() && stub && self.content_at(to, path)?.is_none() {
             let put_back = |it: &mut Subvolume| {
-                it.tree.insert(nested.path.clone(), Content::Directory);
+                it.tree.insert(path.to_owned(), Content::Directory);
             };
             self.subvolume_mut(to, put_back).ok();
         }
@@ -413,6 +425,11 @@ impl Store for Memory {
 
     fn node(&self, place: Place, path: &str) -> Result<Option<Node>> {
         self.look()?;
+        if path.split('/').any(|name| name.len() > 255) {
+            return Err(StoreError::System(
+                "ENAMETOOLONG: file name too long".into(),
+            ));
+        }
         Ok(self.content_at(place, path)?.map(|content| match content {
             Content::File(_) => Node::File,
             Content::Directory | Content::Nested(_) => Node::Directory,

@@ -124,7 +124,8 @@ impl Form {
             let form = match decode::<Manifest>(bytes) {
                 Block::Valid { value, .. } => Some(ManifestForm {
                     id: value.id,
-                    what: format!("{:?} {:?} {:?}", value.kind, value.origin, value.kernel),
+                    // Not the kernel: where it cannot be read at that moment it is left out.
+                    what: format!("{:?} {:?}", value.kind, value.origin),
                     members: value.members.iter().map(|member| member.part).collect(),
                     title: value.title,
                     clone_of: value.clone_of,

@@ -156,8 +156,8 @@ fn slot(mut machine: Machine) {
 fn carry(machine: Machine) {
     let (mut machine, _) = two(machine);
     let nested = Nested {
-        path: "inner".to_owned(),
-        uuid: machine.nest(LIVE, "inner"),
+        path: b"inner".to_vec(),
+        uuid: Some(machine.nest(LIVE, "inner")),
     };
     assert_eq!(
         machine.store.carry(&nested, LIVE, NEXT).unwrap(),

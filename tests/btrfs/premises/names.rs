@@ -46,6 +46,14 @@ pub const ALL: &[Premise] = &[
         "a_new_store_is_closed_to_users_and_completed_when_made_again",
         skeleton,
     ),
+    (
+        "a_flag_of_chattr_on_a_dataset_or_around_it_is_told_before_an_exchange",
+        chattr,
+    ),
+    (
+        "a_clone_of_an_immutable_dataset_becomes_live_and_both_are_destroyed",
+        immutable,
+    ),
 ];
 
 const LIVE: Place = Place::Live(Part::System);
@@ -280,4 +288,61 @@ fn skeleton(mut machine: Machine) {
     fs::write(store.join("journal"), [0; 8192]).unwrap();
     let refused = machine.store.write_slot(journal, 0, &[1; 4096]);
     assert!(matches!(refused, Err(StoreError::Place(_))), "{refused:?}");
+}
+
+fn chattr(mut machine: Machine) {
+    two(&mut machine);
+    let around = machine.at(NEXT, "").join("..");
+    for (at, place, want) in [
+        (machine.at(LIVE, ""), LIVE, "immutable"),
+        (machine.at(NEXT, ""), NEXT, "immutable"),
+        (machine.top.clone(), LIVE, "in an immutable directory"),
+        (around, NEXT, "in an immutable directory"),
+    ] {
+        for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+            let set = |flags| ioctl_setflags(File::open(&at).unwrap(), flags).unwrap();
+            set(flag);
+            let held = machine.store.held(place);
+            let exchanged = machine.store.exchange(LIVE, NEXT);
+            set(IFlags::empty());
+            assert_eq!(held.unwrap(), Some(want), "{at:?} {flag:?}");
+            assert!(exchanged.is_err(), "{at:?} {flag:?}");
+            assert_eq!(machine.store.held(place).unwrap(), None);
+        }
+    }
+    machine.store.exchange(LIVE, NEXT).unwrap();
+}
+
+fn immutable(mut machine: Machine) {
+    let set = |path: &Path, flags| ioctl_setflags(File::open(path).unwrap(), flags).unwrap();
+    let uuid = |machine: &Machine, place| {
+        let dataset = machine.store.dataset(place).unwrap();
+        dataset.unwrap().identity.uuid
+    };
+    let other = Place::Snapshot(14, Part::System);
+    for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+        machine.create(LIVE);
+        machine.directory(LIVE, "dir");
+        machine.nest(LIVE, "dir/inner");
+        for path in ["dir/inner", "dir", ""] {
+            set(&machine.at(LIVE, path), flag);
+        }
+        machine
+            .store
+            .clone_to(LIVE, NEXT, Access::ReadOnly)
+            .unwrap();
+        machine
+            .store
+            .clone_to(NEXT, other, Access::Writable)
+            .unwrap();
+        assert_eq!(machine.store.held(other).unwrap(), None, "{flag:?}");
+        set(&machine.at(LIVE, ""), IFlags::empty());
+        machine.store.exchange(LIVE, other).unwrap();
+        set(&machine.at(other, ""), flag);
+        // With what they inherited, and what lies inside.
+        for place in [LIVE, NEXT, other] {
+            machine.store.destroy(place, uuid(&machine, place)).unwrap();
+            assert_eq!(machine.store.dataset(place).unwrap(), None);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use backstay::record::layout::Part;
 use backstay::store::place::Place;
 use backstay::store::{Access, Carried, Nested, Store};
 use backstay::sys::btrfs::{STUB_INODE, create_subvolume, destroy_subvolume};
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, mkdirat, openat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs;
@@ -38,9 +39,14 @@ pub const ALL: &[Premise] = &[
         destroyed,
     ),
     (
-        "a_name_that_is_not_utf8_is_shown_stays_and_is_destroyed",
+        "a_name_that_is_not_utf8_is_carried_cloned_and_destroyed",
         bytes,
     ),
+    (
+        "a_flag_of_chattr_keeps_a_nested_subvolume_where_it_is",
+        barred,
+    ),
+    ("a_path_that_is_too_long_stops_nothing", too_long),
 ];
 
 const LIVE: Place = Place::Live(Part::System);
@@ -57,20 +63,20 @@ fn two(machine: &mut Machine) -> Nested {
         .clone_to(LIVE, NEXT, Access::Writable)
         .unwrap();
     Nested {
-        path: "var/lib/machines".to_owned(),
-        uuid,
+        path: b"var/lib/machines".to_vec(),
+        uuid: Some(uuid),
     }
 }
 
 fn stub(mut machine: Machine) {
     let nested = two(&mut machine);
-    let stub = machine.at(NEXT, &nested.path);
+    let stub = machine.at(NEXT, &nested.name());
     assert_eq!(fs::metadata(&stub).unwrap().ino(), STUB_INODE);
     assert_eq!(fs::read_dir(&stub).unwrap().count(), 0);
     let carried = machine.store.carry(&nested, LIVE, NEXT).unwrap();
     assert_eq!(carried, Carried::Moved);
     assert_eq!(fs::read(stub.join("file")).unwrap(), b"one");
-    assert!(!machine.at(LIVE, &nested.path).exists());
+    assert!(!machine.at(LIVE, &nested.name()).exists());
 }
 
 fn many(mut machine: Machine) {
@@ -82,7 +88,7 @@ fn many(mut machine: Machine) {
     }
     let mut found = machine.store.nested(LIVE).unwrap();
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    let paths: Vec<&str> = found.iter().map(|nested| nested.path.as_str()).collect();
+    let paths: Vec<String> = found.iter().map(Nested::name).collect();
     let want: Vec<String> = (0..300)
         .map(|number| format!("many/of/them/{number:03}"))
         .collect();
@@ -95,11 +101,11 @@ fn deep(mut machine: Machine) {
     machine.nest(LIVE, "var/lib/machines/a/b");
     machine.nest(LIVE, "var/lib/machines/a/b/c");
     let all = machine.store.nested(LIVE).unwrap();
-    let paths: Vec<&str> = all.iter().map(|nested| nested.path.as_str()).collect();
+    let paths: Vec<String> = all.iter().map(Nested::name).collect();
     let (b, c) = ("var/lib/machines/a/b", "var/lib/machines/a/b/c");
     assert_eq!(
         paths,
-        [nested.path.as_str(), b, c],
+        [nested.name().as_str(), b, c],
         "parents before children"
     );
     for one in &all {
@@ -107,7 +113,7 @@ fn deep(mut machine: Machine) {
             machine.store.carry(one, LIVE, NEXT).unwrap(),
             Carried::Moved,
             "{}",
-            one.path
+            one.name()
         );
     }
     assert_eq!(machine.store.nested(NEXT).unwrap(), all);
@@ -116,7 +122,7 @@ fn deep(mut machine: Machine) {
 
 fn no_stub(mut machine: Machine) {
     let nested = two(&mut machine);
-    fs::remove_dir(machine.at(NEXT, &nested.path)).unwrap();
+    fs::remove_dir(machine.at(NEXT, &nested.name())).unwrap();
     assert_eq!(
         machine.store.carry(&nested, LIVE, NEXT).unwrap(),
         Carried::Moved
@@ -133,15 +139,15 @@ fn no_stub(mut machine: Machine) {
 fn another(mut machine: Machine) {
     let nested = two(&mut machine);
     let gone = Nested {
-        uuid: machine.nest(LIVE, "other"),
+        uuid: Some(machine.nest(LIVE, "other")),
         ..nested.clone()
     };
     assert_eq!(
         machine.store.carry(&gone, LIVE, NEXT).unwrap(),
         Carried::Stayed
     );
-    fs::remove_dir(machine.at(NEXT, &nested.path)).unwrap();
-    machine.nest(NEXT, &nested.path);
+    fs::remove_dir(machine.at(NEXT, &nested.name())).unwrap();
+    machine.nest(NEXT, &nested.name());
     assert_eq!(
         machine.store.carry(&nested, LIVE, NEXT).unwrap(),
         Carried::Stayed
@@ -151,10 +157,10 @@ fn another(mut machine: Machine) {
 
 fn read_only(mut machine: Machine) {
     let nested = two(&mut machine);
-    let inner = fs::File::open(machine.at(LIVE, &nested.path)).unwrap();
+    let inner = fs::File::open(machine.at(LIVE, &nested.name())).unwrap();
     backstay::sys::btrfs::set_read_only(inner, true).unwrap();
     let (from, to) = (
-        machine.at(LIVE, &nested.path),
+        machine.at(LIVE, &nested.name()),
         machine.at(NEXT, "elsewhere"),
     );
     let raw = fs::rename(from, to).map_err(|error| Errno::from_io_error(&error));
@@ -164,7 +170,7 @@ fn read_only(mut machine: Machine) {
         Carried::Stayed
     );
     assert!(
-        machine.at(NEXT, &nested.path).exists(),
+        machine.at(NEXT, &nested.name()).exists(),
         "the stub is still there"
     );
 }
@@ -189,7 +195,7 @@ fn destroyed(mut machine: Machine) {
     };
     let id = machine.store.subvolume_id(LIVE).unwrap();
     assert_eq!(raw(id), Err(Errno::NOTEMPTY), "children first");
-    let child = fs::File::open(machine.at(LIVE, &nested.path)).unwrap();
+    let child = fs::File::open(machine.at(LIVE, &nested.name())).unwrap();
     let child_id = backstay::sys::btrfs::subvolume_id(&child).unwrap();
     drop(child);
     fs::remove_dir(machine.at(LIVE, "var/lib/machines/inner")).unwrap();
@@ -205,21 +211,112 @@ fn destroyed(mut machine: Machine) {
 
 fn bytes(mut machine: Machine) {
     machine.create(LIVE);
-    machine.create(NEXT);
-    let name = OsStr::from_bytes(b"caf\xe9");
+    let name = OsStr::from_bytes(b"caf\xe9\n");
     let made = std::process::Command::new("btrfs")
         .args(["subvolume", "create"])
         .arg(machine.at(LIVE, "").join(name))
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
+    fs::write(machine.at(LIVE, "").join(name).join("file"), b"one").unwrap();
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
     let nested = machine.store.nested(LIVE).unwrap();
     assert_eq!(nested.len(), 1);
-    assert_eq!(nested[0].path, "caf\u{fffd}");
+    assert_eq!(nested[0].path, name.as_bytes());
+    assert_eq!(nested[0].name(), "caf\u{fffd}\u{fffd}", "one plain line");
     assert_eq!(
         machine.store.carry(&nested[0], LIVE, NEXT).unwrap(),
-        Carried::Stayed
+        Carried::Moved
     );
+    machine.store.seal(NEXT).unwrap();
+    let uuid = |machine: &Machine, place| {
+        let dataset = machine.store.dataset(place).unwrap();
+        dataset.unwrap().identity.uuid
+    };
+    machine.store.destroy(LIVE, uuid(&machine, LIVE)).unwrap();
+    machine
+        .store
+        .clone_to(NEXT, LIVE, Access::Writable)
+        .unwrap();
+    machine.store.clone_nested(NEXT, LIVE).unwrap();
+    let file = machine.at(LIVE, "").join(name).join("file");
+    assert_eq!(fs::read(file).unwrap(), b"one");
+    for place in [LIVE, NEXT] {
+        machine.store.destroy(place, uuid(&machine, place)).unwrap();
+        assert_eq!(machine.store.dataset(place).unwrap(), None);
+    }
+}
+
+/// Sets flags of chattr on a directory, in place of what it has.
+fn chattr(path: &std::path::Path, flags: IFlags) {
+    ioctl_setflags(fs::File::open(path).unwrap(), flags).unwrap();
+}
+
+fn barred(mut machine: Machine) {
+    let nested = two(&mut machine);
+    for (place, path) in [
+        (LIVE, "var/lib/machines"),
+        (LIVE, "var/lib"),
+        (NEXT, "var/lib"),
+    ] {
+        for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+            let at = machine.at(place, path);
+            chattr(&at, flag);
+            let carried = machine.store.carry(&nested, LIVE, NEXT);
+            chattr(&at, IFlags::empty());
+            assert_eq!(carried.unwrap(), Carried::Stayed, "{at:?} {flag:?}");
+            assert!(machine.at(NEXT, &nested.name()).exists(), "the stub");
+        }
+    }
+    // The directory in the clone has the flag of the one in the snapshot.
+    for flag in [IFlags::IMMUTABLE, IFlags::APPEND] {
+        let uuid = machine.store.dataset(NEXT).unwrap().unwrap().identity.uuid;
+        machine.store.destroy(NEXT, uuid).unwrap();
+        chattr(&machine.at(LIVE, "var/lib"), flag);
+        machine
+            .store
+            .clone_to(LIVE, NEXT, Access::Writable)
+            .unwrap();
+        let left_out = machine.store.clone_nested(LIVE, NEXT).unwrap();
+        assert_eq!(left_out, [], "{flag:?}");
+        assert_eq!(machine.store.nested(NEXT).unwrap().len(), 1);
+        let around = fs::File::open(machine.at(NEXT, "var/lib")).unwrap();
+        assert!(ioctl_getflags(around).unwrap().contains(flag));
+        chattr(&machine.at(NEXT, "var/lib"), IFlags::empty());
+        chattr(&machine.at(LIVE, "var/lib"), IFlags::empty());
+    }
+}
+
+fn too_long(mut machine: Machine) {
+    machine.create(LIVE);
+    let uuid = machine.nest(LIVE, "near");
+    let name = "d".repeat(250);
+    let mut at = fs::File::open(machine.at(LIVE, "")).unwrap();
+    // The kernel tells no path of 3824 bytes or more below a subvolume.
+    for _ in 0..16 {
+        mkdirat(&at, name.as_str(), Mode::RWXU).unwrap();
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        at = openat(&at, name.as_str(), flags, Mode::empty())
+            .unwrap()
+            .into();
+    }
+    create_subvolume(&at, "far").unwrap();
+    drop(at);
+    machine
+        .store
+        .clone_to(LIVE, NEXT, Access::Writable)
+        .unwrap();
+    let all = machine.store.nested(LIVE).unwrap();
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all[0].uuid, Some(uuid));
+    assert_eq!(all[1].uuid, None);
+    let left_out = machine.store.clone_nested(LIVE, NEXT).unwrap();
+    assert_eq!(left_out, all[1..]);
+    let carried = machine.store.carry(&all[1], LIVE, NEXT).unwrap();
+    assert_eq!(carried, Carried::Stayed);
     let uuid = machine.store.dataset(LIVE).unwrap().unwrap().identity.uuid;
     machine.store.destroy(LIVE, uuid).unwrap();
     assert_eq!(machine.store.dataset(LIVE).unwrap(), None);
