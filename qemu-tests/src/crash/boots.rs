@@ -436,15 +436,16 @@ fn choose(
     Ok(all)
 }
 
-/// What lies at each name of the top level, by the numbers of the subvolumes.
-fn live(machine: &Machine, disk: &Disk) -> Result<BTreeMap<String, u64>> {
+/// What lies at each name that is exchanged, by the numbers of the subvolumes.
+fn live(machine: &Machine, disk: &Disk) -> Result<BTreeMap<&'static str, u64>> {
     machine.device.medium.insert(disk.clone());
     let at = Mounted::at(&machine.device.node, false, "subvolid=5,rescue=nologreplay")?;
     let mut names = BTreeMap::new();
-    for entry in fs::read_dir(at.path())? {
-        let entry = entry?;
-        let info = backstay::sys::btrfs::info(File::open(entry.path())?)?;
-        names.insert(entry.file_name().to_string_lossy().into_owned(), info.id);
+    for name in ["@rootfs", "@config", "@backstay/defaults", "@data"] {
+        // Before a first boot there is none.
+        if let Ok(dataset) = File::open(at.path().join(name)) {
+            names.insert(name, backstay::sys::btrfs::info(dataset)?.id);
+        }
     }
     Ok(names)
 }

@@ -9,7 +9,7 @@ use super::cut::Cut;
 use super::disk::Disk;
 use super::machine::{Machine, Mounted};
 use super::recording::Recording;
-use super::verbs::{Interrupted, Live, Step, Verb};
+use super::verbs::{Interrupted, LIVE, Live, Step, Verb};
 use super::view::{BALLAST, Known, Lines, View, differences};
 
 /// Lines of a difference that are shown.
@@ -115,11 +115,13 @@ impl Lab {
         if self.verb.without_live {
             self.systems.push(Lines::new());
         }
-        // A change that is refused leaves what was there, if that belongs together.
-        let mut starts = vec![matched(self.live(&end)?)];
-        if self.verb.interrupted.is_none() {
-            starts.push(matched(self.live(base)?));
-        }
+        // A change that is refused leaves what was there. Of one that was interrupted that may be a mixture; then
+        // it is what was there before that.
+        let before = match self.verb.interrupted {
+            None => self.live(base)?,
+            Some(_) => LIVE.texts(),
+        };
+        let mut starts = vec![matched(self.live(&end)?), matched(before)];
         let mut disks = vec![(AFTER, end), ("as before it", base.clone())];
         if let Some(steps) = self.verb.or {
             self.machine.device.medium.insert(base.clone());

@@ -27,6 +27,8 @@ const CUTS_OF_ONE: usize = 12;
 const THIRD: usize = 4;
 /// From so many states a verb on, it is tried with all kinds of little room.
 const ALL_ROOMS: usize = 500;
+/// For so many states a verb there is one with writes that fail.
+const EIO_SHARE: usize = 35;
 /// Images of failures that are kept, for each verb.
 const KEPT: usize = 20;
 
@@ -266,7 +268,7 @@ impl Run<'_> {
     fn failing_writes(&mut self) -> Result<()> {
         let mut all: Vec<u64> = (0..self.lab.recording.writes() as u64).collect();
         self.random(7).shuffle(&mut all);
-        all.truncate(self.choice.states.div_ceil(10));
+        all.truncate(self.choice.states.div_ceil(EIO_SHARE));
         for writes in all {
             ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
             let played = self.lab.play_failing(writes)?;

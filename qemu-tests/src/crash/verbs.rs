@@ -75,7 +75,8 @@ pub struct Verb {
 
 const PLAIN: &[Step] = &[Step::Boot("")];
 
-const LIVE: Live = Live {
+/// The live set of a machine that is built up to [`Stage::Used`].
+pub const LIVE: Live = Live {
     system: "@rootfs live",
     config: "@config live",
     defaults: "@backstay/defaults live",
