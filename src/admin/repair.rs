@@ -20,6 +20,7 @@ use crate::store::place::{File, Place, Set};
 use crate::transaction;
 use crate::transaction::catalogue;
 use crate::transaction::records::{Records, read_journal, read_state};
+use crate::transaction::recover::live_set_is_mixed;
 
 /// Writes a state in place of the damaged one. On disk on return.
 pub fn repair<S: Store>(store: &mut S) -> Result<State> {
@@ -47,9 +48,13 @@ fn open_change<S: Store>(store: &S) -> Result<Option<u32>> {
         Slots::Valid {
             value: Journal::Committing(_),
             ..
-        } if Records::open(store).is_ok() => Err(Error::Repair(
-            "a change is half done, and finishing it mends the state: reboot".to_owned(),
-        )),
+        } if Records::open(store).is_ok() || live_set_is_mixed(store)? => {
+            Err(Error::Repair(
+                "a change is half done, and finishing it mends the state: reboot; if the start says that \
+                 it cannot, see docs/recovery.md, section 8"
+                    .to_owned(),
+            ))
+        }
         _ => Ok(None),
     }
 }

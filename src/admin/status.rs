@@ -109,7 +109,9 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
     let of = state.as_ref();
     let word_of_state = match of {
         Some(state)
-            if !open && policy::is_behind(state, &catalogue::facts(store, None, false)?) =>
+            if !open
+                && catalogue::facts(store, None, false)
+                    .is_ok_and(|facts| policy::is_behind(state, &facts)) =>
         {
             BEHIND.to_owned()
         }

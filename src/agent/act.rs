@@ -8,7 +8,7 @@ use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Live, State, Verb};
+use crate::record::state::Verb;
 use crate::say;
 use crate::store::StoreError;
 use crate::transaction::execute::Done;
@@ -54,24 +54,9 @@ pub fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Opens the records; a store without any state gets one in memory, which is written only by a
-/// first boot.
-pub fn records(session: &Session) -> Result<Records, crate::transaction::Error> {
-    match read_state(&session.store)? {
-        Slots::Empty => {
-            let live = Live {
-                system: Uuid([0; 16]),
-                clone_of: Some(0),
-            };
-            Records::fresh(&session.store, State::new(live))
-        }
-        _ => Records::open(&session.store),
-    }
-}
-
 /// Undoes or finishes a transaction that a power cut left open.
 pub fn finish_open(session: &mut Session) -> Result<(), Error> {
-    let open = match records(session) {
+    let open = match Records::open_or_begin(&session.store) {
         Ok(records) => {
             records.journal.value != Journal::Closed || hint_is_stale(&session.store, &records)?
         }
@@ -97,7 +82,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
     if read_journal(&session.store)? == Slots::Damaged {
         say!("the journal is damaged in both slots: what it told is lost, nothing is undone");
     }
-    let mut records = records(session)?;
+    let mut records = Records::open_or_begin(&session.store)?;
     match recover(&mut session.store, &mut records, &mut tell)? {
         Recovered::Nothing => {}
         Recovered::Undone(id) => {
@@ -278,7 +263,7 @@ fn make_plan(
 /// Carries an intent out, and says what was done, whether it lasts and how to undo it.
 pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     session.make_writable()?;
-    let mut records = records(session)?;
+    let mut records = Records::open_or_begin(&session.store)?;
     let (plan, explanation) = make_plan(session, &records, intent)?;
     for line in explanation.to_string().lines() {
         say!("{line}");

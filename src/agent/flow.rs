@@ -171,7 +171,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
             session.rung
         );
     }
-    let mut next = match mode {
+    let next = match mode {
         WorkerMode::Menu => {
             say!("{NOT_STARTED}");
             Next::Prompt(Some(prompt::SECONDS))
@@ -180,26 +180,36 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         _ if handed_over(asked, Some(&session)) => Next::Boot,
         _ => act_aloud(&mut session, asked),
     };
+    match ready(session, next) {
+        Ok(session) => start(line, boot, asked, found, Some(session)),
+        Err(end) => end,
+    }
+}
+
+/// Turns to what is on the disk, and opens the prompt where that is wanted or must be. `Ok`: what is live
+/// may be started.
+fn ready(mut session: Session, mut next: Next) -> Result<Session, End> {
     loop {
         session = match session.settled() {
             Ok(session) => session,
+            // What nobody can look at is not started by itself.
             Err(error) => {
                 say!("{error}");
-                return without_root();
+                return Err(without_root());
             }
         };
         if mixed_aloud(&session) {
             next = Next::Prompt(None);
         }
         let Next::Prompt(seconds) = next else {
-            return start(line, boot, asked, found, Some(session));
+            return Ok(session);
         };
         let seconds = seconds.unwrap_or(prompt::SECONDS);
         let silence = can_boot(&session).then_some(seconds);
         match prompt::open(Some(&mut session), silence) {
             Choice::Boot => next = Next::Boot,
-            Choice::Reboot => return end(session, End::Reboot),
-            Choice::PowerOff => return end(session, End::PowerOff),
+            Choice::Reboot => return Err(end(session, End::Reboot)),
+            Choice::PowerOff => return Err(end(session, End::PowerOff)),
         }
     }
 }
@@ -264,6 +274,14 @@ fn start(
             Choice::Reboot => return End::Reboot,
             Choice::PowerOff => return End::PowerOff,
         }
+        // What was done there may have gone wrong.
+        session = match session
+            .map(|session| ready(session, Next::Boot))
+            .transpose()
+        {
+            Ok(session) => session,
+            Err(end) => return end,
+        };
     }
 }
 

@@ -86,7 +86,7 @@ pub fn ids<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
 }
 
 /// The greatest number that has a readable manifest.
-fn newest_set<S: Store>(store: &S) -> Result<Option<u32>, Error> {
+pub fn newest_set<S: Store>(store: &S) -> Result<Option<u32>, Error> {
     let ids = ids(store)?;
     for id in ids.into_iter().rev() {
         if manifest(store, Set::Snapshot(id))?.is_some() {

@@ -1,13 +1,14 @@
 //! The state and the journal in their slot files.
 
-use super::Error;
+use super::{Error, catalogue};
 use crate::record::Uuid;
 use crate::record::block::Record;
-use crate::record::journal::{Journal, Outcome};
+use crate::record::journal::{Committing, Journal, Outcome};
+use crate::record::manifest::Kind;
 use crate::record::slots::{self, Position, Slots};
-use crate::record::state::{Live, State};
+use crate::record::state::{Live, Phase, State};
 use crate::store::Store;
-use crate::store::place::File;
+use crate::store::place::{File, Set};
 
 /// A record with the position it was read from, so that the next write takes the other slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,25 @@ impl Records {
         })
     }
 
+    /// The same; a store without any state gets one in memory, which is written only by a first boot.
+    /// Not where a change is committed: its record is then an older copy, and nothing is finished.
+    pub fn open_or_begin<S: Store>(store: &S) -> Result<Records, Error> {
+        match Records::open(store) {
+            Err(Error::NoState) => {
+                let live = Live {
+                    system: Uuid([0; 16]),
+                    clone_of: Some(0),
+                };
+                let records = Records::fresh(store, State::new(live))?;
+                match records.journal.value {
+                    Journal::Committing(_) => Err(Error::NoState),
+                    _ => Ok(records),
+                }
+            }
+            other => other,
+        }
+    }
+
     /// Opens the records of a store on which nothing happened yet. Nothing is written by this.
     pub fn fresh<S: Store>(store: &S, state: State) -> Result<Records, Error> {
         let state = Slotted {
@@ -108,17 +128,25 @@ impl Records {
 }
 
 /// The state is lost, but a change is committed and not finished, and its record has what the state is to be
-/// afterwards: finishing it writes that. `None` where something came after the record, which is then an
-/// older copy: a number would be given out again.
+/// afterwards: finishing it writes that. `None` where the record is an older copy: something came after it (a
+/// number would be given out again), or what lies there is not what it is about.
 fn by_commit_record<S: Store>(store: &S) -> Result<Option<Records>, Error> {
-    let journal = open_journal(store)?;
-    let Journal::Committing(committing) = &journal.value else {
+    let mut journal = open_journal(store)?;
+    let Journal::Committing(committing) = &mut journal.value else {
         return Ok(None);
     };
-    let newest = store.ids()?.iter().all(|id| *id <= committing.id);
     let first = committing.outcome == Outcome::Nothing;
-    if !newest || (first && store.read(File::FirstBoot)?.is_none()) {
+    if catalogue::newest_set(store)? > Some(committing.id)
+        || (first && store.read(File::FirstBoot)?.is_none())
+        || !fits(store, committing)?
+    {
         return Ok(None);
+    }
+    // Somebody may have tried to go back since: that was in the state alone.
+    if let Some(destroy) = &mut committing.after.destroy
+        && destroy.phase == Phase::Waits
+    {
+        destroy.phase = Phase::Suspended;
     }
     // As before the change: nothing was given out, nothing is recorded.
     let value = State {
@@ -135,6 +163,28 @@ fn by_commit_record<S: Store>(store: &S) -> Result<Option<Records>, Error> {
         file: File::State,
     };
     Ok(Some(Records { state, journal }))
+}
+
+/// Whether each exchange is done or can be.
+fn fits<S: Store>(store: &S, committing: &Committing) -> Result<bool, Error> {
+    let uuid = |place| -> Result<Option<Uuid>, Error> {
+        Ok(store.dataset(place)?.map(|found| found.identity.uuid))
+    };
+    // What was parked and is sealed has returned.
+    let set = Set::Snapshot(committing.id);
+    if matches!(committing.outcome, Outcome::Parked(_))
+        && catalogue::manifest(store, set)?.is_some_and(|it| it.kind != Kind::Parked)
+    {
+        return Ok(false);
+    }
+    for swap in &committing.swaps {
+        let live = uuid(swap.live)?;
+        let to_be_done = live == swap.old && uuid(swap.staged)? == Some(swap.new);
+        if live != Some(swap.new) && !to_be_done {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn open_journal<S: Store>(store: &S) -> Result<Slotted<Journal>, Error> {

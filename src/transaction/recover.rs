@@ -124,23 +124,25 @@ fn is_past<S: Store>(store: &S, records: &Records, preparing: &Preparing) -> Res
 }
 
 /// Whether a committed transaction has exchanged some datasets and not others: such a live set is
-/// never booted by itself. The journal alone tells, whatever became of the state.
+/// never booted by itself. The journal alone tells, whatever became of the state. One that cannot be read
+/// tells nothing; of one that was read an error tells that nobody knows.
 pub fn live_set_is_mixed<S: Store>(store: &S) -> Result<bool, Error> {
-    let Slots::Valid {
+    let Ok(Slots::Valid {
         value: Journal::Committing(committing),
         ..
-    } = read_journal(store)?
+    }) = read_journal(store)
     else {
         return Ok(false);
     };
-    let mut done = 0;
+    // Where the state is lost as well, this may be a copy from before other changes: only what it is about counts.
+    let is_present = Records::open(store).is_ok();
+    let (mut new, mut old) = (false, false);
     for swap in &committing.swaps {
-        let live = store.dataset(swap.live)?;
-        if live.is_some_and(|live| live.identity.uuid == swap.new) {
-            done += 1;
-        }
+        let live = store.dataset(swap.live)?.map(|it| it.identity.uuid);
+        new |= live == Some(swap.new);
+        old |= live == swap.old || (is_present && live != Some(swap.new));
     }
-    Ok(done != 0 && done != committing.swaps.len())
+    Ok(new && old)
 }
 
 /// Drops what an uncommitted transaction made, closes the journal, disarms if nothing else waits.

@@ -9,10 +9,9 @@ use super::super::{Error, catalogue};
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::{Decision, Wish, decide, target};
-use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Live, State};
+use crate::record::state::State;
 use crate::store::Store;
 use crate::store::memory::Memory;
 
@@ -49,21 +48,8 @@ pub fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Result<Plan,
     Ok(plan(intent, &state, store.layout(), source.as_ref(), 1000))
 }
 
-fn records(store: &Memory) -> Result<Records, Error> {
-    match read_state(store)? {
-        Slots::Empty => {
-            let live = Live {
-                system: Uuid([0; 16]),
-                clone_of: Some(0),
-            };
-            Records::fresh(store, State::new(live))
-        }
-        _ => Records::open(store),
-    }
-}
-
 fn finish_open(store: &mut Memory) -> Result<(), Error> {
-    let Ok(mut records) = records(store) else {
+    let Ok(mut records) = Records::open_or_begin(store) else {
         return Ok(());
     };
     if records.journal.value != Journal::Closed || recover::hint_is_stale(store, &records)? {
@@ -112,7 +98,7 @@ fn act(
                     booted.refusals.push(Refusal::NoConsent(verb));
                     wish = Wish::Boot;
                 }
-                let mut records = records(store)?;
+                let mut records = Records::open_or_begin(store)?;
                 let plan = make_plan(&intent, store, &records.state.value)?;
                 execute(store, &mut records, &plan, 1000, &mut |_| {})?;
                 after(store);
