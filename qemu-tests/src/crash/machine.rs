@@ -20,8 +20,9 @@ pub const HELPER: &str = "--helper";
 pub const SIZE: u64 = 512 << 20;
 /// How often it is tried to unmount what is busy.
 const BUSY_TRIES: u32 = 400;
-/// How long the kernel usually takes to delete a dataset of ours.
-const CLEANING: Duration = Duration::from_millis(40);
+/// How long the kernel usually takes to delete a dataset of ours, and how often it is looked.
+const CLEANING: Duration = Duration::from_millis(20);
+const CLEANING_TRIES: u32 = 1000;
 
 /// A machine; device and helper go away with it.
 #[derive(Debug)]
@@ -128,16 +129,17 @@ impl Machine {
     /// Where it cannot be mounted.
     pub fn settle(&self) -> Result<()> {
         let at = Mounted::at(&self.device.node, true, "subvolid=5")?;
-        // A commit wakes the kernel's cleaner, which is then done in less than the second for which
-        // 'subvolume sync' sleeps when it finds something left.
-        rustix::fs::syncfs(std::fs::File::open(at.path())?)?;
-        std::thread::sleep(CLEANING);
-        said(
-            Command::new("btrfs")
-                .args(["subvolume", "sync"])
-                .arg(at.path()),
-        )
-        .map(drop)
+        // 'btrfs subvolume sync' would do, but sleeps a second where it finds something left.
+        for _ in 0..CLEANING_TRIES {
+            let btrfs = |words: &[&str]| said(Command::new("btrfs").args(words).arg(at.path()));
+            // This wakes the kernel's cleaner; syncfs(2) does not.
+            btrfs(&["filesystem", "sync"])?;
+            if btrfs(&["subvolume", "list", "-d"])?.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(CLEANING);
+        }
+        bail!("the kernel does not end its deletions")
     }
 }
 
