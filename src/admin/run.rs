@@ -317,6 +317,9 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
     } = open(root, Lock::Try, out)?;
     let explanation = match preview(&machine, &store, &records, verb) {
         Err(error) => {
+            if let Err(other) = request::attempted(&mut store, &mut records, verb) {
+                log::warn!("that it was tried is not written down: {other}");
+            }
             note(&mut store, &format!("not asked for, {verb}: {error}"));
             return Err(error);
         }

@@ -217,11 +217,30 @@ pub fn live_set_is_mixed(session: &Session) -> bool {
 /// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
 /// live system again. What a person at GRUB asked for is remembered as far as [`State::refused`] does.
 fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
+    remember(session, |state| state.refused(wish))
+}
+
+/// What a person chose, or a request, was given up before [`execute::execute`], which would have
+/// written this: see [`State::attempted`]. An error of the writing is not the one to tell.
+fn given_up(session: &mut Session, change: impl FnOnce(&mut State)) {
+    let closed = |records: &Records| records.journal.value == Journal::Closed;
+    let written = match Records::open(&session.store) {
+        Ok(records) if closed(&records) => remember(session, change),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = written {
+        log::warn!("that it was tried is not written down: {error}");
+    }
+}
+
+/// Writes this change of the state, if it changes anything and no copy of the disk is attached.
+fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(());
     };
     let mut state = value.clone();
-    state.refused(wish);
+    change(&mut state);
     if state == value || session.is_copied() {
         return Ok(());
     }
@@ -240,8 +259,13 @@ pub fn facts(
     catalogue::facts(&session.store, target, session.is_copied())
 }
 
-/// The plan of a verb that a person chose at the prompt, with its explanation.
-pub fn plan_of(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+/// The plan of a verb that a person chose at the prompt, with its explanation. Where it is refused,
+/// what waits to be deleted is kept: see [`State::attempted`].
+pub fn plan_of(session: &mut Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+    allowed_plan(session, verb).inspect_err(|_| given_up(session, |state| state.attempted(verb)))
+}
+
+fn allowed_plan(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
     if session.is_copied() {
         return Err(Refusal::CopiedDisk.to_string());
     }
@@ -279,7 +303,18 @@ fn make_plan(
 pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = records(session)?;
-    let (plan, explanation) = make_plan(session, &records, intent)?;
+    let (plan, explanation) = match make_plan(session, &records, intent) {
+        Ok(made) => made,
+        Err(error) => {
+            if let Some(verb) = intent.verb() {
+                given_up(session, |state| {
+                    state.use_up_request();
+                    state.attempted(verb);
+                });
+            }
+            return Err(error.into());
+        }
+    };
     for line in explanation.to_string().lines() {
         say!("{line}");
     }
