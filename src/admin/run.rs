@@ -114,8 +114,9 @@ fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     match request::settle(&mut store, &mut records)? {
         Recovered::Nothing => {}
         Recovered::Undone(id) => out.say(&format!("an interrupted snapshot {id} was dropped")),
-        Recovered::Finished(id, _) => {
+        Recovered::Finished(id, done) => {
             out.say(&format!("an interrupted snapshot {id} was finished"));
+            done.lines(id).iter().for_each(|line| out.say(line));
         }
     }
     Ok(Open {

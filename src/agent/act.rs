@@ -109,7 +109,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         Recovered::Finished(id, done) => {
             let text = format!("a change was interrupted: finished now (former system: {id})");
             say!("{text}");
-            tell_left_behind(&done, id);
+            tell_apart(&done, id);
             say!("'backstay status' says what it was, and how to go back");
             history_log::append(&mut session.store, now(), &text);
         }
@@ -328,7 +328,7 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
             return Err(error.into());
         }
     };
-    tell_left_behind(&done, plan.id);
+    tell_apart(&done, plan.id);
     say!("done: {}", explanation.title);
     say!("{}", explanation.lasts);
     say!("{}", explanation.undo);
@@ -337,9 +337,9 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names the nested subvolumes that were not moved, as many as a serial line bears.
-fn tell_left_behind(done: &Done, id: u32) {
-    for line in done.left_behind(id) {
+/// Names the nested subvolumes that are not in what is live now, as many as a serial line bears.
+fn tell_apart(done: &Done, id: u32) {
+    for line in done.lines(id) {
         say!("{line}");
     }
 }
