@@ -121,12 +121,13 @@ fn lacks_mount<S: Store>(store: &S, set: Set) -> Result<Option<MountPath>> {
     Ok(None)
 }
 
-/// One line for each mount that makes sets unusable, with what can be done.
+/// One line for each mount that makes sets unusable, with what can be done. A set that cannot be
+/// looked at is left out: `list` and `status` tell of it, and it is no reason not to go on.
 pub fn unusable<S: Store>(store: &S) -> Result<Vec<String>> {
     let mut by_mount: Vec<(MountPath, Vec<String>)> = Vec::new();
     let snapshots = catalogue::ids(store)?.into_iter().map(Set::Snapshot);
     for set in std::iter::once(Set::Factory).chain(snapshots) {
-        let Some(mount) = lacks_mount(store, set)? else {
+        let Ok(Some(mount)) = lacks_mount(store, set) else {
             continue;
         };
         let name = match set {
@@ -344,6 +345,32 @@ mod tests {
             let asked = crate::admin::request::preview(&store, &records, verb, 0);
             assert_eq!(asked.is_err(), refused, "{id}");
         }
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_looked_at_does_not_hide_what_others_lack() {
+        let machine = || {
+            let (mut store, _) = machine();
+            store.edit(|world, _| {
+                let place = Place::Snapshot(2, Part::System);
+                let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+                tree.remove("srv/data");
+            });
+            store
+        };
+        let store = machine();
+        let before = store.looks.get();
+        let whole = unusable(&store).unwrap();
+        let looks = before + 1..store.looks.get();
+        let count = looks.len();
+        let mut kept = 0;
+        // The first look is for which sets there are.
+        for at in looks {
+            let mut store = machine();
+            store.blind = Some(at);
+            kept += usize::from(unusable(&store).unwrap() == whole);
+        }
+        assert!(kept > 3 && kept < count, "{kept} of {count}");
     }
 
     #[test]
