@@ -6,8 +6,8 @@ use crate::policy::Health;
 use crate::record::layout::{MountPath, Part};
 use crate::record::manifest::{Kind, Origin};
 use crate::record::state::{State, Verb};
+use crate::store::Store;
 use crate::store::place::{Place, Set};
-use crate::store::{Node, Store};
 use crate::transaction::{catalogue, check};
 use serde::Serialize;
 
@@ -110,15 +110,8 @@ fn lacks_mount<S: Store>(store: &S, set: Set) -> Result<Option<MountPath>> {
     ) {
         return Ok(None);
     }
-    let (layout, system) = (store.layout(), set.place(Part::System));
-    for dataset in layout.config.iter().chain(&layout.data) {
-        let at = dataset.mount.trim_start_matches('/');
-        let there = check::resolve(store, system, at)?.is_some();
-        if !there || store.node(system, at)? == Some(Node::Symlink) {
-            return Ok(Some(dataset.mount.clone()));
-        }
-    }
-    Ok(None)
+    let lacking = check::lacks_mount(store, set.place(Part::System))?;
+    Ok(lacking.into_iter().next().map(|dataset| dataset.mount))
 }
 
 /// One line for each mount that makes sets unusable, with what can be done. A set that cannot be
