@@ -211,7 +211,7 @@ fn destroy<S: Store>(store: &mut S, place: Place, spared: &[Uuid]) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::request::{cancel, submit};
+    use crate::admin::request::{attempted, cancel, submit};
     use crate::policy::Health;
     use crate::policy::intent::Intent;
     use crate::record::state::Verb;
@@ -494,6 +494,28 @@ mod tests {
                 .is_empty()
         );
         suspended(store, "refused");
+        // No plan can be made of it.
+        let (mut store, mut records) = reset();
+        request(&mut store, &mut records);
+        let mut state = Records::open(&store).unwrap().state.value;
+        let next = core::mem::replace(&mut state.next_id, u32::MAX);
+        records.state.write_anew(&mut store, state).unwrap();
+        assert!(!boot(&mut store, Wish::Boot, &mut |_| {}).errors.is_empty());
+        let mut records = Records::open(&store).unwrap();
+        let mut state = records.state.value.clone();
+        assert_eq!(state.request, None);
+        state.next_id = next;
+        records.state.write_anew(&mut store, state).unwrap();
+        suspended(store, "no plan");
+        // The command refuses to ask for it.
+        let (mut store, mut records) = reset();
+        let before = records.state.seq();
+        attempted(&mut store, &mut records, Verb::Select(77)).unwrap();
+        assert_eq!(records.state.seq(), before);
+        attempted(&mut store, &mut records, Verb::Rollback(Some(77))).unwrap();
+        attempted(&mut store, &mut records, Verb::Rollback(Some(77))).unwrap();
+        assert_eq!(records.state.seq(), before + 1);
+        suspended(store, "not asked for");
     }
 
     fn root_without_modules(store: &mut Memory) -> crate::store::memory::Tree {

@@ -165,15 +165,9 @@ fn notes(store: &Btrfs) -> Result<Vec<String>> {
             "the live system does not pass the check that every promoted system must pass: {why}"
         ));
     }
-    let mounts = layout
-        .config
-        .iter()
-        .chain(&layout.data)
-        .map(|dataset| &dataset.mount);
-    for mount in mounts {
-        if check::resolve(store, system, mount)?.is_none() {
-            notes.push(format!("the system has no directory {mount} to mount on"));
-        }
+    for dataset in check::lacks_mount(store, system)? {
+        let mount = dataset.mount;
+        notes.push(format!("the system has no directory {mount} to mount on"));
     }
     for path in &layout.config_paths {
         let below = path.trim_start_matches('/');

@@ -6,8 +6,8 @@ use crate::policy::Health;
 use crate::record::layout::{MountPath, Part};
 use crate::record::manifest::{Kind, Origin};
 use crate::record::state::{State, Verb};
+use crate::store::Store;
 use crate::store::place::{Place, Set};
-use crate::store::{Node, Store};
 use crate::transaction::{catalogue, check};
 use serde::Serialize;
 
@@ -110,23 +110,17 @@ fn lacks_mount<S: Store>(store: &S, set: Set) -> Result<Option<MountPath>> {
     ) {
         return Ok(None);
     }
-    let (layout, system) = (store.layout(), set.place(Part::System));
-    for dataset in layout.config.iter().chain(&layout.data) {
-        let at = dataset.mount.trim_start_matches('/');
-        let there = check::resolve(store, system, at)?.is_some();
-        if !there || store.node(system, at)? == Some(Node::Symlink) {
-            return Ok(Some(dataset.mount.clone()));
-        }
-    }
-    Ok(None)
+    let lacking = check::lacks_mount(store, set.place(Part::System))?;
+    Ok(lacking.into_iter().next().map(|dataset| dataset.mount))
 }
 
-/// One line for each mount that makes sets unusable, with what can be done.
+/// One line for each mount that makes sets unusable, with what can be done. A set that cannot be
+/// looked at is left out: `list` and `status` tell of it, and it is no reason not to go on.
 pub fn unusable<S: Store>(store: &S) -> Result<Vec<String>> {
     let mut by_mount: Vec<(MountPath, Vec<String>)> = Vec::new();
     let snapshots = catalogue::ids(store)?.into_iter().map(Set::Snapshot);
     for set in std::iter::once(Set::Factory).chain(snapshots) {
-        let Some(mount) = lacks_mount(store, set)? else {
+        let Ok(Some(mount)) = lacks_mount(store, set) else {
             continue;
         };
         let name = match set {
@@ -344,6 +338,32 @@ mod tests {
             let asked = crate::admin::request::preview(&store, &records, verb, 0);
             assert_eq!(asked.is_err(), refused, "{id}");
         }
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_looked_at_does_not_hide_what_others_lack() {
+        let machine = || {
+            let (mut store, _) = machine();
+            store.edit(|world, _| {
+                let place = Place::Snapshot(2, Part::System);
+                let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+                tree.remove("srv/data");
+            });
+            store
+        };
+        let store = machine();
+        let before = store.looks.get();
+        let whole = unusable(&store).unwrap();
+        let looks = before + 1..store.looks.get();
+        let count = looks.len();
+        let mut kept = 0;
+        // The first look is for which sets there are.
+        for at in looks {
+            let mut store = machine();
+            store.blind = Some(at);
+            kept += usize::from(unusable(&store).unwrap() == whole);
+        }
+        assert!(kept > 3 && kept < count, "{kept} of {count}");
     }
 
     #[test]

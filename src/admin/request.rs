@@ -100,6 +100,17 @@ pub fn preview<S: Store>(
     Ok(explain_for(store, &plan)?)
 }
 
+/// A change was refused before it was asked for: what waits to be deleted is kept for whoever wanted
+/// to go back to it. Writes nothing where nothing waits, or while a transaction is open.
+pub fn attempted<S: Store>(store: &mut S, records: &mut Records, verb: Verb) -> Result<()> {
+    let mut state = records.state.value.clone();
+    state.attempted(verb);
+    if state != records.state.value && records.journal.value == Journal::Closed {
+        records.state.write(store, state)?;
+    }
+    Ok(())
+}
+
 /// What GRUB sources while this request waits: its entry says what it is about.
 pub fn armed(verb: Verb) -> Vec<u8> {
     let mut text = execute::ARMED.to_vec();

@@ -114,8 +114,9 @@ fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     match request::settle(&mut store, &mut records)? {
         Recovered::Nothing => {}
         Recovered::Undone(id) => out.say(&format!("an interrupted snapshot {id} was dropped")),
-        Recovered::Finished(id, _) => {
+        Recovered::Finished(id, done) => {
             out.say(&format!("an interrupted snapshot {id} was finished"));
+            done.lines(id).iter().for_each(|line| out.say(line));
         }
     }
     Ok(Open {
@@ -317,6 +318,9 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
     } = open(root, Lock::Try, out)?;
     let explanation = match preview(&machine, &store, &records, verb) {
         Err(error) => {
+            if let Err(other) = request::attempted(&mut store, &mut records, verb) {
+                log::warn!("that it was tried is not written down: {other}");
+            }
             note(&mut store, &format!("not asked for, {verb}: {error}"));
             return Err(error);
         }

@@ -8,7 +8,7 @@ use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::Verb;
+use crate::record::state::{State, Verb};
 use crate::say;
 use crate::store::StoreError;
 use crate::transaction::execute::Done;
@@ -94,7 +94,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         Recovered::Finished(id, done) => {
             let text = format!("a change was interrupted: finished now (former system: {id})");
             say!("{text}");
-            tell_left_behind(&done, id);
+            tell_apart(&done, id);
             say!("'backstay status' says what it was, and how to go back");
             history_log::append(&mut session.store, now(), &text);
         }
@@ -202,11 +202,30 @@ pub fn live_set_is_mixed(session: &Session) -> bool {
 /// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
 /// live system again. What a person at GRUB asked for is remembered as far as [`State::refused`] does.
 fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
+    remember(session, |state| state.refused(wish))
+}
+
+/// What a person chose, or a request, was given up before [`execute::execute`], which would have
+/// written this: see [`State::attempted`]. An error of the writing is not the one to tell.
+fn given_up(session: &mut Session, change: impl FnOnce(&mut State)) {
+    let closed = |records: &Records| records.journal.value == Journal::Closed;
+    let written = match Records::open(&session.store) {
+        Ok(records) if closed(&records) => remember(session, change),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = written {
+        log::warn!("that it was tried is not written down: {error}");
+    }
+}
+
+/// Writes this change of the state, if it changes anything and no copy of the disk is attached.
+fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(());
     };
     let mut state = value.clone();
-    state.refused(wish);
+    change(&mut state);
     if state == value || session.is_copied() {
         return Ok(());
     }
@@ -225,8 +244,13 @@ pub fn facts(
     catalogue::facts(&session.store, target, session.is_copied())
 }
 
-/// The plan of a verb that a person chose at the prompt, with its explanation.
-pub fn plan_of(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+/// The plan of a verb that a person chose at the prompt, with its explanation. Where it is refused,
+/// what waits to be deleted is kept: see [`State::attempted`].
+pub fn plan_of(session: &mut Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+    allowed_plan(session, verb).inspect_err(|_| given_up(session, |state| state.attempted(verb)))
+}
+
+fn allowed_plan(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
     if session.is_copied() {
         return Err(Refusal::CopiedDisk.to_string());
     }
@@ -264,7 +288,18 @@ fn make_plan(
 pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = Records::open_or_begin(&session.store)?;
-    let (plan, explanation) = make_plan(session, &records, intent)?;
+    let (plan, explanation) = match make_plan(session, &records, intent) {
+        Ok(made) => made,
+        Err(error) => {
+            if let Some(verb) = intent.verb() {
+                given_up(session, |state| {
+                    state.use_up_request();
+                    state.attempted(verb);
+                });
+            }
+            return Err(error.into());
+        }
+    };
     for line in explanation.to_string().lines() {
         say!("{line}");
     }
@@ -278,7 +313,7 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
             return Err(error.into());
         }
     };
-    tell_left_behind(&done, plan.id);
+    tell_apart(&done, plan.id);
     say!("done: {}", explanation.title);
     say!("{}", explanation.lasts);
     say!("{}", explanation.undo);
@@ -287,9 +322,9 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names the nested subvolumes that were not moved, as many as a serial line bears.
-fn tell_left_behind(done: &Done, id: u32) {
-    for line in done.left_behind(id) {
+/// Names the nested subvolumes that are not in what is live now, as many as a serial line bears.
+fn tell_apart(done: &Done, id: u32) {
+    for line in done.lines(id) {
         say!("{line}");
     }
 }

@@ -43,6 +43,11 @@ impl Rung {
         self == Rung::Writable
     }
 
+    /// Whether it is an ordinary mount, as the root's is: without `rescue=`.
+    pub fn is_plain(self) -> bool {
+        self.data().is_empty()
+    }
+
     fn flags(self) -> MountFlags {
         if self.is_writable() {
             MountFlags::empty()
@@ -377,15 +382,15 @@ mod tests {
     fn the_ladder_writes_less_and_less_and_only_its_first_rung_is_writable() {
         let shown: Vec<_> = Rung::LADDER
             .iter()
-            .map(|r| (r.is_writable(), r.data()))
+            .map(|r| (r.is_writable(), r.is_plain(), r.data()))
             .collect();
         assert_eq!(
             shown,
             [
-                (true, ""),
-                (false, ""),
-                (false, "rescue=nologreplay"),
-                (false, "rescue=usebackuproot")
+                (true, true, ""),
+                (false, true, ""),
+                (false, false, "rescue=nologreplay"),
+                (false, false, "rescue=usebackuproot")
             ]
         );
         assert!(

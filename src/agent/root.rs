@@ -25,9 +25,6 @@ pub enum Error {
     },
 }
 
-/// What `subvol=/` names.
-const TOP_LEVEL: &str = "the top level";
-
 /// What a command line says that hinders every change: its result would not be what boots.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Hindrance {
@@ -74,11 +71,7 @@ pub fn hindrance(
     };
     let live = live.to_owned();
     match (boot.subvolume().map(plain_name), boot.subvolume_id()) {
-        (Some(named), _) if named != live => {
-            let named = match named.as_str() {
-                "" => TOP_LEVEL.to_owned(),
-                _ => named,
-            };
+        (Some(named), _) if named != live && !never_boots(&named) => {
             Some(Hindrance::Other { named, live })
         }
         (_, Some(id)) => Some(Hindrance::Number {
@@ -123,11 +116,11 @@ fn named(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
     let live = layout.map(|layout| layout.system.live.as_str());
     match (asked, live) {
         (Some(""), Some(live)) => {
-            say!("rootflags names {TOP_LEVEL}, which is never booted itself: starting {live}");
+            say!("rootflags names the top level, which is never booted itself: starting {live}");
             Some(live.to_owned())
         }
         (Some(asked), Some(live)) if asked != live => {
-            if asked == STORE || asked.starts_with(&format!("{STORE}/")) {
+            if never_boots(asked) {
                 say!("rootflags names {asked}, which is never booted itself: starting {live}");
                 say!("to boot a snapshot once, use backstay.select=ID");
                 return Some(live.to_owned());
@@ -138,6 +131,12 @@ fn named(boot: &Boot<'_>, layout: Option<&Layout>) -> Option<String> {
         (_, Some(live)) => Some(live.to_owned()),
         (asked, None) => asked.map(str::to_owned),
     }
+}
+
+/// Whether a plain name is one in whose place the live system boots: the top level, and the store.
+fn never_boots(name: &str) -> bool {
+    let below = name.strip_prefix(STORE);
+    name.is_empty() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A subvolume's path as the kernel resolves it: `./@rootfs/`, `/@rootfs` and `@rootfs` are one.
@@ -320,6 +319,15 @@ mod tests {
                 "@other",
                 Some("names @other: write subvol=@rootfs"),
             ),
+            // In their place the live system boots, also after a change.
+            ("subvol=/", "@rootfs", None),
+            ("subvol=/@backstay/factory/system", "@rootfs", None),
+            (
+                "subvol=@backstay-of-mine",
+                "@backstay-of-mine",
+                Some("names @backstay-of-mine"),
+            ),
+            ("subvol=/,subvolid=5", "@rootfs", Some("subvolid=5 would")),
         ] {
             let line = format!("root=UUID=1 rootflags={flags}");
             let boot = Boot::read(line.as_bytes());

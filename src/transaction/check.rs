@@ -1,7 +1,7 @@
 //! Whether a root can boot: an init, a kernel with its modules, no pin to another root.
 
 use super::Error;
-use crate::record::layout::Layout;
+use crate::record::layout::{Dataset, Layout};
 use crate::record::manifest::{Release, title};
 use crate::store::place::Place;
 use crate::store::{Node, Store};
@@ -124,21 +124,33 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
             kernel.release
         )));
     }
-    let layout = store.layout().clone();
+    if let Some(dataset) = lacks_mount(store, root)?.first() {
+        return Err(Error::Unbootable(format!(
+            "its {} is not a directory to mount {} on",
+            dataset.mount, dataset.name
+        )));
+    }
+    match resolve(store, root, "etc/fstab")? {
+        Some(fstab) => pins(
+            &store.content(root, &fstab)?.unwrap_or_default(),
+            store.layout(),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The datasets for which a root has no directory to mount them on.
+pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Error> {
+    let layout = store.layout();
+    let mut lacking = Vec::new();
     for dataset in layout.config.iter().chain(&layout.data) {
         let at = dataset.mount.trim_start_matches('/');
         let there = resolve(store, root, at)?.is_some();
         if !there || store.node(root, at)? == Some(Node::Symlink) {
-            return Err(Error::Unbootable(format!(
-                "its {} is not a directory to mount {} on",
-                dataset.mount, dataset.name
-            )));
+            lacking.push(dataset.clone());
         }
     }
-    match resolve(store, root, "etc/fstab")? {
-        Some(fstab) => pins(&store.content(root, &fstab)?.unwrap_or_default(), &layout),
-        None => Ok(()),
-    }
+    Ok(lacking)
 }
 
 /// Looks for a line in an fstab that mounts another subvolume where one of the live datasets belongs.

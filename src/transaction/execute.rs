@@ -23,23 +23,36 @@ pub const ARMED: &[u8] = b"set backstay_armed=1\n";
 pub const TOLD: usize = 10;
 
 /// What was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Nested subvolumes that stayed with what was live, by their paths below the top level.
     pub left_behind: std::vec::Vec<String>,
+    /// Nested subvolumes that could not be cloned out of the snapshot, by their paths below the top
+    /// level: they are still there, and the result has an empty directory for each. Not known where a
+    /// power cut came after the commit.
+    pub left_out: std::vec::Vec<String>,
 }
 
 impl Done {
-    /// What to say of those, the change being this one.
-    pub fn left_behind(&self, id: u32) -> std::vec::Vec<String> {
-        let line = |path: &String| {
+    /// What to say of both, the change being this one.
+    pub fn lines(&self, id: u32) -> std::vec::Vec<String> {
+        let stays = |path: &String| {
             format!("the subvolume {path} stays with the former system (snapshot {id})")
         };
-        let told = self.left_behind.iter().take(TOLD).map(line);
-        let more = self.left_behind.len().saturating_sub(TOLD);
-        told.chain((more > 0).then(|| format!("and {more} more")))
-            .collect()
+        let out =
+            |path: &String| format!("the subvolume {path} is not brought back: it stays there");
+        let mut lines = some(&self.left_out, out);
+        lines.extend(some(&self.left_behind, stays));
+        lines
     }
+}
+
+/// As many lines as a serial line bears.
+fn some(paths: &[String], line: impl Fn(&String) -> String) -> std::vec::Vec<String> {
+    let told = paths.iter().take(TOLD).map(line);
+    let more = paths.len().saturating_sub(TOLD);
+    told.chain((more > 0).then(|| format!("and {more} more")))
+        .collect()
 }
 
 /// Carries a plan out, telling `progress` each step before it is done. After an error nothing
@@ -67,8 +80,8 @@ pub fn execute<S: Store>(
         }
         records.state.write_anew(store, state)?;
     }
-    let committing = match prepare(store, records, plan, now, progress) {
-        Ok(committing) => committing,
+    let (committing, left_out) = match prepare(store, records, plan, now, progress) {
+        Ok(prepared) => prepared,
         Err(error) => return Err(undone(store, records, error)),
     };
     progress(&Step::Commit);
@@ -78,7 +91,10 @@ pub fn execute<S: Store>(
     {
         return Err(take_back(store, records, error));
     }
-    finish(store, records, progress).map_err(|error| Error::Unfinished(Box::new(error)))
+    match finish(store, records, progress) {
+        Ok(done) => Ok(Done { left_out, ..done }),
+        Err(error) => Err(Error::Unfinished(Box::new(error))),
+    }
 }
 
 /// The write of the commit record failed, and it may be on disk all the same. So nothing of what it
@@ -100,14 +116,16 @@ fn undone<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Error
     }
 }
 
-/// Everything that can fail. What it made is in the journal.
+/// Everything that can fail. What it made is in the journal. Gives what is to be committed, and
+/// [`Done::left_out`].
 fn prepare<S: Store>(
     store: &mut S,
     records: &mut Records,
     plan: &Plan,
     now: u64,
     progress: &mut dyn FnMut(&Step),
-) -> Result<Committing, Error> {
+) -> Result<(Committing, std::vec::Vec<String>), Error> {
+    let mut left_out = std::vec::Vec::new();
     brings_data(store, plan)?;
     let label = label(store, plan, now)?;
     progress(&Step::Arm);
@@ -121,8 +139,10 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 if matches!(from, Place::Snapshot(..)) {
-                    let left_out = with_ballast(store, |store| store.clone_nested(*from, *to))?;
-                    tell_left_out(store, *from, &left_out);
+                    let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
+                    let from = path(store, *from);
+                    let below = |nested: &Nested| format!("{from}/{}", nested.name());
+                    left_out.extend(nested.iter().map(below));
                 }
             }
             Step::Check(place) => {
@@ -144,29 +164,15 @@ fn prepare<S: Store>(
         after.older.retain(|id| *id != plan.id);
         after.newer.retain(|id| *id != plan.id);
     }
-    Ok(Committing {
+    let committing = Committing {
         id: plan.id,
         swaps,
         carries_nested: plan.steps.contains(&Step::CarryNested),
         outcome: plan.ending.outcome(label),
         after,
         stays_armed: plan.ending == Ending::Parked,
-    })
-}
-
-/// What could not be cloned out of a snapshot is still there, and the result has an empty directory.
-fn tell_left_out<S: Store>(store: &S, from: Place, left_out: &[Nested]) {
-    let from = path(store, from);
-    for nested in left_out.iter().take(TOLD) {
-        log::warn!(
-            "the subvolume {from}/{} is not brought back: it stays there",
-            nested.name()
-        );
-    }
-    let more = left_out.len().saturating_sub(TOLD);
-    if more > 0 {
-        log::warn!("and {more} more");
-    }
+    };
+    Ok((committing, left_out))
 }
 
 /// A set that kept data brings it back. A plan made while the manifest could not be read would go

@@ -1,6 +1,6 @@
 //! What goes wrong besides power cuts: missing and damaged things, nested subvolumes, second thoughts.
 
-use super::execute::execute;
+use super::execute::{Done, execute};
 use super::explain::explain;
 use super::model::{layout, machine};
 use super::plan::plan;
@@ -16,12 +16,16 @@ use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
 
 fn go(store: &mut Memory, records: &mut Records, intent: &Intent) -> Result<(), Error> {
+    done(store, records, intent).map(|_| ())
+}
+
+fn done(store: &mut Memory, records: &mut Records, intent: &Intent) -> Result<Done, Error> {
     let source = intent
         .source()
         .and_then(|set| catalogue::manifest(store, set).unwrap());
     let state = catalogue::with_free_id(store, &records.state.value)?;
     let plan = plan(intent, &state, &layout(), source.as_ref(), 1000);
-    execute(store, records, &plan, 1000, &mut |_| {}).map(|_| ())
+    execute(store, records, &plan, 1000, &mut |_| {})
 }
 
 #[test]
@@ -359,7 +363,7 @@ fn the_nested_subvolumes_left_behind_are_told_after_a_power_cut_too() {
         if let Ok(Recovered::Finished(id, done)) = recover(&mut left, &mut records, &mut |_| {})
             && !done.left_behind.is_empty()
         {
-            let lines = done.left_behind(id);
+            let lines = done.lines(id);
             assert_eq!(lines.len(), 11, "{lines:?}");
             assert!(
                 lines[0].contains("snapshots/3/config/sub00 stays"),
@@ -378,6 +382,21 @@ fn nested_subvolumes_come_back_when_a_reset_of_everything_is_undone() {
     go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
     go(&mut store, &mut records, &Intent::Rollback { to: 3 }).unwrap();
     assert_eq!(store.nested(Place::Live(Part::System)).unwrap().len(), 1);
+}
+
+#[test]
+fn the_nested_subvolumes_that_do_not_come_back_are_told() {
+    let (mut store, mut records) = machine();
+    go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
+    store.barred = true;
+    let done = done(&mut store, &mut records, &Intent::Rollback { to: 3 }).unwrap();
+    let lines = done.lines(4);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("@backstay/snapshots/3/system/")
+            && lines[0].ends_with("is not brought back: it stays there"),
+        "{lines:?}"
+    );
 }
 
 #[test]

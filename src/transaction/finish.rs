@@ -36,15 +36,11 @@ pub fn finish<S: Store>(
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Done, Error> {
     let Journal::Committing(committing) = records.journal.value.clone() else {
-        return Ok(Done {
-            left_behind: std::vec::Vec::new(),
-        });
+        return Ok(Done::default());
     };
     if is_recorded(records, &committing) {
         close(store, records, &committing, progress)?;
-        return Ok(Done {
-            left_behind: std::vec::Vec::new(),
-        });
+        return Ok(Done::default());
     }
     known(store, &committing)?;
     for swap in &committing.swaps {
@@ -82,7 +78,10 @@ pub fn finish<S: Store>(
     progress(&Step::Record);
     records.state.write(store, committing.after.clone())?;
     close(store, records, &committing, progress)?;
-    Ok(Done { left_behind })
+    Ok(Done {
+        left_behind,
+        ..Done::default()
+    })
 }
 
 /// Whether the state has this transaction already. Everything before that was on disk by then; doing

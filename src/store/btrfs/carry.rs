@@ -2,7 +2,7 @@
 //!
 //! It stays where it is when it is read-only itself (the kernel lets no read-only subvolume change
 //! its directory), when a dataset is sealed, when the new dataset has no such directory, when
-//! anything but an empty directory lies there, or when the kernel refuses for a reason that stays
+//! anything but an empty directory lies there, or when the kernel refuses this one
 //! ([`is_barred`](super::path::is_barred)): a flag of `chattr`, a path too long, a mount. A power cut leaves it in either dataset; the stub in
 //! the new one may be gone already. Carrying again finishes.
 

@@ -114,7 +114,8 @@ impl Btrfs {
             return Ok(());
         };
         let doing = || format!("destroying {path}");
-        let found = Uuid(ioctl::info(&outer).doing(doing)?.uuid);
+        let info = ioctl::info(&outer).doing(doing)?;
+        let (found, outermost) = (Uuid(info.uuid), info.id);
         if found != uuid {
             return Err(StoreError::Place(format!(
                 "{path} is subvolume {found}, not {uuid}: it was left alone"
@@ -136,7 +137,7 @@ impl Btrfs {
             let destroy = || ioctl::destroy_subvolume(&self.top, inner.id);
             let destroyed = match destroy() {
                 Err(error) if error.errno == Errno::PERM => {
-                    let released = self.release(path, inner);
+                    let released = self.release(path, outermost, inner);
                     match released.doing(|| format!("destroying {}", inner.name(path)))? {
                         true => destroy(),
                         false => Err(error),
@@ -150,17 +151,21 @@ impl Btrfs {
     }
 
     /// Takes flags of chattr from a subvolume that is being destroyed, and from the directory inside
-    /// `path` that it lies in. Says whether there were any.
-    fn release(&self, path: &str, inner: &Inner) -> sys::Result<bool> {
+    /// `path` that it lies in, if that is still the outermost one. Says whether there were any.
+    fn release(&self, path: &str, outermost: u64, inner: &Inner) -> sys::Result<bool> {
         let Some(seen) = &inner.seen else {
             return Ok(false);
         };
         let outer = open(&self.top, path, DIRECTORY)?;
         let mut released = false;
+        let subvolume = open(&outer, &inner.path, DIRECTORY)?;
+        // Names may have been exchanged meanwhile: what is another's keeps its flags.
+        if ioctl::info(&outer)?.id != outermost || ioctl::info(&subvolume)?.id != inner.id {
+            return Ok(false);
+        }
         if !inner.path.is_empty() {
             released |= unfix(open(&outer, split_bytes(&inner.path).0, DIRECTORY)?)?.is_some();
         }
-        let subvolume = open(&outer, &inner.path, DIRECTORY)?;
         if is_fixed(&subvolume)? {
             if seen.info.read_only {
                 ioctl::set_read_only(&subvolume, false)?;

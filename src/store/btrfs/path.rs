@@ -63,8 +63,11 @@ pub fn if_there<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
     }
 }
 
-/// Whether the same call would fail in the same way at each start, on a file system that is in order.
-/// What the disk or the room says (`EIO`, `ENOSPC`, …) is not among them.
+/// Whether it is this one subvolume that the kernel refuses, for what it is, where it lies, or who
+/// uses it now: a change goes on without it. What the disk or the room says (`EIO`, `ENOSPC`, …) is
+/// not among them. `EROFS` is what a read-only subvolume says, and also a whole file system that takes
+/// no more writes: so whoever goes on syncs afterwards, and [`sync`](crate::store::Store::sync) fails
+/// on the latter.
 pub fn is_barred(errno: Errno) -> bool {
     matches!(
         errno,
@@ -86,7 +89,7 @@ pub fn is_barred(errno: Errno) -> bool {
     )
 }
 
-/// `None` where the kernel refuses and always will.
+/// `None` where the kernel refuses this one.
 pub fn unless_barred<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -109,13 +109,21 @@ impl Btrfs {
         let source = self.present(from)?;
         let (directory, name) = self.room_for(to)?;
         let read_only = access == Access::ReadOnly;
-        let cloned = ioctl::snapshot(source, directory, name, read_only);
+        let cloned = ioctl::snapshot(&source, directory, name, read_only);
         if matches!(&cloned, Err(error) if error.errno == Errno::TXTBSY) {
             return Err(StoreError::System(format!(
                 "{from} cannot be cloned while a swap file in it is active: swapoff it, and put \
                  swap files into a subvolume of their own"
             )));
         }
+        let cloned = match cloned {
+            Err(error)
+                if error.errno == Errno::EXIST && self.is_half_made(to, &source, access)? =>
+            {
+                Ok(())
+            }
+            other => other,
+        };
         made(cloned, to, || format!("cloning {from} to {to}"))?;
         let clone = self.present(to)?;
         if access == Access::Writable {
@@ -123,6 +131,19 @@ impl Btrfs {
             unfix(&clone).doing(|| format!("making {to} movable"))?;
         }
         Ok(identify(clone, to)?.1)
+    }
+
+    /// Whether a clone of this source lies there that an attempt before this one made, and then had
+    /// no room to make movable: a finished one has no such flag.
+    fn is_half_made(&self, path: &str, source: &OwnedFd, access: Access) -> Result<bool> {
+        let looking = || format!("looking at {path}");
+        let (Access::Writable, Ok(Some(clone))) = (access, self.subvolume(path)) else {
+            return Ok(false);
+        };
+        let (info, source) = (ioctl::info(&clone), ioctl::info(source));
+        let (info, source) = (info.doing(looking)?, source.doing(looking)?);
+        let ours = info.parent_uuid == source.uuid && !info.read_only;
+        Ok(ours && is_fixed(clone).doing(looking)?)
     }
 
     /// Makes an empty dataset where nothing lies, making parent directories. It has no parent. On

@@ -124,6 +124,8 @@ pub struct Memory {
     pub fault: Option<(usize, Fault)>,
     /// The look with this number fails.
     pub blind: Option<usize>,
+    /// No nested subvolume can be cloned.
+    pub barred: bool,
     /// What a cut may leave is recorded here before and after each operation.
     pub cuts: Option<Box<Cuts>>,
     /// UUIDs that were destroyed, and those that changed places, since this was emptied.
@@ -159,6 +161,7 @@ impl Memory {
             full_from: None,
             fault: None,
             blind: None,
+            barred: false,
             cuts: None,
             destroyed: Vec::new(),
             moved: Vec::new(),

@@ -99,7 +99,19 @@ fn act(
                     wish = Wish::Boot;
                 }
                 let mut records = Records::open_or_begin(store)?;
-                let plan = make_plan(&intent, store, &records.state.value)?;
+                let plan = match make_plan(&intent, store, &records.state.value) {
+                    Ok(plan) => plan,
+                    Err(error) => {
+                        if let Some(verb) = intent.verb() {
+                            remember(store, |state| {
+                                state.use_up_request();
+                                state.attempted(verb);
+                            })
+                            .ok();
+                        }
+                        return Err(error);
+                    }
+                };
                 execute(store, &mut records, &plan, 1000, &mut |_| {})?;
                 after(store);
                 if !matches!(intent, Intent::Return { .. }) {
@@ -115,11 +127,15 @@ fn act(
 }
 
 fn withdraw_refused(store: &mut Memory, wish: Wish) -> Result<(), Error> {
+    remember(store, |state| state.refused(wish))
+}
+
+fn remember(store: &mut Memory, change: impl FnOnce(&mut State)) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(store)? else {
         return Ok(());
     };
     let mut state = value.clone();
-    state.refused(wish);
+    change(&mut state);
     if state == value {
         return Ok(());
     }

@@ -336,6 +336,17 @@ fn immutable(mut machine: Machine) {
             .clone_to(NEXT, other, Access::Writable)
             .unwrap();
         assert_eq!(machine.store.held(other).unwrap(), None, "{flag:?}");
+        // As an attempt leaves it that found no room to take the flag away.
+        let first = uuid(&machine, other);
+        set(&machine.at(other, ""), flag);
+        let mut again = |from, access| machine.store.clone_to(from, other, access);
+        assert!(again(LIVE, Access::Writable).is_err(), "{flag:?}");
+        assert!(again(NEXT, Access::ReadOnly).is_err(), "{flag:?}");
+        let clone = again(NEXT, Access::Writable).unwrap();
+        assert_eq!(clone.identity.uuid, first, "{flag:?}");
+        // A finished one is in the way.
+        assert!(again(NEXT, Access::Writable).is_err(), "{flag:?}");
+        assert_eq!(machine.store.held(other).unwrap(), None, "{flag:?}");
         set(&machine.at(LIVE, ""), IFlags::empty());
         machine.store.exchange(LIVE, other).unwrap();
         set(&machine.at(other, ""), flag);
