@@ -72,7 +72,9 @@ pub fn finish<S: Store>(
             };
             write_manifest(store, Set::Snapshot(committing.id), &manifest)?;
         }
-        Outcome::Nothing => store.remove_directory(committing.id)?,
+        Outcome::Nothing => {
+            with_ballast(store, |store| store.remove_directory(committing.id))?;
+        }
     }
     store.sync()?;
     progress(&Step::Record);

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::execute::Done;
-use super::finish::finish;
+use super::finish::{finish, with_ballast};
 use super::plan::Step;
 use super::records::{Records, read_journal};
 use crate::record::Uuid;
@@ -153,10 +153,10 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
             if let Some(uuid) = own(store, one)?
                 && !live.contains(&uuid)
             {
-                store.destroy(one.at, uuid)?;
+                with_ballast(store, |store| store.destroy(one.at, uuid))?;
             }
         }
-        store.remove_directory(preparing.id)?;
+        with_ballast(store, |store| store.remove_directory(preparing.id))?;
         store.sync()?;
         records.journal.write(store, Journal::Closed)?;
     }

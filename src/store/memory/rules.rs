@@ -240,13 +240,20 @@ impl Store for Memory {
             let path = key(inner)?;
             self.destroyed.extend(inner.uuid);
             // Its name goes with it.
-            self.subvolume_mut(place, |it| it.tree.remove(path))?;
+            self.change_with_room(|world| {
+                let subvolume = world
+                    .datasets
+                    .get_mut(&place)
+                    .ok_or_else(|| absent(place))?;
+                Ok(subvolume.tree.remove(path))
+            })?;
         }
-        self.destroyed.push(uuid);
-        self.change(|world| {
-            world.datasets.remove(&place);
-            Ok(())
-        })
+        // SNAP_DESTROY reserves metadata before it gives any back.
+        let result = self.change_with_room(|world| Ok(world.datasets.remove(&place).is_some()));
+        if !self.world().datasets.contains_key(&place) {
+            self.destroyed.push(uuid);
+        }
+        result.map(|_| ())
     }
 
     fn nested(&self, place: Place) -> Result<Vec<Nested>> {
@@ -353,7 +360,7 @@ impl Store for Memory {
             self.remove(file)?;
         }
         if self.world().directories.contains(&id) {
-            self.change(|world| {
+            self.change_with_room(|world| {
                 world.directories.remove(&id);
                 Ok(())
             })?;

@@ -12,6 +12,7 @@ use crate::policy::intent::Intent;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::{Request, Verb};
+use crate::store::Store;
 use crate::store::memory::{Cuts, Fault, Memory, Tree};
 use crate::store::place::{File, Place};
 use crate::transaction::Error;
@@ -220,6 +221,36 @@ fn a_file_system_without_any_room_keeps_the_old_live_set_and_closes_the_journal(
         assert_eq!(Form::of(&full).live(), Form::of(&before).live());
         assert_eq!(records.journal.value, Journal::Closed);
     }
+}
+
+#[test]
+fn what_is_undone_on_a_full_file_system_gives_up_the_ballast_and_closes_the_journal() {
+    let mut given_up = 0;
+    for at in 0.. {
+        let (mut store, mut records) = machine();
+        store.edit(|world, _| {
+            let place = Place::Snapshot(2, Part::System);
+            let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+            tree.remove("lib/modules/6.12/modules.dep");
+        });
+        let ids = store.ids().unwrap();
+        store.operations = 0;
+        store.full_from = Some((at, false));
+        let intent = Intent::Rollback { to: 2 };
+        let plan = make_plan(&intent, &store, &records.state.value).unwrap();
+        let error = execute(&mut store, &mut records, &plan, 1000, &mut |_| {}).unwrap_err();
+        assert!(
+            matches!(error, Error::Unbootable(_)),
+            "full at {at}: {error}"
+        );
+        assert_eq!(records.journal.value, Journal::Closed, "full at {at}");
+        assert_eq!(store.ids().unwrap(), ids, "full at {at}");
+        given_up += usize::from(!store.world().ballast);
+        if store.operations <= at {
+            break;
+        }
+    }
+    assert!(given_up > 3, "{given_up}");
 }
 
 #[test]
