@@ -60,6 +60,45 @@ fn a_good_system_ends_reset_everything_and_keeps_factory_and_templates() {
     .unwrap();
     assert_eq!((marked.good, marked.deleted), (true, vec![1, 2, 3]));
     check_finished(&store, "uncut");
+    let state = Records::open(&store).unwrap().state.value;
+    assert_eq!(state.good, Some(state.live.system));
+}
+
+#[test]
+fn a_system_for_which_nothing_waits_is_recorded_as_good() {
+    let (mut store, mut records) = machine();
+    mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
+    let state = Records::open(&store).unwrap().state.value;
+    assert_eq!(state.good, Some(state.live.system));
+}
+
+#[test]
+fn no_power_cut_leaves_something_deleted_of_which_the_state_does_not_say_that_it_begun() {
+    let there = |store: &Memory| {
+        let world = store.world();
+        (world.datasets.len(), world.files.len())
+    };
+    let mut seen = 0;
+    for power in 0.. {
+        let (mut store, mut records) = reset();
+        let whole = there(&store);
+        store.power = Some(power);
+        let ended = mark_good(&mut store, &mut records, None, false, &mut |_| {})
+            .is_ok_and(|marked| marked.kept.is_empty());
+        for left in store.after_power_cut() {
+            let state = Records::open(&left).unwrap().state.value;
+            let begun = state.destroy.is_none_or(|it| it.phase == Phase::Begun);
+            if there(&left) != whole {
+                assert!(begun, "cut at {power}: {:?}", state.destroy);
+                assert_eq!(state.good, Some(state.live.system), "cut at {power}");
+                seen += 1;
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(seen > 10, "{seen}");
 }
 
 #[test]
