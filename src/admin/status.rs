@@ -211,6 +211,12 @@ impl core::fmt::Display for Status {
                     "none yet: the first start makes it from the factory snapshot",
                 )?;
             }
+            None if self.request.is_some() => {
+                line(
+                    "live",
+                    "missing: the next boot does what was asked for, if that brings one back",
+                )?;
+            }
             None => line("live", "missing: the next boot opens the recovery menu")?,
         }
         for text in &self.missing {

@@ -126,6 +126,18 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
             Decision::Menu { seconds, why } => {
                 if let Some(why) = why {
                     say!("{why}");
+                    // It must not come true after a repair. The prompt opens whatever becomes of this.
+                    let waits = match &state {
+                        Slots::Valid { value, .. } => {
+                            let mut after = value.clone();
+                            after.refused(wish);
+                            after != *value
+                        }
+                        _ => false,
+                    };
+                    if waits {
+                        given_up(session, |state| state.refused(wish));
+                    }
                 }
                 return Ok(Next::Prompt(seconds));
             }

@@ -242,7 +242,8 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             let why = facts.live_system.is_none().then_some(Refusal::NoLiveSystem);
             return Decision::Menu { seconds, why };
         }
-        (_, _) if facts.live_system.is_none() => {
+        // A request may be what brings a live system back.
+        (_, None) if facts.live_system.is_none() => {
             return refuse(wish, facts, Refusal::NoLiveSystem);
         }
         (

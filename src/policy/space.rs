@@ -220,6 +220,49 @@ fn a_request_without_its_hint_or_older_than_the_store_is_not_carried_out() {
 }
 
 #[test]
+fn a_request_that_brings_a_missing_live_system_back_is_carried_out() {
+    let carried = std::cell::Cell::new(0);
+    for_all(|wish, state, journal, facts, decision| {
+        let Some(state) = state_of(state) else { return };
+        let settled = !matches!(
+            journal,
+            Slots::Newer(_)
+                | Slots::Valid {
+                    value: Journal::Preparing(_),
+                    ..
+                }
+        );
+        let counts = facts.hint && facts.newest_set.is_none_or(|id| id < state.next_id);
+        if wish != Wish::Boot
+            || facts.live_system.is_some()
+            || facts.copied_disk
+            || state.parked.is_some()
+            || !settled
+            || !counts
+        {
+            return;
+        }
+        let Some(request) = state.request else {
+            assert!(matches!(decision, Decision::Menu { .. }), "{decision:?}");
+            return;
+        };
+        match super::resolve::allowed(request.verb, state, facts) {
+            Ok(intent) => {
+                assert!(intent.replaces(Part::System));
+                let request = Some(request);
+                assert_eq!(*decision, Decision::Transact { intent, request });
+                carried.set(carried.get() + 1);
+            }
+            Err(why) => {
+                let why = Some(why);
+                assert_eq!(*decision, Decision::Menu { seconds: None, why });
+            }
+        }
+    });
+    assert!(carried.get() > 100, "{}", carried.get());
+}
+
+#[test]
 fn only_a_sound_set_is_promoted() {
     for_all(|_, _, _, facts, decision| {
         if let Decision::Transact { intent, .. } = decision {

@@ -19,6 +19,8 @@ pub mod history_log;
 mod late_config;
 #[cfg(test)]
 pub(crate) mod model;
+#[cfg(test)]
+mod odd_stores;
 pub mod plan;
 pub mod records;
 pub mod recover;

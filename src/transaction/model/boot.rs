@@ -85,6 +85,9 @@ fn act(
                 return Ok(());
             }
             Decision::Menu { why, .. } => {
+                if why.is_some() && read_journal_closed(store) {
+                    withdraw_refused(store, wish).ok();
+                }
                 booted.refusals.extend(why);
                 booted.prompt = true;
                 return Ok(());
@@ -124,6 +127,10 @@ fn act(
         }
     }
     Ok(())
+}
+
+fn read_journal_closed(store: &Memory) -> bool {
+    Records::open(store).is_ok_and(|records| records.journal.value == Journal::Closed)
 }
 
 fn withdraw_refused(store: &mut Memory, wish: Wish) -> Result<(), Error> {

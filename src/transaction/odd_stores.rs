@@ -1,0 +1,55 @@
+//! Stores in which something lies that nobody expects, or something does not that everybody does.
+
+use super::model::boot::boot;
+use super::model::machine;
+use super::records::Records;
+use crate::admin::request::{no_spare, preview, submit};
+use crate::policy::Wish;
+use crate::policy::refusal::Refusal;
+use crate::record::layout::Part;
+use crate::record::state::Verb;
+use crate::store::Store;
+use crate::store::memory::Memory;
+use crate::store::place::{File, Place};
+
+fn ask(store: &mut Memory, verb: Verb) {
+    let mut records = Records::open(store).unwrap();
+    submit(store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+}
+
+fn lose(store: &mut Memory, place: Place) {
+    store.edit(|world, _| world.datasets.remove(&place));
+}
+
+#[test]
+fn what_was_asked_for_while_the_live_system_is_missing_brings_one_back() {
+    let live = Place::Live(Part::System);
+    for verb in [Verb::Rollback(None), Verb::ResetEverything] {
+        let (mut store, records) = machine();
+        lose(&mut store, live);
+        preview(&store, &records, verb, 1).unwrap();
+        ask(&mut store, verb);
+        let booted = boot(&mut store, Wish::Boot, &mut |_| {});
+        assert!(booted.is_quiet(), "{verb}: {booted:?}");
+        assert!(store.dataset(live).unwrap().is_some());
+        let state = Records::open(&store).unwrap().state.value;
+        assert_eq!(state.request, None);
+    }
+}
+
+#[test]
+fn a_request_that_needs_the_missing_live_system_is_withdrawn_and_never_fires_later() {
+    let live = Place::Live(Part::System);
+    let (mut store, _) = machine();
+    ask(&mut store, Verb::ResetConfig { data: false });
+    let system = store.world().datasets.get(&live).cloned().unwrap();
+    lose(&mut store, live);
+    let booted = boot(&mut store, Wish::Boot, &mut |_| {});
+    assert!(booted.prompt);
+    assert_eq!(booted.refusals, [Refusal::NoLiveSystem]);
+    store.edit(|world, _| world.datasets.insert(live, system));
+    let config = store.dataset(Place::Live(Part::Config)).unwrap();
+    assert!(boot(&mut store, Wish::Boot, &mut |_| {}).is_quiet());
+    assert_eq!(store.dataset(Place::Live(Part::Config)).unwrap(), config);
+    assert_eq!(store.read(File::Armed).unwrap(), None);
+}
