@@ -151,6 +151,8 @@ and
 .IR parked ,
 .IR destroys_up_to ,
 .IR destruction_suspended ,
+.I strays
+(numbers that were never given out and under which something lies),
 .IR open ,
 .IR armed ,
 .IR recovery_kernel ,

@@ -9,7 +9,7 @@ use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::{Phase, State};
-use crate::store::place::{File, Place, Set};
+use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
 use crate::transaction::records::{read_journal, read_state};
@@ -77,6 +77,8 @@ pub struct Status {
     pub destroys_up_to: Option<u32>,
     /// Whether that deletion is suspended, because somebody tried to go back.
     pub destruction_suspended: bool,
+    /// Numbers that were never given out and under which something lies.
+    pub strays: Vec<u32>,
     /// Whether a transaction is open, which the next boot finishes or undoes.
     pub open: bool,
     /// Whether GRUB boots the recovery kernel next.
@@ -126,7 +128,6 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
             false => missing(store)?,
         },
         first_boot,
-        state: word_of_state,
         live,
         older: of.and_then(|state| state.older.last().copied()),
         newer: of.and_then(|state| state.newer.first().copied()),
@@ -144,6 +145,11 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         destruction_suspended: of
             .and_then(|state| state.destroy)
             .is_some_and(|destroy| destroy.phase == Phase::Suspended),
+        strays: match of {
+            Some(state) if !open && word_of_state != BEHIND => strays(store, state)?,
+            _ => Vec::new(),
+        },
+        state: word_of_state,
         open,
         armed: store.read(File::Armed)?.is_some(),
         recovery_kernel: of.and_then(|state| Some(state.recovery_kernel.as_ref()?.to_string())),
@@ -174,6 +180,12 @@ fn missing<S: Store>(store: &S) -> Result<Vec<String>> {
         missing.push(format!("{} ({path}) {what}; {remedy}", layout.title(part)));
     }
     Ok(missing)
+}
+
+fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
+    let mut ids = catalogue::ids(store)?;
+    ids.retain(|id| *id >= state.next_id);
+    Ok(ids)
 }
 
 fn last(state: &State) -> Option<Change> {
@@ -270,6 +282,15 @@ impl core::fmt::Display for Status {
                 &format!("'mark-good' deletes every snapshot up to {id} for good"),
             )?,
             None => {}
+        }
+        for id in &self.strays {
+            line(
+                "STRAY",
+                &format!(
+                    "{STORE}/snapshots/{id} or a data dataset of that number is no snapshot: if it is \
+                     a stranger's, move it out of {STORE}"
+                ),
+            )?;
         }
         let idle = self.request.is_none() && self.parked.is_none() && !self.open;
         if self.armed && idle {

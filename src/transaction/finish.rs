@@ -5,7 +5,7 @@ use super::check;
 use super::execute::Done;
 use super::plan::Step;
 use super::records::Records;
-use super::recover::disarm;
+use super::recover::{disarm, disarm_known};
 use super::{Error, named};
 use crate::record::journal::{Committing, Journal, Label, Outcome, Swap};
 use crate::record::layout::{MAX_DATA, Part};
@@ -40,6 +40,8 @@ pub fn finish<S: Store>(
     };
     if is_recorded(records, &committing) {
         close(store, records, &committing, progress)?;
+        // The record may be an older copy of itself: what else was begun is still looked for.
+        disarm(store, records)?;
         return Ok(Done::default());
     }
     known(store, &committing)?;
@@ -80,6 +82,9 @@ pub fn finish<S: Store>(
     progress(&Step::Record);
     records.state.write(store, committing.after.clone())?;
     close(store, records, &committing, progress)?;
+    // This change is the newest one and is known to the end: whatever lies under later numbers is
+    // somebody else's.
+    disarm_known(store, records)?;
     Ok(Done {
         left_behind,
         ..Done::default()
@@ -99,7 +104,7 @@ fn is_recorded(records: &Records, committing: &Committing) -> bool {
     }
 }
 
-/// What follows the state's record.
+/// What follows the state's record, but for the hint.
 fn close<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -111,8 +116,7 @@ fn close<S: Store>(
         store.sync()?;
     }
     progress(&Step::Disarm);
-    records.journal.write(store, Journal::Closed)?;
-    disarm(store, records)
+    records.journal.write(store, Journal::Closed)
 }
 
 /// Before anything is touched: every live place holds the old dataset or the new one.

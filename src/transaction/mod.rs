@@ -90,7 +90,8 @@ pub enum Error {
     /// The journal is not the newest one that there was.
     #[error(
         "the journal was damaged or is an older copy of itself, and how far change {0} had come is \
-         lost: nothing was touched; see 'backstay status', and roll back if the system is mixed"
+         lost: nothing was touched; see 'backstay status', and roll back if the system is mixed; if \
+         @backstay/snapshots/{0} is a stranger's, move it away"
     )]
     JournalLost(u32),
     /// Every number from the next one on is taken, or was.

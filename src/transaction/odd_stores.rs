@@ -1,9 +1,10 @@
 //! Stores in which something lies that nobody expects, or something does not that everybody does.
 
 use super::model::boot::boot;
-use super::model::machine;
+use super::model::{machine, root};
 use super::records::Records;
 use crate::admin::request::{no_spare, preview, submit};
+use crate::admin::status::{Around, status};
 use crate::policy::Wish;
 use crate::policy::refusal::Refusal;
 use crate::record::layout::Part;
@@ -35,6 +36,28 @@ fn what_was_asked_for_while_the_live_system_is_missing_brings_one_back() {
         let state = Records::open(&store).unwrap().state.value;
         assert_eq!(state.request, None);
     }
+}
+
+/// What somebody put under a number that was never given out is nobody's change.
+#[test]
+fn a_stray_under_a_later_number_leaves_no_hint_after_a_change_and_is_named() {
+    let (mut store, _) = machine();
+    store.put(Place::Snapshot(4, Part::System), root("a stranger"));
+    for verb in [Verb::Rollback(None), Verb::ResetConfig { data: false }] {
+        ask(&mut store, verb);
+        let booted = boot(&mut store, Wish::Boot, &mut |_| {});
+        assert!(booted.is_quiet(), "{verb}: {booted:?}");
+        assert_eq!(store.read(File::Armed).unwrap(), None, "{verb}");
+        assert!(boot(&mut store, Wish::Boot, &mut |_| {}).is_quiet());
+    }
+    store.put(Place::Snapshot(9, Part::System), root("a stranger"));
+    let shown = status(&store, Around::default()).unwrap();
+    assert_eq!(shown.strays, [9]);
+    let text = shown.to_string();
+    assert!(
+        text.contains("snapshots/9") && text.contains("move it"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -170,8 +170,16 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
 
 /// Removes the hint, unless something waits for the agent, or was begun and is not known.
 pub(super) fn disarm<S: Store>(store: &mut S, records: &Records) -> Result<(), Error> {
+    match begun(store, records)? {
+        None => disarm_known(store, records),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Removes the hint, unless something waits for the agent.
+pub(super) fn disarm_known<S: Store>(store: &mut S, records: &Records) -> Result<(), Error> {
     let state = &records.state.value;
-    if state.parked.is_none() && state.request.is_none() && begun(store, records)?.is_none() {
+    if state.parked.is_none() && state.request.is_none() {
         store.remove(File::Armed)?;
         store.sync()?;
     }
