@@ -141,6 +141,9 @@ a list with the factory snapshot first:
 and
 .I newer
 (where rollback and forward go),
+.I older_health
+and
+.IR newer_health ,
 .IR factory ,
 .I last
 and

@@ -2,14 +2,14 @@
 //! that it is older than the store, rebuilt from what is there. And one that names another live system
 //! than there is, because somebody put one there by hand: that is taken over.
 //!
-//! No snapshot is forgotten: every sealed one is in the history again, in the order of the ids, and
+//! No snapshot is forgotten: every sealed one that is sound is in the history again, in the order of the ids, and
 //! the next id is above all of them. What only the state knew is gone: which one was marked good, a
 //! waiting request, whether `reset everything` was still to delete something. Each of these errs
 //! towards keeping.
 
 use super::error::{Error, Result};
 use super::request;
-use crate::policy;
+use crate::policy::{self, Health};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::Kind;
@@ -124,7 +124,13 @@ fn rebuilt<S: Store>(store: &S, open: Option<u32>) -> Result<State> {
         };
         match manifest.kind {
             Kind::Parked => parked.push(id),
-            Kind::Snapshot | Kind::Factory => append(&mut state.older, id),
+            Kind::Snapshot | Kind::Factory => {
+                // One that cannot be promoted would be where a roll back goes.
+                let health = catalogue::health(store, Set::Snapshot(id));
+                if matches!(health, Ok(Health::Sound | Health::WithoutConfig)) {
+                    append(&mut state.older, id);
+                }
+            }
         }
         if manifest.uuid(Part::System) == live.parent && live.parent.is_some() {
             state.live.clone_of = Some(id);
@@ -170,6 +176,16 @@ mod tests {
         assert_eq!(state.next_id, 3);
         assert_eq!(state.live.system, records.state.value.live.system);
         assert_eq!(Records::open(&store).unwrap().state.value, state);
+    }
+
+    #[test]
+    fn a_set_that_nothing_can_go_back_to_is_not_in_the_rebuilt_history() {
+        let (mut store, _) = machine();
+        let lost = Place::Snapshot(2, Part::Config);
+        store.edit(|world, _| world.datasets.remove(&lost));
+        damage(&mut store);
+        let state = repair(&mut store).unwrap();
+        assert_eq!((state.next_id, state.older.as_slice()), (3, &[1][..]));
     }
 
     #[test]

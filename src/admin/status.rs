@@ -65,6 +65,10 @@ pub struct Status {
     pub older: Option<u32>,
     /// See `older`.
     pub newer: Option<u32>,
+    /// The health of the snapshot in `older`, as in `list`.
+    pub older_health: Option<String>,
+    /// The health of the snapshot in `newer`.
+    pub newer_health: Option<String>,
     /// The factory snapshot's health.
     pub factory: String,
     /// What the last transaction did.
@@ -131,6 +135,8 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         live,
         older: of.and_then(|state| state.older.last().copied()),
         newer: of.and_then(|state| state.newer.first().copied()),
+        older_health: of.and_then(|state| health_of(store, state.older.last())),
+        newer_health: of.and_then(|state| health_of(store, state.newer.first())),
         factory: health(store, Set::Factory)?,
         last: of.and_then(last),
         request: of.and_then(|state| state.request).map(|request| Change {
@@ -180,6 +186,23 @@ fn missing<S: Store>(store: &S) -> Result<Vec<String>> {
         missing.push(format!("{} ({path}) {what}; {remedy}", layout.title(part)));
     }
     Ok(missing)
+}
+
+/// One that cannot be looked at hides nothing else.
+fn health_of<S: Store>(store: &S, id: Option<&u32>) -> Option<String> {
+    let set = Set::Snapshot(*id?);
+    Some(health(store, set).unwrap_or_else(|_| "unknown".to_owned()))
+}
+
+/// Where a change goes; one that nothing can go to is said with what to do.
+fn to(id: Option<u32>, health: Option<&str>) -> String {
+    match (id, health) {
+        (None, _) => "nothing".to_owned(),
+        (Some(id), None | Some("sound" | "sound, no config")) => format!("snapshot {id}"),
+        (Some(id), Some(health)) => {
+            format!("snapshot {id} ({health}): name another one of 'backstay list'")
+        }
+    }
 }
 
 fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
@@ -242,9 +265,11 @@ impl core::fmt::Display for Status {
             };
             line("state", &format!("{}{remedy}", self.state))?;
         }
-        let to = |id: Option<u32>| id.map_or("nothing".to_owned(), |id| format!("snapshot {id}"));
-        line("roll back to", &to(self.older))?;
-        line("forward to", &to(self.newer))?;
+        line(
+            "roll back to",
+            &to(self.older, self.older_health.as_deref()),
+        )?;
+        line("forward to", &to(self.newer, self.newer_health.as_deref()))?;
         line("factory", &self.factory)?;
         if let Some(last) = &self.last {
             let id = last.id.unwrap_or_default();

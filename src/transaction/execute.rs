@@ -159,8 +159,13 @@ fn prepare<S: Store>(
     let live = records.state.value.live.system;
     let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
     let mut after = plan.completed(system.map_or(live, |swap| swap.new));
-    if system.is_some_and(|swap| swap.old.is_none()) {
-        // Nothing was live: what is kept has no system, so nothing can go back to it.
+    let lacks = |part| {
+        swaps
+            .iter()
+            .any(|it| it.live.part() == part && it.old.is_none())
+    };
+    if store.layout().set().any(lacks) {
+        // It was not live, so what is kept lacks it, and nothing can go back to that.
         after.older.retain(|id| *id != plan.id);
         after.newer.retain(|id| *id != plan.id);
     }

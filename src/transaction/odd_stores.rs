@@ -61,6 +61,46 @@ fn a_stray_under_a_later_number_leaves_no_hint_after_a_change_and_is_named() {
 }
 
 #[test]
+fn a_set_that_lacks_a_part_is_not_where_a_roll_back_goes() {
+    for (part, verb) in [
+        (Part::Config, Verb::Rollback(None)),
+        (Part::Config, Verb::ResetConfig { data: false }),
+        (Part::Defaults, Verb::Rollback(None)),
+        (Part::System, Verb::ResetSystem { keep_config: false }),
+    ] {
+        let (mut store, before) = machine();
+        lose(&mut store, Place::Live(part));
+        ask(&mut store, verb);
+        assert!(boot(&mut store, Wish::Boot, &mut |_| {}).is_quiet());
+        let records = Records::open(&store).unwrap();
+        let state = &records.state.value;
+        assert!(state.next_id > before.state.value.next_id);
+        assert!(
+            !state.older.contains(&3) && !state.newer.contains(&3),
+            "{part:?} {verb}"
+        );
+        preview(&store, &records, Verb::Rollback(None), 1).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_that_nothing_can_go_back_to_is_said_with_its_fault() {
+    let (mut store, _) = machine();
+    let shown = |store: &Memory| status(store, Around::default()).unwrap().to_string();
+    let line = |text: &str| {
+        let found = text.lines().find(|line| line.starts_with("roll back to"));
+        found.unwrap().to_owned()
+    };
+    assert!(line(&shown(&store)).ends_with("snapshot 2"));
+    lose(&mut store, Place::Snapshot(2, Part::Config));
+    let text = line(&shown(&store));
+    assert!(
+        text.contains("missing: config") && text.contains("backstay list"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_request_that_needs_the_missing_live_system_is_withdrawn_and_never_fires_later() {
     let live = Place::Live(Part::System);
     let (mut store, _) = machine();
