@@ -94,6 +94,7 @@ pub fn preview<S: Store>(
     };
     let state = catalogue::with_free_id(store, state)?;
     let plan = plan(&intent, &state, store.layout(), manifest.as_ref(), now);
+    execute::sources(store, &plan)?;
     for (part, _) in plan.replaced() {
         execute::movable(store, Place::Live(part))?;
     }

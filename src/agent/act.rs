@@ -292,6 +292,7 @@ fn make_plan(
     };
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
     let plan = plan(intent, &state, layout, source.as_ref(), now());
+    execute::sources(&session.store, &plan)?;
     let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
 }

@@ -326,8 +326,23 @@ pub fn movable<S: Store>(store: &S, place: Place) -> Result<(), Error> {
     }
 }
 
+/// Refuses a plan that clones what is not there, before anything is done.
+pub fn sources<S: Store>(store: &S, plan: &Plan) -> Result<(), Error> {
+    for step in &plan.steps {
+        if let Step::Clone { from, .. } = step
+            && store.dataset(*from)?.is_none()
+        {
+            return Err(missing(store, *from));
+        }
+    }
+    Ok(())
+}
+
 fn missing<S: Store>(store: &S, place: Place) -> Error {
-    Error::Missing(path(store, place))
+    match place {
+        Place::Template(_) => Error::NoTemplate(path(store, place)),
+        _ => Error::Missing(path(store, place)),
+    }
 }
 
 fn path<S: Store>(store: &S, place: Place) -> String {

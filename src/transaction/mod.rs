@@ -103,6 +103,12 @@ pub enum Error {
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),
+    /// The template of a data dataset is missing.
+    #[error(
+        "{0}, which fresh data is cloned from, is missing: nothing was changed; run 'backstay init' in \
+         the running system, then ask again"
+    )]
+    NoTemplate(String),
     /// Something lies where the transaction wants to make a clone.
     #[error("{0} exists already, although its number was never given out")]
     Occupied(String),

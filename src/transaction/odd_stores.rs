@@ -101,6 +101,28 @@ fn a_snapshot_that_nothing_can_go_back_to_is_said_with_its_fault() {
 }
 
 #[test]
+fn a_missing_template_is_refused_when_asking_and_at_the_start_with_what_makes_it_again() {
+    for verb in [Verb::ResetEverything, Verb::ResetConfig { data: true }] {
+        let (mut store, mut records) = machine();
+        lose(&mut store, Place::Template(Part::Data(0)));
+        let refused = preview(&store, &records, verb, 1).unwrap_err().to_string();
+        // It went after it was asked for.
+        let live = store.world().datasets.clone();
+        submit(&mut store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+        let booted = boot(&mut store, Wish::Boot, &mut |_| {});
+        let [error] = booted.errors.as_slice() else {
+            panic!("{booted:?}")
+        };
+        for text in [refused, error.to_string()] {
+            assert!(text.contains("@backstay/data/data/template"), "{text}");
+            assert!(text.contains("run 'backstay init'"), "{text}");
+        }
+        assert_eq!(store.world().datasets, live);
+        assert_eq!(Records::open(&store).unwrap().state.value.request, None);
+    }
+}
+
+#[test]
 fn a_request_that_needs_the_missing_live_system_is_withdrawn_and_never_fires_later() {
     let live = Place::Live(Part::System);
     let (mut store, _) = machine();

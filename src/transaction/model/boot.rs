@@ -1,7 +1,7 @@
 //! A start of the agent, as far as it concerns the store: what `agent/act.rs` does, without a
 //! console and without a mount.
 
-use super::super::execute::execute;
+use super::super::execute::{execute, sources};
 use super::super::plan::{Plan, plan};
 use super::super::records::{Records, read_journal, read_state};
 use super::super::recover::{self, recover};
@@ -45,7 +45,9 @@ pub fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Result<Plan,
         None => None,
     };
     let state = catalogue::with_free_id(store, state)?;
-    Ok(plan(intent, &state, store.layout(), source.as_ref(), 1000))
+    let plan = plan(intent, &state, store.layout(), source.as_ref(), 1000);
+    sources(store, &plan)?;
+    Ok(plan)
 }
 
 fn finish_open(store: &mut Memory) -> Result<(), Error> {
