@@ -142,12 +142,6 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                 return Ok(Next::Prompt(seconds));
             }
             Decision::Transact { intent, request } => {
-                if let (Some(request), Wish::Change { present: true, .. }) = (request, wish) {
-                    say!(
-                        "the waiting request to {} is withdrawn by this",
-                        request.verb
-                    );
-                }
                 if let Wish::Change {
                     verb,
                     present: false,
@@ -165,7 +159,16 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                     withdraw_refused(session, wish)?;
                     return Ok(Next::Boot);
                 }
-                carry_out(session, &intent)?;
+                let carried = carry_out(session, &intent);
+                if let (Some(request), Wish::Change { present: true, .. }) = (request, wish)
+                    && is_withdrawn(&session.store)
+                {
+                    say!(
+                        "the waiting request to {} is withdrawn by this",
+                        request.verb
+                    );
+                }
+                carried?;
                 // A return is not what was asked for: that comes in the next round.
                 if !matches!(intent, Intent::Return { .. }) {
                     wish = Wish::Boot;
@@ -177,6 +180,12 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
         }
     }
     Ok(Next::Boot)
+}
+
+/// Whether no request waits any more, on the disk: where nothing can be written it still does.
+fn is_withdrawn<S: crate::store::Store>(store: &S) -> bool {
+    read_state(store)
+        .is_ok_and(|state| matches!(state, Slots::Valid { value, .. } if value.request.is_none()))
 }
 
 /// Why what was decided is not done in this boot.
@@ -351,5 +360,31 @@ fn tell(step: &Step) {
         Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
         Step::CarryNested => say!("moving nested subvolumes to the new system"),
         Step::Seal(id) => say!("keeping what was live as snapshot {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::request::{no_spare, submit};
+    use crate::store::memory::Fault;
+    use crate::transaction::model::machine;
+
+    #[test]
+    fn a_request_is_said_to_be_withdrawn_only_once_that_is_on_disk() {
+        for writes in [false, true] {
+            let (mut store, mut records) = machine();
+            let verb = Verb::Rollback(None);
+            submit(&mut store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+            if !writes {
+                store.fault = Some((store.operations, Fault::NotDone));
+            }
+            let state = &records.state.value;
+            let layout = crate::transaction::model::layout();
+            let plan = plan(&Intent::ResetEverything, state, &layout, None, 1);
+            let done = execute::execute(&mut store, &mut records, &plan, 1, &mut |_| {});
+            assert_eq!(done.is_ok(), writes);
+            assert_eq!(is_withdrawn(&store), writes);
+        }
     }
 }
