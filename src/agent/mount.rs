@@ -85,6 +85,16 @@ pub struct NotMounted {
 }
 
 impl NotMounted {
+    /// The kernel's answers alone.
+    pub fn reasons(&self) -> String {
+        let reasons: Vec<String> = self
+            .tried
+            .iter()
+            .map(|(_, it)| it.errno.to_string())
+            .collect();
+        reasons.join("; ")
+    }
+
     fn describe(&self) -> String {
         let lines: Vec<String> = self
             .tried

@@ -31,6 +31,13 @@ pub enum Error {
     /// The file system does not mount.
     #[error(transparent)]
     NotMounted(#[from] NotMounted),
+    /// It mounts, but not writable, and something was to be written.
+    #[error(
+        "the disk cannot be written to ({}), and nothing was changed: take its write protection off, or \
+         see docs/recovery.md, section 14; then ask again",
+        .0.reasons()
+    )]
+    NotWritable(NotMounted),
     /// It mounts, but holds no store.
     #[error("this file system has no {STORE}: run 'backstay init' in the running system")]
     NoStore,
@@ -116,7 +123,8 @@ impl Session {
         }
         let at = Path::new(WRITABLE_AT);
         make(at)?;
-        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], false)?;
+        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], false)
+            .map_err(Error::NotWritable)?;
         self.store = open(at)?;
         Ok(())
     }
@@ -161,4 +169,25 @@ fn open(at: &Path) -> Result<Btrfs, Error> {
         Block::Zero | Block::Damaged => return Err(Error::Layout("missing or damaged")),
     };
     Ok(Btrfs::open_path(at, layout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_write_protected_disk_is_said_to_be_one_and_not_unmountable() {
+        let tried = vec![(Rung::Writable, sys::Error::new("mount", Errno::ACCESS))];
+        let text = Error::NotWritable(NotMounted { tried }).to_string();
+        assert!(!text.contains("mounted in any way"), "{text}");
+        for part in [
+            "cannot be written to",
+            "Permission denied",
+            "nothing was changed",
+            "section 14",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }
