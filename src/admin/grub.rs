@@ -135,6 +135,18 @@ pub fn check_cmdline(cmdline: &str) -> Result<()> {
             "{cmdline:?} has {word:?}: leave it out, GRUB's menu adds what backstay needs"
         )));
     }
+    // These come after the menu's own, and would hold instead of them at every start.
+    let root = |word: &&str| {
+        ["root=", "rootflags=", "init="]
+            .iter()
+            .any(|name| word.starts_with(name))
+    };
+    if let Some(word) = cmdline.split(' ').find(root) {
+        return Err(Error::Cmdline(format!(
+            "{cmdline:?} has {word:?}: leave it out, backstay sets root= and rootflags= and starts the \
+             live system's own init; for one start press 'e' in GRUB's menu"
+        )));
+    }
     Ok(())
 }
 
@@ -278,7 +290,7 @@ mod tests {
 
     #[test]
     fn parameters_that_grub_would_drop_are_refused() {
-        for good in ["", "console=ttyS0,115200", "quiet loglevel=3 console=tty0"] {
+        for good in ["", "console=ttyS0,115200", "quiet rootdelay=3 console=tty0"] {
             check_cmdline(good).unwrap();
         }
         for bad in [
@@ -287,6 +299,9 @@ mod tests {
             "x*",
             "quiet -- single",
             "backstay.present",
+            "root=/dev/sda1",
+            "quiet rootflags=subvol=@old",
+            "init=/bin/sh quiet",
             "a\nb",
         ] {
             let error = check_cmdline(bad).unwrap_err().to_string();
