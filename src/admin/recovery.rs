@@ -49,7 +49,7 @@ pub fn install<S: Store>(
         kernel.release
     ));
     let root = top.join(&live);
-    let agent = agent.map_or_else(|| root.join(AGENT), Path::to_owned);
+    let agent = program(&root, &live, agent)?;
     let new = kernels(top).join("recovery.new");
     remove(&new)?;
     std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
@@ -63,6 +63,19 @@ pub fn install<S: Store>(
     put_in_place(top)?;
     store.sync()?;
     Ok(kernel.release)
+}
+
+/// The agent's program: the named one, else that of the live system. Where it is missing, its path is
+/// told from the store's top level, wherever that is mounted.
+fn program(root: &Path, live: &str, named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let own = root.join(AGENT);
+    match own.is_file() {
+        true => Ok(own),
+        false => Err(Error::NoAgent(Path::new(live).join(AGENT))),
+    }
 }
 
 fn put_in_place(top: &Path) -> Result<()> {
@@ -100,6 +113,19 @@ mod tests {
         for name in FILES {
             std::fs::write(new.join(name), text).unwrap();
         }
+    }
+
+    #[test]
+    fn a_missing_agent_is_named_from_the_top_level() {
+        let root = Path::new("/proc/self/fd/3/@rootfs");
+        let text = program(root, "@rootfs", None).unwrap_err().to_string();
+        assert!(
+            text.contains("\"@rootfs/usr/lib/backstay/backstay-init\""),
+            "{text}"
+        );
+        assert!(!text.contains("/proc/"), "{text}");
+        let named = Path::new("/tmp/agent");
+        assert_eq!(program(root, "@rootfs", Some(named)).unwrap(), named);
     }
 
     #[test]
