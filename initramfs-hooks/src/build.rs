@@ -67,6 +67,17 @@ pub enum Error {
     /// Without it no store can be mounted.
     #[error("kernel {0} has no btrfs, neither built in nor as a module")]
     NoBtrfs(String),
+    /// A module that was asked for does not exist.
+    #[error(
+        "kernel {release} has no module {name:?}, and no module has such an alias: name one of \
+         'find /lib/modules/{release} -name \"*.ko*\"', or leave it out"
+    )]
+    NoModule {
+        /// The name or alias.
+        name: String,
+        /// The kernel's release.
+        release: String,
+    },
     /// It would not start.
     #[error(
         "{0:?} is not a static program for this machine: an initramfs has no libraries; build it for the musl target"
@@ -119,6 +130,12 @@ pub fn build(options: &Options) -> Result<Built, Error> {
         .find(|dir| dir.join("modules.dep").is_file())
         .ok_or_else(no_modules)?;
     let index = Index::read(&dir).of("read", &dir.join("modules.dep"))?;
+    if let Some(name) = options.extra_modules.iter().find(|name| !index.knows(name)) {
+        return Err(Error::NoModule {
+            name: name.clone(),
+            release: release.clone(),
+        });
+    }
     let modules = choose(&index, &options.extra_modules);
     if !modules.iter().any(|name| name == "btrfs") && !index.builtin.contains("btrfs") {
         return Err(Error::NoBtrfs(release.clone()));

@@ -81,6 +81,11 @@ impl Index {
         found
     }
 
+    /// Whether the kernel has it, as a module or built in.
+    pub fn knows(&self, name: &str) -> bool {
+        self.builtin.contains(&name.replace('-', "_")) || !self.resolve(name).is_empty()
+    }
+
     /// `names` (modules or aliases) and all that they need, hard and soft, each once and in the order
     /// in which they load. What does not exist is left out.
     pub fn load_order<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {

@@ -157,7 +157,7 @@ fn a_shell_and_further_modules_come_only_when_asked_for() {
 #[test]
 fn what_cannot_boot_is_refused_and_the_old_archive_stays() {
     type Spoil = fn(&mut Options, &Path);
-    let cases: [(Spoil, &str); 5] = [
+    let cases: [(Spoil, &str); 6] = [
         (|o, _| o.release = "6.12.2".into(), "run depmod"),
         (|o, _| o.release = "../x".into(), "not a kernel release"),
         (
@@ -169,6 +169,10 @@ fn what_cannot_boot_is_refused_and_the_old_archive_stays() {
             "static",
         ),
         (|o, _| o.agent = PathBuf::from("/no/agent"), "/no/agent"),
+        (
+            |o, _| o.extra_modules = vec!["pci:e1000".into(), "zzz".into()],
+            "has no module \"zzz\"",
+        ),
         (
             |o, _| {
                 let modules = o.root.join("usr/lib/modules/6.12.1");
