@@ -114,6 +114,10 @@ pub fn open_top(path: &Path) -> Result<OwnedFd> {
         .doing(|| "opening the mounted top level")
 }
 
+/// What `EROFS` may mean, and what to do.
+const READ_ONLY: &str = ": if the disk takes writes, a subvolume is read-only: 'btrfs property set -f \
+                         @backstay ro false' in the mounted top level (docs/recovery.md, section 13)";
+
 /// Turns the error of a system call into the store's, with what was being done.
 trait Doing<T> {
     fn doing<S: core::fmt::Display>(self, what: impl FnOnce() -> S) -> Result<T>;
@@ -125,6 +129,7 @@ impl<T> Doing<T> for sys::Result<T> {
             let text = format!("{}: {error}", what());
             match error.errno {
                 Errno::NOSPC | Errno::DQUOT => StoreError::Full(text),
+                Errno::ROFS => StoreError::System(format!("{text}{READ_ONLY}")),
                 _ => StoreError::System(text),
             }
         })
@@ -252,5 +257,33 @@ impl Store for Btrfs {
             true => Ok(()),
             false => Err(Errno::ROFS).call(call).doing(doing),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_only_or_no_subvolume_is_said_with_what_to_do() {
+        let read_only: sys::Result<()> = Err(sys::Error::new("mkdirat", Errno::ROFS));
+        let text = read_only.doing(|| "making x").unwrap_err().to_string();
+        assert!(
+            text.contains("btrfs property set -f @backstay ro false"),
+            "{text}"
+        );
+        let full: sys::Result<()> = Err(sys::Error::new("mkdirat", Errno::NOSPC));
+        assert!(matches!(full.doing(|| "x"), Err(StoreError::Full(_))));
+        let top = tempfile::tempdir().unwrap();
+        for path in ["@config", "@backstay/defaults"] {
+            std::fs::create_dir_all(top.path().join(path)).unwrap();
+        }
+        let store = Btrfs {
+            top: open_top(top.path()).unwrap(),
+            layout: crate::transaction::model::layout(),
+        };
+        let text = |path| store.subvolume(path).unwrap_err().to_string();
+        assert!(text("@config").contains("an ordinary directory: make one of it"));
+        assert!(text("@backstay/defaults").ends_with("an ordinary directory"));
     }
 }

@@ -3,7 +3,7 @@
 use super::path::{DIRECTORY, if_there, is_absent, make_directories, open, split};
 use super::{Btrfs, Doing, Result};
 use crate::record::{Identity, Uuid};
-use crate::store::place::Place;
+use crate::store::place::{Place, STORE};
 use crate::store::{Access, Dataset, Store, StoreError};
 use crate::sys::btrfs::{self as ioctl, Info, SUBVOLUME_INODE};
 use crate::sys::{self, Context};
@@ -65,9 +65,14 @@ pub fn is_fixed(fd: impl AsFd) -> sys::Result<bool> {
 impl Btrfs {
     /// Opens the subvolume at a path; `None` when nothing lies there.
     pub(super) fn subvolume(&self, path: &str) -> Result<Option<OwnedFd>> {
+        // In the store it is a stranger's, and whoever meets it says so; a live name is the owner's.
+        let remedy = match path.starts_with(STORE) {
+            true => "",
+            false => ": make one of it (docs/recovery.md, section 10)",
+        };
         let other = |what| {
             Err(StoreError::Place(format!(
-                "{path} is not a subvolume but {what}"
+                "{path} is not a subvolume but {what}{remedy}"
             )))
         };
         let fd = match open(&self.top, path, DIRECTORY) {
