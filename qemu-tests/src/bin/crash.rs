@@ -15,16 +15,17 @@ use qemu_tests::crash::keep::Keep;
 use qemu_tests::crash::lab::{Lab, Played};
 use qemu_tests::crash::machine::HELPER;
 use qemu_tests::crash::progress::Progress;
+use qemu_tests::crash::rows::{CONTROL, VERBS};
 use qemu_tests::crash::run::{self, Choice, Tally};
-use qemu_tests::crash::verbs::{CONTROL, VERBS, Verb, named};
+use qemu_tests::crash::verbs::{Verb, named};
 use qemu_tests::crash::{helper, host, report, selfcheck};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 const HELP: &str = "\
 cargo crash [VERB...]  cuts the power at many points of these verbs, of all without a name
   --list               names the verbs
-  --sample N           about N states in all (2000); at least 20 a verb
-  --all                everything: 1050 states a verb; goes on where an earlier run was interrupted,
+  --sample N           about N states in all (2000); at least 15 a verb
+  --all                everything: 22000 states, at least 600 a verb; goes on where an earlier run was interrupted,
                        and writes docs/crash-report.md
   --boots N            starts about N of the disks in a virtual machine, too (none; with --all those on both
                        sides of each exchange, and at least 60)
@@ -35,8 +36,11 @@ cargo crash [VERB...]  cuts the power at many points of these verbs, of all with
 Needs root, FUSE, loop devices and btrfs in the running kernel.
 ";
 
-/// States a verb of a full run.
-const FULL: usize = 1050;
+/// States of a full run, in all and of one verb at least.
+const FULL: usize = 22_000;
+const FULL_OF_ONE: usize = 600;
+/// States of one verb at least, whatever sample is asked for.
+const SAMPLE_OF_ONE: usize = 15;
 /// Starts of a full run, at least.
 const BOOTS: usize = 60;
 /// States of the control.
@@ -160,8 +164,8 @@ fn run() -> Result<bool> {
     let seed = arguments.seed.map_or_else(clock, Ok)?;
     let choice = Choice {
         states: match arguments.all {
-            true => FULL,
-            false => (arguments.sample / verbs.len().max(1)).max(20),
+            true => FULL.div_ceil(VERBS.len()).max(FULL_OF_ONE),
+            false => (arguments.sample / verbs.len().max(1)).max(SAMPLE_OF_ONE),
         },
         seed,
     };
@@ -312,8 +316,11 @@ fn play(
                         }
                     });
                     if let Err(error) = kept {
-                        println!("{}: the rig broke: {error:#}", verb.name);
                         *broken = true;
+                        // What an interrupted one says is of no interest.
+                        if !stop.load(Ordering::Relaxed) {
+                            println!("{}: it cannot be played: {error:#}", verb.name);
+                        }
                     }
                 }
             });

@@ -15,6 +15,8 @@ pub enum Act {
     Fill,
     /// Gives room back.
     GiveBack(Room),
+    /// Both slots of the state become garbage.
+    GarbleState,
     /// A rollback to this snapshot by an exchange that is two renames: it must be caught.
     TwoRenames(u32),
 }
@@ -30,6 +32,12 @@ impl Act {
 /// How far a machine is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
+    /// Nothing of backstay's is on it.
+    Bare,
+    /// `backstay init` was run on it, and nobody has put data there.
+    Empty,
+    /// The same, and another agent waits to be installed.
+    NewAgent,
     /// `backstay init` was run on it.
     SetUp,
     /// Sealed for its first boot.

@@ -3,6 +3,7 @@
 //! Every dataset of every version has contents of its own, so that a mixture shows.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
@@ -10,6 +11,8 @@ use anyhow::{Context as _, Result};
 use backstay::admin::layout_file::{self, PATH};
 use backstay::agent::kexec::running_release;
 use backstay::store::btrfs::Btrfs;
+use backstay::store::place::STORE;
+use backstay::sys::btrfs as ioctl;
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::act::Stage;
@@ -19,6 +22,8 @@ use super::helper::admin;
 pub const SYSTEM: &str = "@rootfs";
 /// A subvolume inside the live system, as systemd makes it.
 pub const NESTED: &str = "@rootfs/var/lib/machines";
+/// One inside the live data.
+pub const VAULT: &str = "@data/vault";
 
 /// Where the configuration is mounted in the system.
 pub const CONFIG: &str = "var/lib/backstay/config";
@@ -60,14 +65,22 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
     fs::set_permissions(&data, fs::Permissions::from_mode(0o2750))?;
     chown(&data, Some(33), Some(33))?;
     let agent = top.join("agent");
-    fs::write(&agent, static_program())?;
+    fs::write(&agent, static_program(1))?;
+    if stage == Stage::Bare {
+        return version(top, "live", &["@data"]);
+    }
     admin("init --agent /top/agent")?;
-    fs::remove_file(agent)?;
+    match stage {
+        Stage::NewAgent => fs::write(agent, static_program(2))?,
+        _ => fs::remove_file(agent)?,
+    }
     fs::write(
         top.join("@backstay/data/data/template/fresh"),
         "a fresh data dataset\n",
     )?;
     match stage {
+        Stage::Bare | Stage::Empty => Ok(()),
+        Stage::NewAgent => version(top, "live", &["@data"]),
         Stage::SetUp => version(top, "live", &["@data"]),
         Stage::FirstBoot => admin("factory seal --first-boot"),
         Stage::Used => used(top),
@@ -77,8 +90,16 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
 fn used(top: &Path) -> Result<()> {
     admin("factory seal")?;
     let layout = layout_file::parse(LAYOUT)?;
-    Btrfs::open_path(top, layout)?.create_path(NESTED)?;
-    fs::write(top.join(NESTED).join("image"), "of a container\n")?;
+    let mut store = Btrfs::open_path(top, layout)?;
+    for (name, file) in [(NESTED, "image"), (VAULT, "deed")] {
+        store.create_path(name)?;
+        let text = format!("what lies in {name} ").repeat(700);
+        fs::write(top.join(name).join(file), text)?;
+    }
+    drop(store);
+    // A stock initramfs without 'subvol=' on its command line mounts this one.
+    let id = ioctl::subvolume_id(fs::File::open(top.join(SYSTEM))?)?;
+    ioctl::set_default_subvolume(fs::File::open(top)?, id)?;
     let all = [SYSTEM, "@config", "@data", "@backstay/defaults"];
     for number in ["1", "2"] {
         version(top, number, &all)?;
@@ -164,8 +185,21 @@ fn system(root: &Path) -> Result<()> {
 }
 
 /// The recovery kernel's agent: here nothing starts it, but it must be a static program to be taken.
-fn static_program() -> Vec<u8> {
-    let mut header = vec![0; 64];
-    header[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    header
+fn static_program(number: u8) -> Vec<u8> {
+    let mut program = b"\x7fELF\x02\x01".to_vec();
+    program.resize(64, 0);
+    program.push(number);
+    program
+}
+
+/// Makes both slots of the state unreadable, in place, as a controller does that forgets where they lay.
+///
+/// # Errors
+/// Those of the file system.
+pub fn garble_state(top: &Path) -> Result<()> {
+    let state = top.join(STORE).join("state");
+    let length = usize::try_from(fs::metadata(&state)?.len())?;
+    let mut file = fs::OpenOptions::new().write(true).open(state)?;
+    file.write_all(&vec![0x5a; length])?;
+    Ok(file.sync_all()?)
 }

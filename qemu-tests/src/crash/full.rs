@@ -7,6 +7,7 @@
 //! It lies beside the datasets, as another subvolume of the owner's would.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -39,6 +40,12 @@ pub fn rooms() -> impl Iterator<Item = Room> {
     };
     std::iter::once(none).chain(one)
 }
+
+/// All that can be given back.
+pub const ALL: Room = Room {
+    data: 64,
+    metadata: 64,
+};
 
 /// What is given back to get from one level to the next.
 fn portions() -> impl Iterator<Item = (u32, u32)> {
@@ -123,12 +130,16 @@ fn attribute(file: &File, number: u32) -> rustix::io::Result<()> {
 /// Gives this much back of what [`fill`] took.
 ///
 /// # Errors
-/// Where it cannot be removed or is not there.
+/// Where it cannot be removed.
 pub fn give_back(top: &Path, room: Room) -> Result<()> {
     for (level, _) in portions() {
         for (what, wanted) in [("data", room.data), ("metadata", room.metadata)] {
             if level <= wanted {
-                fs::remove_dir_all(top.join(FILL).join(format!("{what}-{level}")))?;
+                match fs::remove_dir_all(top.join(FILL).join(format!("{what}-{level}"))) {
+                    // It was given back before.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    other => other?,
+                }
             }
         }
     }

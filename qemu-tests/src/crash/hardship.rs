@@ -15,8 +15,12 @@ use anyhow::{Context as _, Result};
 
 use super::act::{Act, Answer, Room};
 use super::disk::Disk;
+use super::full;
 use super::helper::WAITS;
-use super::lab::{AFTER, Lab, Played, give_up_ballast};
+use super::lab::{End, Lab, Played, give_up_ballast};
+use super::look::ARMED;
+use super::right::{NAMES, Right};
+use super::view::{BALLAST, View};
 
 /// What the agent says before it waits because of a change that it cannot finish.
 const HALF_DONE: &str = "the change is half done";
@@ -95,18 +99,30 @@ impl Lab {
         let act = self.verb.act.act();
         let answer = self.act(&act)?;
         let disk = medium.disk();
+        let done = answer.failure.is_none() && self.is_done(&self.view(&disk)?);
         // The ballast may have been given up. What was refused is as it was, whatever is done after a cut.
-        let untouched = self.view(&self.recording.start())?.normal(&self.known);
         let mut ends = self.ends.clone();
-        ends.push(("untouched", untouched));
+        ends.push(End {
+            name: "untouched",
+            lines: self.start.normal(&self.known),
+            right: Right {
+                live: NAMES,
+                made: &[],
+                ..self.verb.old
+            },
+        });
         give_up_ballast(&mut ends);
-        let mut played = self.play_to(&disk, &ends)?;
-        let refused = played.wrong.is_empty() && played.end != AFTER;
-        if refused && !self.verb.needs_room {
-            played.wrong.push(format!(
-                "it was not carried out: the disk is {}",
-                played.end
-            ));
+        // A command that is to be given again may be refused again: there must be room.
+        if !done && self.verb.needs_room {
+            medium.insert(disk);
+            self.machine.must(&Act::GiveBack(full::ALL))?;
+        }
+        let mut played = self.play_to(&medium.disk(), &ends)?;
+        played.carried_out = done;
+        if !done && !self.verb.needs_room {
+            let end = played.end;
+            let text = format!("it was not carried out; after the recovery the disk is {end:?}");
+            played.wrong.push(text);
         }
         if let Some(failure) = answer.failure.clone() {
             match matches!(act, Act::Boot(_)) || is_broken(&failure) {
@@ -116,6 +132,18 @@ impl Lab {
         }
         played.console = told(&answer) + &played.console;
         Ok(played)
+    }
+
+    /// Whether the disk is as the undisturbed verb left it. Of the hint for GRUB there may be the one that was
+    /// kept ready.
+    fn is_done(&self, view: &View) -> bool {
+        let lines = |view: &View| {
+            let mut lines = view.normal(&self.known);
+            lines.remove(BALLAST);
+            lines.entry(ARMED.to_owned()).and_modify(String::clear);
+            lines
+        };
+        lines(view) == lines(&self.done)
     }
 
     /// Does the verb while so many writes succeed.
@@ -135,7 +163,7 @@ impl Lab {
             let answer = answer?;
             console.push_str(&told(&answer));
             let starts = matches!(act, Act::Boot(_));
-            let may_wait = self.verb.without_live || answer.console.contains(HALF_DONE);
+            let may_wait = self.verb.may_wait || answer.console.contains(HALF_DONE);
             wrong.extend(answer.failure.filter(|failure| {
                 is_broken(failure) || (starts && !(failure == WAITS && may_wait))
             }));

@@ -277,6 +277,7 @@ fn act(disk: &Disk, act: &Act) -> Result<Started> {
         Act::Build(stage) => builder::build(top, *stage),
         Act::Fill => full::fill(top),
         Act::GiveBack(room) => full::give_back(top, *room),
+        Act::GarbleState => builder::garble_state(top),
         Act::TwoRenames(to) => control::roll_back(top, *to),
     }
     .map(|()| None)

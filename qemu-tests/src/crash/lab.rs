@@ -3,12 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 use backstay::sys::probe::btrfs::{Checksum, OFFSET, SIZE, parse};
 
-use super::act::{Act, Answer};
+use super::act::{Act, Answer, Stage};
 use super::builder::{SYSTEM, version_of};
 use super::cut::Cut;
 use super::disk::Disk;
 use super::machine::{Machine, Mounted};
 use super::recording::Recording;
+use super::right::{LiveSet, NAMES, Right, is_on_the_way};
 use super::verbs::{Interrupted, LIVE, Live, Step, Verb};
 use super::view::{BALLAST, Known, Lines, View, differences};
 
@@ -17,6 +18,20 @@ const SHOWN: usize = 12;
 
 /// The end where the verb was carried out.
 pub(super) const AFTER: &str = "as after it";
+/// The end where it was not.
+const BEFORE: &str = "as before it";
+/// The recovery kernel that GRUB starts.
+const KERNEL: &str = "@backstay/kernels/recovery";
+
+/// What a disk may be after the recovery.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) name: &'static str,
+    /// As the undisturbed verb or machine came to it.
+    pub(super) lines: Lines,
+    /// As the row says.
+    pub(super) right: Right,
+}
 
 /// A verb, recorded.
 #[derive(Debug)]
@@ -28,10 +43,15 @@ pub struct Lab {
     /// What the act wrote.
     pub recording: Recording,
     pub(super) known: Known,
-    /// What a disk may be after the recovery, with a name each.
-    pub(super) ends: Vec<(&'static str, Lines)>,
+    /// The disk before the verb, and after it, before any recovery.
+    pub(super) start: View,
+    pub(super) done: View,
+    /// What a disk may be after the recovery.
+    pub(super) ends: Vec<End>,
     /// What may be found at the system's live name before.
     systems: Vec<Lines>,
+    /// From which live set to which other one the machine may be on its way then.
+    ways: Vec<(LiveSet, LiveSet)>,
     /// Systems that may be started, each with its configuration.
     starts: Vec<[String; 2]>,
 }
@@ -43,6 +63,8 @@ pub struct Played {
     pub wrong: Vec<String>,
     /// Which of the right ends it came to.
     pub end: &'static str,
+    /// On a full disk: the verb was, before any recovery.
+    pub carried_out: bool,
     /// What an admin command said when it refused to do it.
     pub refusal: Option<String>,
     /// What was said on the console meanwhile.
@@ -92,13 +114,17 @@ impl Lab {
 
     fn over(verb: &'static Verb, machine: Machine, recording: Recording) -> Result<Self> {
         let base = recording.start();
+        let start = read(&machine, &base)?;
         let mut lab = Self {
             verb,
+            known: start.sealed(),
+            done: read(&machine, &recording.end)?,
+            start,
             machine,
             recording,
-            known: Known::new(),
             ends: Vec::new(),
             systems: Vec::new(),
+            ways: Vec::new(),
             starts: Vec::new(),
         };
         lab.expect(&base)?;
@@ -107,11 +133,8 @@ impl Lab {
 
     /// Learns from undisturbed runs what is right, and holds that against the row.
     fn expect(&mut self, base: &Disk) -> Result<()> {
-        let before = self.view(base)?;
         let end = self.recording.end.clone();
-        let after = self.view(&end)?;
-        self.known = before.sealed();
-        self.systems = vec![before.system(), after.system()];
+        self.systems = vec![self.start.system(), self.done.system()];
         if self.verb.without_live {
             self.systems.push(Lines::new());
         }
@@ -119,40 +142,73 @@ impl Lab {
         // it is what was there before that.
         let before = match self.verb.interrupted {
             None => self.live(base)?,
-            Some(_) => LIVE.texts(),
+            // The row's paths are those of the machine as it was before that.
+            Some(_) => {
+                let found = self.live(base)?;
+                ensure!(
+                    found == LIVE.texts(),
+                    "it was interrupted too late: {found:?}"
+                );
+                found
+            }
         };
         let mut starts = vec![matched(self.live(&end)?), matched(before)];
-        let mut disks = vec![(AFTER, end), ("as before it", base.clone())];
-        if let Some(steps) = self.verb.or {
+        let verb = self.verb;
+        let mut disks = vec![(AFTER, end, verb.new), (BEFORE, base.clone(), verb.old)];
+        if let Some((steps, right)) = verb.or {
             self.machine.device.medium.insert(base.clone());
             for step in steps {
                 self.machine.must(&step.act())?;
             }
-            disks.push(("as if it was given up", self.machine.device.medium.disk()));
+            let disk = self.machine.device.medium.disk();
+            disks.push(("as if it was given up", disk, right));
         }
-        for (name, start) in disks {
+        let before = NAMES.contents(&self.start);
+        let done = NAMES.contents(&self.done);
+        self.ways.push((before.clone(), done.clone()));
+        for (name, start, right) in disks {
             self.machine.device.medium.insert(start);
             if let Some(failure) = self.recover()?.failure {
-                anyhow::bail!(
-                    "{}: the recovery of an undisturbed disk: {failure}",
-                    self.verb.name
-                );
+                anyhow::bail!("the recovery of an undisturbed disk, {name}: {failure}");
             }
             let disk = self.machine.device.medium.disk();
             let view = self.view(&disk)?;
             self.systems.push(view.system());
             let live = self.live(&disk)?;
             ensure!(
-                !self.ends.is_empty() || live == self.verb.new.texts(),
-                "{}: the live set after it is {live:?}, its row says {:?}",
-                self.verb.name,
-                self.verb.new
+                !self.ends.is_empty() || live == self.verb.says.texts(),
+                "the live set after it is {live:?}, its row says {:?}",
+                self.verb.says
             );
             starts.push(matched(live));
-            self.ends.push((name, view.normal(&self.known)));
+            let wrong = right.wrong(&self.start, &view);
+            ensure!(
+                wrong.is_empty(),
+                "undisturbed, and the disk {name}:\n    {}",
+                wrong.join("\n    ")
+            );
+            let from = match name {
+                AFTER => done.clone(),
+                _ => before.clone(),
+            };
+            self.ways.push((from, NAMES.contents(&view)));
+            if name == BEFORE {
+                // Where a return comes first, this lies between.
+                self.ways.push((NAMES.contents(&view), done.clone()));
+            }
+            self.ends.push(End {
+                name,
+                lines: view.normal(&self.known),
+                right,
+            });
         }
         if self.verb.on_a_full_disk() {
             give_up_ballast(&mut self.ends);
+        }
+        if verb.stage == Stage::Bare {
+            // Nobody has said yet that there is a configuration to mount.
+            let nothing = std::io::Error::from(rustix::io::Errno::NOENT).to_string();
+            starts.push([verb.says.system.to_owned(), nothing]);
         }
         // From here on a start of anything else is a failure.
         self.starts = starts;
@@ -172,9 +228,7 @@ impl Lab {
     }
 
     pub(super) fn view(&self, disk: &Disk) -> Result<View> {
-        self.machine.device.medium.insert(disk.clone());
-        let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
-        View::read(at.path())
+        read(&self.machine, disk)
     }
 
     /// What the live datasets say they are.
@@ -185,13 +239,18 @@ impl Lab {
         Ok(live.map(|name| version_of(&at.path().join(name))))
     }
 
-    /// What follows a cut, in order; the answer of the first start that failed, or of the last step.
+    /// What follows a cut, in order; the answer of the first step that failed, or of all. An admin command
+    /// may say that there is nothing left to do.
     fn recover(&mut self) -> Result<Answer> {
         let mut said = String::new();
         for step in self.verb.recovery {
             let mut answer = self.act(&step.act())?;
             said.push_str(&answer.console);
-            if answer.failure.is_some() && matches!(step, Step::Boot(_)) {
+            let failed = answer.failure.as_ref().is_some_and(|failure| {
+                let done = self.verb.done.iter().any(|said| failure.contains(said));
+                matches!(step, Step::Boot(_)) || !done
+            });
+            if failed {
                 answer.console = said;
                 return Ok(answer);
             }
@@ -213,11 +272,7 @@ impl Lab {
     }
 
     /// The same, where these are the right ends.
-    pub(super) fn play_to(
-        &mut self,
-        disk: &Disk,
-        ends: &[(&'static str, Lines)],
-    ) -> Result<Played> {
+    pub(super) fn play_to(&mut self, disk: &Disk, ends: &[End]) -> Result<Played> {
         let mut played = Played::default();
         let mut block = vec![0; SIZE];
         disk.read(OFFSET, &mut block);
@@ -240,7 +295,7 @@ impl Lab {
         let after = medium.disk();
         match self.view(&after) {
             Err(error) => played.wrong.push(format!("after the recovery: {error:#}")),
-            Ok(view) => compare(view.normal(&self.known), ends, &mut played),
+            Ok(view) => self.compare(&view, ends, &mut played),
         }
         if medium.disk().digest() != after.digest() {
             played
@@ -264,21 +319,11 @@ impl Lab {
         };
         for (who, options) in views {
             self.machine.device.medium.insert(disk.clone());
-            let system = Mounted::at(&self.machine.device.node, false, options)
-                .and_then(|at| View::read(at.path()))
-                .map(|view| view.system());
-            match system {
+            let view = Mounted::at(&self.machine.device.node, false, options)
+                .and_then(|at| View::read(at.path()));
+            match view {
                 Err(error) => played.wrong.push(format!("{who}: {error:#}")),
-                Ok(system) if self.systems.contains(&system) => {}
-                Ok(system) if system.is_empty() => {
-                    played.wrong.push(format!("{who} would find no {SYSTEM}"));
-                }
-                Ok(system) => {
-                    played
-                        .wrong
-                        .push(format!("{who} would find a {SYSTEM} of two versions"));
-                    played.wrong.extend(nearest(&system, self.systems.iter()));
-                }
+                Ok(view) => played.wrong.extend(self.unready(who, &view)),
             }
         }
         if !log && self.machine.device.medium.disk().digest() != disk.digest() {
@@ -286,6 +331,51 @@ impl Lab {
                 .wrong
                 .push("a read-only mount without a log to replay wrote to the disk".into());
         }
+    }
+
+    /// What is wrong with a disk on which nothing was recovered yet.
+    fn unready(&self, who: &str, view: &View) -> Vec<String> {
+        let mut wrong = view.unguarded();
+        let system = view.system();
+        if !self.systems.contains(&system) {
+            match system.is_empty() {
+                true => wrong.push(format!("there is no {SYSTEM}")),
+                false => wrong.push(format!("the {SYSTEM} is of two versions")),
+            }
+            wrong.extend(nearest(&system, self.systems.iter()));
+        } else if !is_on_the_way(&NAMES.contents(view), &self.ways) {
+            wrong.push(format!(
+                "the {SYSTEM} is the new one, and what is exchanged before it is not"
+            ));
+        }
+        let kernel = view.untimed(KERNEL);
+        if [&self.start, &self.done]
+            .iter()
+            .all(|right| right.untimed(KERNEL) != kernel)
+        {
+            wrong.push("the recovery kernel is neither the old nor the new one".into());
+        }
+        wrong.iter().map(|line| format!("{who}: {line}")).collect()
+    }
+
+    /// Which end it is. Where these have no ballast, it may have been given up or not.
+    fn compare(&self, view: &View, ends: &[End], played: &mut Played) {
+        let mut found = view.normal(&self.known);
+        if ends.iter().all(|end| !end.lines.contains_key(BALLAST)) {
+            found.remove(BALLAST);
+        }
+        if let Some(end) = ends.iter().find(|end| end.lines == found) {
+            played.end = end.name;
+            played.wrong.extend(end.right.wrong(&self.start, view));
+            return;
+        }
+        let names: Vec<&str> = ends.iter().map(|end| end.name).collect();
+        played.wrong.push(format!(
+            "after the recovery it is neither {}:",
+            names.join(" nor ")
+        ));
+        let wanted = ends.iter().map(|end| &end.lines);
+        played.wrong.extend(nearest(&found, wanted));
     }
 
     /// One more start: nothing is left to do, so not one byte changes.
@@ -319,28 +409,16 @@ impl Lab {
 }
 
 /// Lets the ends of a verb be those with the ballast and those without it.
-pub(super) fn give_up_ballast(ends: &mut [(&'static str, Lines)]) {
-    for (_, end) in ends {
-        end.remove(BALLAST);
+pub(super) fn give_up_ballast(ends: &mut [End]) {
+    for end in ends {
+        end.lines.remove(BALLAST);
     }
 }
 
-/// Which end it is. Where these have no ballast, it may have been given up or not.
-fn compare(mut found: Lines, ends: &[(&'static str, Lines)], played: &mut Played) {
-    if ends.iter().all(|(_, end)| !end.contains_key(BALLAST)) {
-        found.remove(BALLAST);
-    }
-    if let Some((name, _)) = ends.iter().find(|(_, end)| *end == found) {
-        played.end = name;
-        return;
-    }
-    let names: Vec<&str> = ends.iter().map(|(name, _)| *name).collect();
-    played.wrong.push(format!(
-        "after the recovery it is neither {}:",
-        names.join(" nor ")
-    ));
-    let wanted = ends.iter().map(|(_, end)| end);
-    played.wrong.extend(nearest(&found, wanted));
+fn read(machine: &Machine, disk: &Disk) -> Result<View> {
+    machine.device.medium.insert(disk.clone());
+    let at = Mounted::at(&machine.device.node, false, "subvolid=5")?;
+    View::read(at.path())
 }
 
 /// A system, and its configuration.

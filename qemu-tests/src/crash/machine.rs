@@ -1,6 +1,7 @@
 //! One machine under test: its disk, and the helper in which its code runs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -156,6 +157,8 @@ impl Helper {
             .arg(serde_json::to_string(&disk)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // An interrupt from the terminal is this process's: the state is played to its end.
+            .process_group(0)
             .spawn()
             .context("start the helper")?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {

@@ -14,10 +14,10 @@ use super::disk::Disk;
 use super::full;
 use super::hardship::Hardship;
 use super::keep::Keep;
-use super::lab::{AFTER, Lab, Played};
+use super::lab::{Lab, Played};
 use super::random::Random;
 use super::recording::Recording;
-use super::verbs::Verb;
+use super::verbs::{Step, Verb};
 
 /// All subsets are tried of an epoch with at most this many pages in flight: 64.
 const FEW: usize = 6;
@@ -176,6 +176,10 @@ impl Run<'_> {
         let left = first.saturating_sub(self.tally.all());
         let subsets = recording.subsets(&mut self.random(3), FEW, 4 * each);
         self.some(Kind::Subset, subsets, left)?;
+        if matches!(self.lab.verb.recovery.first(), Some(Step::Admin(_))) {
+            // It is the agent that mends one, and it does not run first.
+            return Ok(());
+        }
         let superblock = recording.torn(&mut self.random(4), true, 4);
         self.some(Kind::Superblock, superblock, states / 20)
     }
@@ -257,7 +261,7 @@ impl Run<'_> {
             ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
             let played = self.lab.play_full(&filled, room)?;
             self.tally.full += 1;
-            self.tally.refused += usize::from(played.end != AFTER);
+            self.tally.refused += usize::from(!played.carried_out);
             self.tally.refusals.extend(played.refusal.clone());
             self.book(&Hardship::Full(room), &played)?;
         }

@@ -30,6 +30,8 @@ use super::full::FILL;
 /// Room that is given up on a full disk.
 pub const BALLAST: &str = "@backstay/ballast";
 
+/// The line of the default subvolume.
+pub(super) const DEFAULT: &str = "(default subvolume)";
 /// The inode of a subvolume's root.
 const SUBVOLUME: u64 = 256;
 /// The inode of what a snapshot has where a subvolume lay (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
@@ -51,14 +53,25 @@ pub type Lines = BTreeMap<String, String>;
 /// A disk as it was read.
 #[derive(Clone, Debug)]
 pub struct View {
-    lines: Lines,
-    subvolumes: BTreeMap<String, Subvolume>,
+    pub(super) lines: Lines,
+    pub(super) subvolumes: BTreeMap<String, Subvolume>,
+    /// When files were changed last; of directories it has no meaning: what is carried changes them.
+    pub(super) times: BTreeMap<String, (i64, i64)>,
+    /// The directories of sets; `None`: the manifest cannot be read.
+    pub(super) manifests: BTreeMap<String, Option<Manifest>>,
+    pub(super) state: Option<State>,
+    /// A transaction is.
+    pub(super) open: bool,
 }
 
+/// A subvolume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Subvolume {
-    identity: Identity,
-    read_only: bool,
+pub struct Subvolume {
+    /// By which it is known.
+    pub identity: Identity,
+    /// Whether it is sealed.
+    pub read_only: bool,
+    id: u64,
 }
 
 /// The sealed datasets that were there before, by their identity.
@@ -73,8 +86,13 @@ impl View {
         let mut view = Self {
             lines: Lines::new(),
             subvolumes: BTreeMap::new(),
+            times: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            state: None,
+            open: false,
         };
         view.directory(top, "")?;
+        view.default(top)?;
         view.records(top)?;
         Ok(view)
     }
@@ -160,6 +178,7 @@ impl View {
                     ctransid: info.ctransid,
                 },
                 read_only: info.read_only,
+                id: info.id,
             };
             self.subvolumes.insert(path.clone(), found);
         }
@@ -187,6 +206,10 @@ impl View {
             attributes(&at)?
         );
         self.lines.insert(path.clone(), line);
+        if !kind.is_dir() {
+            let time = (stat.mtime(), stat.mtime_nsec());
+            self.times.insert(path.clone(), time);
+        }
         // What the ballast is made of is of no interest.
         if kind.is_dir() && path != BALLAST {
             self.directory(top, &path)?;
@@ -194,14 +217,38 @@ impl View {
         Ok(())
     }
 
+    /// Where the subvolume lies that is mounted where none is named.
+    fn default(&mut self, top: &Path) -> Result<()> {
+        let id = ioctl::default_subvolume(File::open(top)?)?;
+        let found = self.subvolumes.iter().find(|(_, found)| found.id == id);
+        let path = match found {
+            Some((path, _)) => path.clone(),
+            None if id == ioctl::TOP_LEVEL => "the top level".to_owned(),
+            None => "none that is there".to_owned(),
+        };
+        self.lines.insert(DEFAULT.into(), path);
+        Ok(())
+    }
+
     /// State, journal and manifests, and whether they fit what lies there.
     fn records(&mut self, top: &Path) -> Result<()> {
         let fd = open_top(top)?;
-        let Some(Block::Valid { value: layout, .. }) = Btrfs::recorded_layout(&fd)? else {
-            bail!("the record of the datasets cannot be read");
+        let layout = match Btrfs::recorded_layout(&fd)? {
+            Some(Block::Valid { value, .. }) => value,
+            // 'init' was not run, or not to its end.
+            None => return Ok(()),
+            Some(_) => bail!("the record of the datasets cannot be read"),
         };
         let store = Btrfs::open(fd, layout)?;
-        let journal = match read_journal(&store)? {
+        let journal = read_journal(&store)?;
+        self.open = matches!(
+            journal,
+            Slots::Valid {
+                value: Journal::Preparing(_) | Journal::Committing(_),
+                ..
+            }
+        );
+        let journal = match journal {
             Slots::Empty
             | Slots::Valid {
                 value: Journal::Closed,
@@ -220,18 +267,19 @@ impl View {
                         "taken, though the state has not given it".into(),
                     );
                 }
+                self.state = Some(value.clone());
                 format!("{:?}", timeless(value, live))
             }
             Slots::Empty => "empty".to_owned(),
             other => format!("{other:?}"),
         };
         self.lines.insert("(state)".into(), state);
-        self.manifests(top)
+        self.members(top)
     }
 
     /// Every member of a manifest lies there with the recorded identity, and everything that lies in the
     /// store is a member of one.
-    fn manifests(&mut self, top: &Path) -> Result<()> {
+    fn members(&mut self, top: &Path) -> Result<()> {
         let mut named: BTreeSet<String> = [STORE, "@backstay/defaults"].map(str::to_owned).into();
         let sets: Vec<String> = self
             .lines
@@ -250,8 +298,10 @@ impl View {
         for directory in sets {
             let content = fs::read(top.join(&directory).join("manifest"))?;
             let Block::Valid { value, .. } = decode::<Manifest>(&content) else {
+                self.manifests.insert(directory, None);
                 continue;
             };
+            self.manifests.insert(directory, Some(value.clone()));
             for member in &value.members {
                 let set = match value.id {
                     0 => Place::Factory(member.part),
