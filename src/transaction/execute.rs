@@ -82,6 +82,8 @@ pub fn execute<S: Store>(
     }
     let (committing, left_out) = match prepare(store, records, plan, now, progress) {
         Ok(prepared) => prepared,
+        // The next start undoes it, so GRUB stays armed.
+        Err(error @ Error::Uncertain(_)) => return Err(error),
         Err(error) => return Err(undone(store, records, error)),
     };
     progress(&Step::Commit);
@@ -220,10 +222,15 @@ fn announce<S: Store>(store: &mut S, records: &mut Records, plan: &Plan) -> Resu
     if made.is_empty() {
         return Ok(());
     }
-    records.journal.write(
-        store,
-        Journal::Preparing(Box::new(Preparing { id: plan.id, made })),
-    )?;
+    let preparing = Journal::Preparing(Box::new(Preparing { id: plan.id, made }));
+    if let Err(error) = records.journal.write(store, preparing) {
+        // It may be on disk all the same: then it would be open, and GRUB not armed.
+        let closed = records.journal.value.clone();
+        return Err(match records.journal.write_anew(store, closed) {
+            Ok(()) => error,
+            Err(_) => Error::Uncertain(Box::new(error)),
+        });
+    }
     with_ballast(store, |store| store.make_directory(plan.id))?;
     Ok(())
 }

@@ -78,9 +78,9 @@ pub enum Error {
          ask again"
     )]
     Held(String, &'static str),
-    /// Neither the commit record nor its withdrawal could be written for certain.
+    /// Neither a record of the journal nor its withdrawal could be written for certain.
     #[error(
-        "the commit record could not be written ({0}), nor taken back: restart, and the change is \
+        "the journal could not be written ({0}), nor taken back: restart, and the change is \
          finished or undone"
     )]
     Uncertain(Box<Error>),

@@ -11,13 +11,14 @@ use crate::policy::Wish;
 use crate::policy::intent::Intent;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
+use crate::record::slots::Slots;
 use crate::record::state::{Request, Verb};
 use crate::store::Store;
 use crate::store::memory::{Cuts, Fault, Memory, Tree};
 use crate::store::place::{File, Place};
 use crate::transaction::Error;
 use crate::transaction::execute::execute;
-use crate::transaction::records::Records;
+use crate::transaction::records::{Records, read_journal};
 use std::collections::BTreeMap;
 
 /// How an error of the engine ends that comes after the commit.
@@ -93,6 +94,14 @@ fn check_at_once(
         assert!(
             finished && milestones.has(&form),
             "the next start finishes it"
+        );
+    }
+    if let Ok(Slots::Valid { value, .. }) = read_journal(store) {
+        let armed = store.world().files.contains_key(&File::Armed);
+        let closed = value == Journal::Closed;
+        assert!(
+            armed || closed,
+            "a change is open without the hint: {texts:?}"
         );
     }
     if let Ok(records) = Records::open(store) {
