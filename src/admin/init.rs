@@ -73,15 +73,7 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
             "grub/backstay.cfg was no text: it is kept as backstay.cfg.garbled; give --cmdline again",
         );
     }
-    let kernel = match recovery::missing(&machine.top) {
-        Some(_) => Some(recovery::install(
-            &mut store,
-            &machine.top,
-            args.agent.as_deref(),
-            say,
-        )?),
-        None => None,
-    };
+    let kernel = recovery_kernel(&mut store, &machine.top, args.agent.as_deref(), say)?;
     store.sync()?;
     // A state that is whole again is repaired enough.
     let whole = matches!(read_state(&store)?, Slots::Valid { .. });
@@ -101,6 +93,32 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     write_state(&mut store, kernel, say)?;
     store.sync()?;
     Ok(store)
+}
+
+/// Installs the recovery kernel where it is missing; gives its release, if it is a new one. Where it is there
+/// and no state says which one it is (a cut came between the two, or the state is lost), it is made again
+/// if that is possible.
+fn recovery_kernel(
+    store: &mut Btrfs,
+    top: &Path,
+    agent: Option<&Path>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Release>> {
+    if recovery::missing(top).is_some() {
+        return recovery::install(store, top, agent, say).map(Some);
+    }
+    match read_state(store)? {
+        Slots::Valid { value, .. } if value.recovery_kernel.is_some() => Ok(None),
+        _ => match recovery::install(store, top, agent, say) {
+            Ok(release) => Ok(Some(release)),
+            Err(error) => {
+                say(&format!(
+                    "note: the recovery kernel stays as it is, and which one it is is not known: {error}"
+                ));
+                Ok(None)
+            }
+        },
+    }
 }
 
 /// The layout that the live system declares.
