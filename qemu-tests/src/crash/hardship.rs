@@ -6,7 +6,8 @@
 //! Where writes fail, from the n-th on, the verb runs, and the machine starts once more while they still
 //! fail: it may wait for a person only if it says that a half done change is why, or if there was nothing to
 //! start before either. Then they succeed
-//! again, and what lies there is a state like one that a cut left.
+//! again, and what lies there is a state like one that a cut left. The same where one write of a record came to
+//! the disk and was said to have failed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,8 @@ pub enum Hardship {
     Full(Room),
     /// So many writes succeed, and none after them.
     Failing(u64),
+    /// The write after so many is done, said to have failed, and all others succeed.
+    Denied(u64),
 }
 
 impl fmt::Display for Hardship {
@@ -39,6 +42,7 @@ impl fmt::Display for Hardship {
         match self {
             Hardship::Full(room) => write!(f, "full{}.{}", room.data, room.metadata),
             Hardship::Failing(writes) => write!(f, "eio{writes}"),
+            Hardship::Denied(writes) => write!(f, "denied{writes}"),
         }
     }
 }
@@ -50,6 +54,9 @@ impl FromStr for Hardship {
         let unknown = || format!("{text:?} is not the name of a hardship");
         if let Some(writes) = text.strip_prefix("eio") {
             return Ok(Hardship::Failing(writes.parse().with_context(unknown)?));
+        }
+        if let Some(writes) = text.strip_prefix("denied") {
+            return Ok(Hardship::Denied(writes.parse().with_context(unknown)?));
         }
         let room = text.strip_prefix("full").with_context(unknown)?;
         let (data, metadata) = room.split_once('.').with_context(unknown)?;
@@ -72,6 +79,7 @@ impl Lab {
                 self.play_full(&filled, room)
             }
             Hardship::Failing(writes) => self.play_failing(writes),
+            Hardship::Denied(writes) => self.play_denied(writes),
         }
     }
 
@@ -157,21 +165,48 @@ impl Lab {
         let mut console = String::new();
         for (act, writes) in [(self.verb.act.act(), writes), (Act::plain_boot(), 0)] {
             medium.fail_writes_after(Some(writes));
-            let answer = self.act(&act);
-            medium.fail_writes_after(None);
-            self.machine.forget_cached()?;
-            let answer = answer?;
+            let answer = self.hard_act(&act)?;
             console.push_str(&told(&answer));
-            let starts = matches!(act, Act::Boot(_));
-            let may_wait = self.verb.may_wait || answer.console.contains(HALF_DONE);
-            wrong.extend(answer.failure.filter(|failure| {
-                is_broken(failure) || (starts && !(failure == WAITS && may_wait))
-            }));
+            wrong.extend(self.not_in_order(&act, &answer));
         }
         let mut played = self.play(&medium.disk())?;
         played.wrong.splice(0..0, wrong);
         played.console = console + &played.console;
         Ok(played)
+    }
+
+    /// Does the verb while the write after so many is done and said to have failed.
+    ///
+    /// # Errors
+    /// Where the rig itself breaks.
+    pub fn play_denied(&mut self, writes: u64) -> Result<Played> {
+        let medium = self.machine.device.medium.clone();
+        medium.insert(self.recording.start());
+        medium.deny_write_after(writes);
+        let act = self.verb.act.act();
+        let answer = self.hard_act(&act)?;
+        let mut played = self.play(&medium.disk())?;
+        played.wrong.splice(0..0, self.not_in_order(&act, &answer));
+        played.console = told(&answer) + &played.console;
+        Ok(played)
+    }
+
+    /// Does something while writes fail, and lets them succeed again.
+    fn hard_act(&mut self, act: &Act) -> Result<Answer> {
+        let answer = self.act(act);
+        self.machine.device.medium.fail_writes_after(None);
+        self.machine.forget_cached()?;
+        answer
+    }
+
+    /// Why it did not end as it must where a write failed.
+    fn not_in_order(&self, act: &Act, answer: &Answer) -> Option<String> {
+        let starts = matches!(act, Act::Boot(_));
+        let may_wait = self.verb.may_wait || answer.console.contains(HALF_DONE);
+        answer
+            .failure
+            .clone()
+            .filter(|failure| is_broken(failure) || (starts && !(failure == WAITS && may_wait)))
     }
 }
 
@@ -195,6 +230,7 @@ mod tests {
     fn names_are_read_back() {
         for hardship in [
             Hardship::Failing(37),
+            Hardship::Denied(5),
             Hardship::Full(Room {
                 data: 16,
                 metadata: 0,

@@ -43,6 +43,8 @@ struct State {
     events: Option<Vec<Event>>,
     /// Writes that are still taken; `None`: all.
     writes_left: Option<u64>,
+    /// The next one after these is done and said to have failed, and all after it are taken.
+    unsure: bool,
 }
 
 impl Medium {
@@ -53,6 +55,7 @@ impl Medium {
             disk,
             events: None,
             writes_left: None,
+            unsure: false,
         })))
     }
 
@@ -84,7 +87,14 @@ impl Medium {
 
     /// From now on this many writes succeed, and every later one fails with EIO; `None`: none fails.
     pub fn fail_writes_after(&self, writes: Option<u64>) {
-        self.state().writes_left = writes;
+        let mut state = self.state();
+        (state.writes_left, state.unsure) = (writes, false);
+    }
+
+    /// The write after so many is done, and said to have failed.
+    pub fn deny_write_after(&self, writes: u64) {
+        let mut state = self.state();
+        (state.writes_left, state.unsure) = (Some(writes), true);
     }
 }
 
@@ -188,9 +198,14 @@ impl Filesystem for Served {
         reply: ReplyWrite,
     ) {
         let mut state = self.medium.state();
-        match &mut state.writes_left {
+        match state.writes_left {
+            Some(0) if state.unsure => {
+                state.disk.write(offset, bytes);
+                state.writes_left = None;
+                return reply.error(Errno::EIO);
+            }
             Some(0) => return reply.error(Errno::EIO),
-            Some(left) => *left -= 1,
+            Some(left) => state.writes_left = Some(left - 1),
             None => {}
         }
         state.disk.write(offset, bytes);

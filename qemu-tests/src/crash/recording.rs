@@ -1,6 +1,13 @@
 //! What was written to a disk, in order, and where it was flushed.
 
+use std::collections::HashMap;
+
+use backstay::record::block::BLOCK;
+
 use super::disk::Disk;
+
+/// Where superblocks lie on a disk of ours, in bytes.
+const SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
 
 /// One request of the block layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +53,23 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// The numbers of the writes of blocks that are written again and again in place, and are no superblock: the
+    /// slots of the records.
+    #[must_use]
+    pub fn in_place(&self) -> Vec<u64> {
+        let writes = || self.epochs.iter().flat_map(|epoch| &epoch.writes);
+        let mut times: HashMap<u64, usize> = HashMap::new();
+        for write in writes().filter(|write| write.bytes.len() == BLOCK) {
+            *times.entry(write.offset).or_default() += 1;
+        }
+        let slot = |write: &Write| {
+            !SUPERBLOCKS.contains(&write.offset)
+                && times.get(&write.offset).is_some_and(|times| *times > 1)
+        };
+        let all = (0..).zip(writes()).filter(|(_, write)| slot(write));
+        all.map(|(number, _)| number).collect()
+    }
+
     /// Orders `events`, which were recorded on `start`.
     #[must_use]
     pub fn new(start: Disk, events: &[Event]) -> Self {
@@ -134,5 +158,27 @@ mod tests {
         assert_eq!((bytes[0], bytes[512]), (1, 2));
         recording.end.read(0, &mut bytes);
         assert_eq!((bytes[0], bytes[512]), (3, 2));
+    }
+
+    #[test]
+    fn what_is_written_again_in_place_and_is_no_superblock_is_a_slot() {
+        let block = |offset| Event::Write {
+            offset,
+            bytes: vec![1; BLOCK].into(),
+        };
+        let [primary, mirror] = SUPERBLOCKS;
+        let events = [
+            block(primary),
+            block(4096),
+            block(8192),
+            Event::Flush,
+            block(mirror),
+            block(4096),
+            write(8192, 1),
+            block(primary),
+            block(mirror),
+        ];
+        let recording = Recording::new(Disk::empty(128 << 20), &events);
+        assert_eq!(recording.in_place(), [1, 4]);
     }
 }

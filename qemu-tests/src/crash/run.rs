@@ -268,7 +268,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The verb while writes fail, from each on or from some.
+    /// The verb while writes fail, from each on or from some; and where the write of a record is said to fail.
     fn failing_writes(&mut self) -> Result<()> {
         let mut all: Vec<u64> = (0..self.lab.recording.writes() as u64).collect();
         self.random(7).shuffle(&mut all);
@@ -278,6 +278,15 @@ impl Run<'_> {
             let played = self.lab.play_failing(writes)?;
             self.tally.failing += 1;
             self.book(&Hardship::Failing(writes), &played)?;
+        }
+        let mut slots = self.lab.recording.in_place();
+        self.random(8).shuffle(&mut slots);
+        slots.truncate(self.choice.states.div_ceil(EIO_SHARE));
+        for writes in slots {
+            ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
+            let played = self.lab.play_denied(writes)?;
+            self.tally.failing += 1;
+            self.book(&Hardship::Denied(writes), &played)?;
         }
         Ok(())
     }
