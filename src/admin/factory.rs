@@ -33,8 +33,11 @@ pub fn seal<S: Store>(
         }
         // Sealed before, and not yet prepared for a first boot, or cut short while it was.
         resolve::sound(Set::Factory, catalogue::health(store, Set::Factory)?)?;
-        if read_state(store)? != Slots::Empty {
-            never_booted(store)?;
+        match read_state(store)? {
+            Slots::Empty => {}
+            // A cut tore it while it was cleared. That nothing ran shows in what is live.
+            Slots::Damaged => without_traces(store)?,
+            _ => never_booted(store)?,
         }
         unused(store)?;
         prepare_first_boot(store, progress)?;
@@ -57,6 +60,21 @@ fn existing<S: Store>(store: &S) -> Result<Option<Manifest>> {
         Some(manifest) => Ok(Some(manifest)),
         None if store.read(File::Manifest(Set::Factory))?.is_some() => Err(Error::FactoryDamaged),
         None => Ok(None),
+    }
+}
+
+/// Refuses where something that is live was used.
+fn without_traces<S: Store>(store: &S) -> Result<()> {
+    let mut found = Vec::new();
+    for part in store.layout().set() {
+        let place = Place::Live(part);
+        if store.dataset(place)?.is_some() {
+            found.extend(traces(store, place)?);
+        }
+    }
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Used(found.join(", "))),
     }
 }
 
@@ -265,6 +283,27 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_state_that_was_torn_while_it_was_cleared_does_not_hinder_the_same_command() {
+        for used in [false, true] {
+            let mut store = image();
+            seal(&mut store, false, 9, &mut |_| {}).unwrap();
+            for slot in 0..2 {
+                store.write_slot(File::State, slot, &[0x5a; BLOCK]).unwrap();
+            }
+            if used {
+                let place = Place::Live(Part::System);
+                store.edit(|world, _| {
+                    let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+                    tree.insert("etc/machine-id".into(), Content::File(b"8f3a\n".to_vec()));
+                });
+            }
+            let sealed = seal(&mut store, true, 9, &mut |_| {});
+            assert_eq!(sealed.is_ok(), !used, "{sealed:?}");
+            assert_eq!(is_first_boot(&store), !used);
         }
     }
 

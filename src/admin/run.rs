@@ -182,7 +182,7 @@ fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
     machine.refuse_copies()?;
     let mut store = machine.store()?;
-    if recovery::missing(&machine.top).is_some() || read_state(&store)? == Slots::Damaged {
+    if recovery::missing(&machine.top).is_some() {
         return Err(Error::NotSetUp);
     }
     let manifest = factory::seal(&mut store, first_boot, now(), &mut |line| out.say(line))?;
