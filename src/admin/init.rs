@@ -96,8 +96,8 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
 }
 
 /// Installs the recovery kernel where it is missing; gives its release, if it is a new one. Where it is there
-/// and no state says which one it is (a cut came between the two, or the state is lost), it is made again
-/// if that is possible.
+/// and no state says which one it is (a cut came between the two, or the state is lost), it is the live
+/// system's, or is made again if that is possible.
 fn recovery_kernel(
     store: &mut Btrfs,
     top: &Path,
@@ -107,9 +107,12 @@ fn recovery_kernel(
     if recovery::missing(top).is_some() {
         return recovery::install(store, top, agent, say).map(Some);
     }
-    match read_state(store)? {
-        Slots::Valid { value, .. } if value.recovery_kernel.is_some() => Ok(None),
-        _ => match recovery::install(store, top, agent, say) {
+    if matches!(read_state(store)?, Slots::Valid { value, .. } if value.recovery_kernel.is_some()) {
+        return Ok(None);
+    }
+    match recovery::of_live(store, top)? {
+        Some(release) => Ok(Some(release)),
+        None => match recovery::install(store, top, agent, say) {
             Ok(release) => Ok(Some(release)),
             Err(error) => {
                 say(&format!(

@@ -27,6 +27,20 @@ pub fn missing(top: &Path) -> Option<&'static str> {
     })
 }
 
+/// The release of the recovery kernel where it is the live system's own.
+pub fn of_live<S: Store>(store: &S, top: &Path) -> Result<Option<Release>> {
+    let Some(kernel) = check::kernel(store, Place::Live(Part::System))? else {
+        return Ok(None);
+    };
+    let live = top.join(store.layout().system.live.as_str());
+    let [own, recovery] = [
+        live.join(&kernel.image),
+        kernels(top).join("recovery/vmlinuz"),
+    ]
+    .map(|path| std::fs::read(&path).map_err(Error::file("reading", &path)));
+    Ok((own? == recovery?).then_some(kernel.release))
+}
+
 fn kernels(top: &Path) -> PathBuf {
     top.join(STORE).join("kernels")
 }
