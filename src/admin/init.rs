@@ -78,7 +78,7 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     // A state that is whole again is repaired enough.
     let whole = matches!(read_state(&store)?, Slots::Valid { .. });
     if args.repair && (!whole || remade.is_empty()) {
-        let state = repair::repair(&mut store)?;
+        let state = repair::repair(&mut store, kernel.clone())?;
         say(&format!(
             "the state was rebuilt: {} snapshots in the history, the next number is {}",
             state.older.len(),

@@ -12,7 +12,7 @@ use super::request;
 use crate::policy::{self, Health};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
-use crate::record::manifest::Kind;
+use crate::record::manifest::{Kind, Release};
 use crate::record::slots::Slots;
 use crate::record::state::{Live, State, append};
 use crate::store::Store;
@@ -22,15 +22,18 @@ use crate::transaction::catalogue;
 use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover::live_set_is_mixed;
 
-/// Writes a state in place of the damaged one. On disk on return.
-pub fn repair<S: Store>(store: &mut S) -> Result<State> {
+/// Writes a state in place of the damaged one, with the recovery kernel that is there. On disk on return.
+pub fn repair<S: Store>(store: &mut S, kernel: Option<Release>) -> Result<State> {
     match read_state(store)? {
         Slots::Damaged | Slots::Empty => {}
         Slots::Newer(version) => return Err(transaction::Error::Newer(version).into()),
         Slots::Valid { .. } => return amend(store),
     }
     let open = open_change(store)?;
-    let state = rebuilt(store, open)?;
+    let state = State {
+        recovery_kernel: kernel,
+        ..rebuilt(store, open)?
+    };
     let mut records = Records::fresh(store, state.clone())?;
     records.write_first_state(store)?;
     store.sync()?;
@@ -171,7 +174,7 @@ mod tests {
     fn every_snapshot_is_in_the_rebuilt_history_and_ids_go_on() {
         let (mut store, records) = machine();
         damage(&mut store);
-        let state = repair(&mut store).unwrap();
+        let state = repair(&mut store, None).unwrap();
         assert_eq!(state.older.as_slice(), &[1, 2]);
         assert_eq!(state.next_id, 3);
         assert_eq!(state.live.system, records.state.value.live.system);
@@ -184,7 +187,7 @@ mod tests {
         let lost = Place::Snapshot(2, Part::Config);
         store.edit(|world, _| world.datasets.remove(&lost));
         damage(&mut store);
-        let state = repair(&mut store).unwrap();
+        let state = repair(&mut store, None).unwrap();
         assert_eq!((state.next_id, state.older.as_slice()), (3, &[1][..]));
     }
 
@@ -193,7 +196,7 @@ mod tests {
         let (mut store, _) = machine();
         store.make_directory(40).unwrap();
         damage(&mut store);
-        let state = repair(&mut store).unwrap();
+        let state = repair(&mut store, None).unwrap();
         assert_eq!((state.next_id, state.older.as_slice()), (41, &[1, 2][..]));
     }
 
@@ -212,7 +215,7 @@ mod tests {
         execute(&mut store, &mut records, &plan, 1, &mut |_| {}).unwrap();
         let before = records.state.value.parked;
         damage(&mut store);
-        let state = repair(&mut store).unwrap();
+        let state = repair(&mut store, None).unwrap();
         assert_eq!(state.parked, before);
         assert_eq!(state.live.clone_of, Some(1));
     }
@@ -249,14 +252,14 @@ mod tests {
                 "{}",
                 status()
             );
-            let state = repair(&mut store).unwrap();
+            let state = repair(&mut store, None).unwrap();
             assert_eq!((state.next_id, state.older.last()), (4, Some(&3)));
             let mut records = Records::open(&store).unwrap();
             assert_eq!(records.state.value, state);
             request::submit(&mut store, &mut records, verb, ticket, now, link).unwrap();
             let booted = Act::Start.run(&mut store, &mut |_| {});
             assert!(booted.is_ok(), "{booted:?}");
-            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+            assert!(matches!(repair(&mut store, None), Err(Error::Repair(_))));
         }
     }
 
@@ -278,14 +281,14 @@ mod tests {
             store.sync().unwrap();
             assert!(!Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
             let before = Records::open(&store).unwrap().state.value;
-            let state = repair(&mut store).unwrap();
+            let state = repair(&mut store, None).unwrap();
             assert_eq!(state.live.system, made.identity.uuid);
             let clone_of = if set == Set::Factory { 0 } else { 1 };
             assert_eq!(state.live.clone_of, Some(clone_of));
             assert_eq!((state.older, state.next_id), (before.older, before.next_id));
             assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
             assert_eq!(catalogue::ids(&store).unwrap(), [1, 2, 3]);
-            assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+            assert!(matches!(repair(&mut store, None), Err(Error::Repair(_))));
             let back = Act::Present(Verb::Rollback(None));
             assert!(back.run(&mut store, &mut |_| {}).is_ok());
         }
@@ -294,7 +297,7 @@ mod tests {
     #[test]
     fn a_whole_or_newer_state_is_left_alone() {
         let (mut store, records) = machine();
-        assert!(matches!(repair(&mut store), Err(Error::Repair(_))));
+        assert!(matches!(repair(&mut store, None), Err(Error::Repair(_))));
         assert_eq!(Records::open(&store).unwrap(), records);
     }
 }

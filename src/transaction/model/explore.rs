@@ -150,7 +150,7 @@ impl Milestones {
         let sealing = matches!(self.act, Act::Seal { .. });
         if let Ended::Command(Err(Error::Transaction(transaction::Error::StateDamaged))) = ended {
             // What the error names as the remedy.
-            repair(&mut store).map_err(|error| error.to_string())?;
+            repair(&mut store, None).map_err(|error| error.to_string())?;
             ended = self.act.run(&mut store, &mut |_| {});
         }
         let form = Form::of(&store);

@@ -66,7 +66,7 @@ fn a_committed_change_is_finished_and_its_record_gives_the_state_back() {
                 lose(&mut disk, byte);
                 // Somebody who repairs too early is told to wait.
                 if byte != 0 {
-                    assert!(repair(&mut disk.clone()).is_err(), "{verb:?}");
+                    assert!(repair(&mut disk.clone(), None).is_err(), "{verb:?}");
                 }
                 let booted = boot(&mut disk, Wish::Boot, &mut |_| {});
                 assert!(!booted.mixed, "{verb:?}: {booted:?}");
@@ -91,7 +91,7 @@ fn what_was_only_prepared_is_undone_after_a_repair() {
             lose(&mut disk, 0xa5);
             let booted = boot(&mut disk, Wish::Boot, &mut |_| {});
             assert!(!booted.mixed, "{verb:?}: {booted:?}");
-            let repaired = repair(&mut disk).unwrap();
+            let repaired = repair(&mut disk, None).unwrap();
             assert_eq!(repaired.next_id, 3, "{verb:?}");
             let booted = boot(&mut disk, Wish::Boot, &mut |_| {});
             assert!(booted.errors.is_empty(), "{verb:?}: {booted:?}");
@@ -121,7 +121,7 @@ fn what_is_not_about_the_present_is_neither_finished_nor_hides_a_mixed_set() {
         let mut disk = disk.clone();
         disk.make_directory(99).unwrap();
         lose(&mut disk, 0xa5);
-        assert!(repair(&mut disk).is_err());
+        assert!(repair(&mut disk, None).is_err());
         let booted = boot(&mut disk, Wish::Boot, &mut |_| {});
         assert!(!booted.mixed, "{booted:?}");
         assert_eq!(state(&disk).next_id, 4);
@@ -149,7 +149,7 @@ fn what_is_not_about_the_present_is_neither_finished_nor_hides_a_mixed_set() {
         let moved = disk.moved.len();
         let booted = boot(&mut disk, Wish::Boot, &mut |_| {});
         assert!(!booted.mixed && disk.moved.len() == moved, "{booted:?}");
-        let state = repair(&mut disk).unwrap();
+        let state = repair(&mut disk, None).unwrap();
         assert_eq!((state.next_id, state.parked), (4, None));
     }
 }
