@@ -56,7 +56,8 @@ impl Rung {
         }
     }
 
-    fn data(self) -> &'static str {
+    /// The options of btrfs that it takes.
+    pub fn data(self) -> &'static str {
         match self {
             Rung::Writable | Rung::ReadOnly => "",
             Rung::NoReplay => "rescue=nologreplay",

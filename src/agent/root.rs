@@ -1,6 +1,7 @@
 //! Mounts the system that boots: the root, configuration and data, under their constant names.
 
 use super::device::Found;
+use super::mount::Rung;
 use super::plain::SYSROOT;
 use super::{mount, options};
 use crate::record::layout::{Dataset, Layout};
@@ -198,9 +199,12 @@ pub fn mount_btrfs(
         what: name.clone(),
         error,
     };
-    writable_or_not(&name, read_only, |read_only| match &subvolume {
-        Some(subvolume) => mount::subvolume(&found.paths(), subvolume, &at, flags, read_only),
-        None => mount::default_subvolume(&found.paths(), &at, flags, read_only),
+    writable_or_not(&name, read_only, |read_only, rescue| {
+        let flags = options::join(&[flags, rescue]);
+        match &subvolume {
+            Some(subvolume) => mount::subvolume(&found.paths(), subvolume, &at, &flags, read_only),
+            None => mount::default_subvolume(&found.paths(), &at, &flags, read_only),
+        }
     })
     .map_err(failed)?;
     if let Some(layout) = layout
@@ -246,31 +250,60 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
 
 fn mount_one(found: &Found, dataset: &Dataset, root: &Path) -> sys::Result<()> {
     let at = Path::new(dataset.mount.as_str());
-    writable_or_not(&dataset.live, false, |read_only| {
-        mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, "", read_only)
+    writable_or_not(&dataset.live, false, |read_only, rescue| {
+        mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, rescue, read_only)
     })
 }
 
 /// Mounts, and where the file system takes no writes, read-only: a system that says so is better than one
-/// without its configuration.
+/// without its configuration. Where it has a log to replay, which writes, also without that.
 fn writable_or_not(
     what: &str,
     read_only: bool,
-    mount: impl Fn(bool) -> sys::Result<()>,
+    mount: impl Fn(bool, &str) -> sys::Result<()>,
 ) -> sys::Result<()> {
-    let Err(error) = mount(read_only) else {
+    let Err(error) = mount(read_only, "") else {
         return Ok(());
     };
-    if read_only || mount(true).is_err() {
-        return Err(error);
+    let rungs = [Rung::ReadOnly, Rung::NoReplay];
+    let mut rungs = rungs.into_iter().skip(usize::from(read_only));
+    match rungs.find(|rung| mount(true, rung.data()).is_ok()) {
+        Some(rung) => {
+            say!("{what} is mounted {rung}, as it could not be otherwise: {error}");
+            Ok(())
+        }
+        None => Err(error),
     }
-    say!("{what} is mounted read-only, as it could not be otherwise: {error}");
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_that_cannot_be_mounted_as_asked_is_mounted_in_the_next_best_way() {
+        let broken = || Err(sys::Error::new("mount", Errno::IO));
+        for (holds, read_only, mounted) in [
+            ((false, ""), false, true),
+            ((true, ""), false, true),
+            ((true, "rescue=nologreplay"), false, true),
+            ((true, "rescue=nologreplay"), true, true),
+            ((true, "rescue=usebackuproot"), true, false),
+        ] {
+            let tried = std::cell::RefCell::new(Vec::new());
+            let result = writable_or_not("@rootfs", read_only, |read_only, rescue| {
+                tried.borrow_mut().push((read_only, rescue.to_owned()));
+                match (read_only, rescue) == holds {
+                    true => Ok(()),
+                    false => broken(),
+                }
+            });
+            assert_eq!(result.is_ok(), mounted, "{holds:?}");
+            let tried = tried.into_inner();
+            assert!(!read_only || tried.iter().all(|(read_only, _)| *read_only));
+            assert!(!mounted || tried.last() == Some(&(holds.0, holds.1.to_owned())));
+        }
+    }
 
     #[test]
     fn no_spelling_of_a_name_below_the_store_boots_a_snapshot() {
