@@ -10,6 +10,7 @@
 
 pub mod btrfs;
 pub mod console;
+pub mod descriptor;
 pub mod kexec;
 pub mod kmsg;
 pub mod module;

@@ -1,10 +1,12 @@
 //! What a block device holds: superblocks read by hand, nothing written, no library.
 //!
-//! Owns: the layout of the few structures that early boot needs (btrfs, swap, ext4, GPT and MBR
+//! Owns: the layout of the few structures that early boot needs (btrfs, swap, ext4, FAT, ISO 9660, GPT and MBR
 //! identifiers). Every field is read through a bounds-checked reader: a device may hold anything.
 
 pub mod btrfs;
 pub mod ext4;
+pub mod fat;
+pub mod iso9660;
 pub mod partition;
 pub mod swap;
 
@@ -13,7 +15,7 @@ use std::io::{Read, Seek, SeekFrom};
 pub use crate::record::Uuid;
 
 /// What was found on a device. Several can be true only by accident: the first match of btrfs, ext4,
-/// swap counts, as an old signature may survive a new file system's header.
+/// swap, ISO 9660, FAT counts, as an old signature may survive a new file system's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A member of a btrfs file system.
@@ -22,6 +24,10 @@ pub enum Content {
     Ext(ext4::Superblock),
     /// Swap, or a hibernation image in it.
     Swap(swap::Header),
+    /// ISO 9660, with its label.
+    Iso(String),
+    /// FAT.
+    Fat(fat::Volume),
     /// Nothing that is known here.
     Unknown,
 }
@@ -33,7 +39,26 @@ impl Content {
             Content::Btrfs(sb) => Some(sb.fsid),
             Content::Ext(sb) => Some(sb.uuid),
             Content::Swap(header) => header.uuid,
-            Content::Unknown => None,
+            Content::Iso(_) | Content::Fat(_) | Content::Unknown => None,
+        }
+    }
+
+    /// What `UUID=` names it by, as blkid writes it: of FAT the serial number.
+    pub fn id(&self) -> Option<String> {
+        match self {
+            Content::Fat(volume) => Some(volume.id()),
+            other => other.uuid().map(|uuid| uuid.to_string()),
+        }
+    }
+
+    /// The name of the file system's type, as mount(2) takes it.
+    pub fn fs_type(&self) -> Option<&'static str> {
+        match self {
+            Content::Btrfs(_) => Some("btrfs"),
+            Content::Ext(_) => Some("ext4"),
+            Content::Iso(_) => Some("iso9660"),
+            Content::Fat(_) => Some("vfat"),
+            Content::Swap(_) | Content::Unknown => None,
         }
     }
 
@@ -43,6 +68,8 @@ impl Content {
             Content::Btrfs(sb) => &sb.label,
             Content::Ext(sb) => &sb.label,
             Content::Swap(header) => &header.label,
+            Content::Iso(label) => label,
+            Content::Fat(volume) => &volume.label,
             Content::Unknown => return None,
         };
         (!label.is_empty()).then_some(label)
@@ -62,6 +89,13 @@ pub fn probe(device: &mut (impl Read + Seek)) -> std::io::Result<Content> {
     }
     if let Some(header) = swap::read(device, 0)? {
         return Ok(Content::Swap(header));
+    }
+    // A disc that also boots as a disk has a partition table in its first sector, and no FAT.
+    if let Some(label) = iso9660::read(device)? {
+        return Ok(Content::Iso(label));
+    }
+    if let Some(volume) = fat::read(device)? {
+        return Ok(Content::Fat(volume));
     }
     Ok(Content::Unknown)
 }

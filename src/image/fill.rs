@@ -1,0 +1,84 @@
+//! From a verified archive into the datasets of a set.
+//!
+//! The system is the archive's root. The configuration, and its defaults, are what that root has at the
+//! declared paths: the version's own. Where the archive has something below the directory on which the
+//! config dataset is mounted, that is what the packer had mounted there, and it is taken instead.
+
+use super::{Limits, Progress, Verified, copy, extract};
+use crate::record::layout::Part;
+use crate::store::btrfs::Btrfs;
+use crate::store::place::Place;
+use crate::store::{Store, StoreError};
+use crate::sys;
+use crate::transaction::Error;
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Fills the empty dataset at `to`; the system of the same set comes first. Not on disk on return.
+pub fn fill(
+    store: &Btrfs,
+    to: Place,
+    archive: &Verified,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
+    let dataset = store.directory(to, "")?;
+    match to {
+        Place::Snapshot(_, Part::System) => {
+            let limits = Limits::default();
+            extract(archive, dataset.as_fd(), &limits, progress).map_err(of_archive)?;
+            Ok(())
+        }
+        Place::Snapshot(id, _) => {
+            configure(store, Place::Snapshot(id, Part::System), dataset.as_fd())
+        }
+        _ => Err(Error::Image(
+            "only a set that is being made is filled".to_owned(),
+        )),
+    }
+}
+
+/// Copies the configuration of a system.
+fn configure(store: &Btrfs, system: Place, to: std::os::fd::BorrowedFd<'_>) -> Result<(), Error> {
+    let layout = store.layout();
+    if let Some(config) = &layout.config {
+        let mount = config.mount.trim_start_matches('/');
+        let names = store.names(system, mount)?;
+        if !names.is_empty() {
+            let from = store.directory(system, mount)?;
+            for name in names {
+                copy::copy(from.as_fd(), Path::new(&name), to).map_err(of_copy)?;
+            }
+            return Ok(());
+        }
+    }
+    let from = store.directory(system, "")?;
+    for path in &layout.config_paths {
+        if store.node(system, path.trim_start_matches('/'))?.is_some() {
+            copy::copy(from.as_fd(), Path::new(path.as_str()), to).map_err(of_copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// An error of the archive as one of the transaction.
+pub fn of_archive(error: super::Error) -> Error {
+    let full = matches!(&error, super::Error::System { source, .. } if is_full(source));
+    as_error(full, error.to_string())
+}
+
+fn of_copy(error: copy::Error) -> Error {
+    let full = matches!(&error, copy::Error::System(source) if is_full(source));
+    as_error(full, error.to_string())
+}
+
+fn is_full(error: &sys::Error) -> bool {
+    matches!(error.errno, Errno::NOSPC | Errno::DQUOT)
+}
+
+fn as_error(full: bool, text: String) -> Error {
+    match full {
+        true => StoreError::Full(text).into(),
+        false => Error::Image(text),
+    }
+}

@@ -1,0 +1,421 @@
+//! The first pass: minisign over the whole archive.
+//!
+//! Every byte is read and hashed before one is interpreted. The hash, BLAKE2b-512, is the very digest
+//! that minisign signs (its prehashed form), and it is kept: the second pass hashes what it extracts
+//! and compares, so that an archive that changed in between is noticed.
+
+use std::path::Path;
+
+use minisign_verify::{PublicKey, Signature};
+
+use super::archive::Archive;
+use super::base64;
+use super::error::{Doing, Error, Result};
+use super::progress::Progress;
+use super::read::hash;
+use crate::sys::Context;
+
+/// The public keys that are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct Keys(Vec<Key>);
+
+#[derive(Debug, Clone)]
+struct Key {
+    id: [u8; 8],
+    key: PublicKey,
+}
+
+/// How an archive is to be trusted.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// One of the keys must have signed it.
+    Signed {
+        /// The keys.
+        keys: &'a Keys,
+        /// The text of the .minisig file.
+        signature: &'a str,
+    },
+    /// Somebody with the right to decide that has said that no signature is asked for.
+    Unsigned,
+}
+
+/// An archive every byte of which was read, and whose signature holds where one was asked for. Only
+/// [`verify`] makes one.
+#[derive(Debug)]
+pub struct Verified {
+    archive: Archive,
+    digest: [u8; 64],
+    signer: Option<String>,
+    /// `bytes=N` in the trusted comment.
+    commented: Option<u64>,
+}
+
+impl Keys {
+    /// Keys from texts, each with a name for messages: what minisign writes to a .pub file, or the
+    /// line of base64 in it alone.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn parse(texts: &[(String, String)]) -> Result<Keys> {
+        let keys = texts.iter().map(|(name, text)| {
+            let wrong = |why: &str| Error::Key {
+                name: name.clone(),
+                why: why.to_owned(),
+            };
+            let line = text
+                .lines()
+                .map(str::trim)
+                .find(|line| !line.is_empty() && !line.starts_with("untrusted comment:"))
+                .ok_or_else(|| wrong("it holds no key"))?;
+            let key = PublicKey::from_base64(line).map_err(|error| wrong(&error.to_string()))?;
+            let bytes = base64::decode(line.as_bytes()).unwrap_or_default();
+            let id = key_id(&bytes).ok_or_else(|| wrong("it is too short"))?;
+            Ok(Key { id, key })
+        });
+        Ok(Keys(keys.collect::<Result<_>>()?))
+    }
+
+    /// Every `*.pub` in a directory, sorted by name; a missing directory is no keys.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; [`Error::System`] when a file is there and cannot be read.
+    pub fn read(directory: &Path) -> Result<Keys> {
+        let shown = directory.display().to_string();
+        let doing = || format!("reading the public keys in {shown}");
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Keys::default());
+            }
+            Err(error) => {
+                return Err(error)
+                    .call(|| format!("opendir({shown:?})"))
+                    .doing(doing);
+            }
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry
+                .call(|| format!("readdir({shown:?})"))
+                .doing(doing)?
+                .path();
+            if path.extension().is_some_and(|extension| extension == "pub") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut texts = Vec::new();
+        for path in paths {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path)
+                .call(|| format!("read({name:?})"))
+                .doing(doing)?;
+            texts.push((name, text));
+        }
+        Keys::parse(&texts)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Verified {
+    /// Bytes of the archive after decompression, as they are stated: by `bytes=N` in the signed
+    /// comment, else by the file itself (zstd's first frame, xz's index, a plain archive's length).
+    /// Nothing depends on its being right.
+    pub fn declared_size(&self) -> Option<u64> {
+        self.commented.or_else(|| self.archive.stated_size())
+    }
+
+    /// The archive's name, for messages.
+    pub fn name(&self) -> &str {
+        self.archive.name()
+    }
+
+    /// The id of the key that signed it, in hexadecimal as minisign shows it; `None` when no signature
+    /// was asked for.
+    pub fn signer(&self) -> Option<String> {
+        self.signer.clone()
+    }
+
+    /// BLAKE2b-512 of the whole file.
+    pub fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+}
+
+/// Reads and hashes the whole archive, and checks its signature if one is asked for.
+///
+/// # Errors
+/// One of the signature's; [`Error::Changed`] when the file's length changes meanwhile;
+/// [`Error::System`] when it cannot be read.
+pub fn verify(
+    archive: Archive,
+    trust: &Trust<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verified> {
+    // What can be told from the signature alone is told before gigabytes are read.
+    let claim = match trust {
+        Trust::Signed { keys, signature } => Some(Claim::read(&archive, keys, signature)?),
+        Trust::Unsigned => None,
+    };
+    let digest = hash(&archive, progress)?;
+    let (signer, commented) = match claim {
+        Some(claim) => {
+            claim.check(&archive, &digest)?;
+            (Some(claim.signer), claim.commented)
+        }
+        None => (None, None),
+    };
+    Ok(Verified {
+        archive,
+        digest,
+        signer,
+        commented,
+    })
+}
+
+/// A signature that can be read, and the keys whose id it bears.
+struct Claim<'a> {
+    keys: Vec<&'a Key>,
+    /// Over the digest, as a signature of the old form: see [`Claim::read`].
+    signature: Signature,
+    signer: String,
+    commented: Option<u64>,
+}
+
+impl<'a> Claim<'a> {
+    fn read(archive: &Archive, keys: &'a Keys, text: &str) -> Result<Claim<'a>> {
+        let name = || archive.name().to_owned();
+        let unreadable = |why: &str| Error::SignatureUnreadable {
+            name: name(),
+            why: why.to_owned(),
+        };
+        if keys.is_empty() {
+            return Err(Error::NoKeys);
+        }
+        let mut lines: Vec<&str> = text.lines().map(str::trim_end).take(4).collect();
+        if lines.len() < 4 {
+            return Err(unreadable("it has fewer than four lines"));
+        }
+        let Some(line) = lines.get_mut(1) else {
+            return Err(unreadable("it has one line"));
+        };
+        let bytes = base64::decode(line.as_bytes()).unwrap_or_default();
+        let Some(id) = key_id(&bytes) else {
+            return Err(unreadable("its second line is no signature"));
+        };
+        let signer = shown_id(id);
+        match bytes.get(..2) {
+            Some(b"ED") => {}
+            Some(b"Ed") => return Err(Error::SignatureLegacy { name: name() }),
+            _ => return Err(unreadable("it is of a kind that minisign does not make")),
+        }
+        let trusted: Vec<&Key> = keys.0.iter().filter(|key| key.id == id).collect();
+        if trusted.is_empty() {
+            return Err(Error::SignatureKey {
+                name: name(),
+                key: signer,
+            });
+        }
+        // A prehashed signature ("ED", base64 RU…) of a file is a signature of the old form ("Ed",
+        // RW…) of the file's BLAKE2b-512. Written so, minisign-verify checks a digest that we
+        // computed, and the archive is hashed once and not twice.
+        let old = line.replacen("RU", "RW", 1);
+        *line = &old;
+        let signature = Signature::decode(&lines.join("\n"))
+            .map_err(|error| unreadable(&error.to_string().to_lowercase()))?;
+        let commented = signature
+            .trusted_comment()
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("bytes=")?.parse().ok());
+        Ok(Claim {
+            keys: trusted,
+            signature,
+            signer,
+            commented,
+        })
+    }
+
+    fn check(&self, archive: &Archive, digest: &[u8; 64]) -> Result<()> {
+        let holds = |key: &&Key| key.key.verify(digest, &self.signature, true).is_ok();
+        if self.keys.iter().any(holds) {
+            return Ok(());
+        }
+        Err(Error::SignatureWrong {
+            name: archive.name().to_owned(),
+            key: self.signer.clone(),
+        })
+    }
+}
+
+/// Two bytes of the algorithm, eight of the id, then the key or the signature.
+fn key_id(bytes: &[u8]) -> Option<[u8; 8]> {
+    bytes.get(2..10)?.try_into().ok()
+}
+
+/// As minisign shows it.
+fn shown_id(id: [u8; 8]) -> String {
+    format!("{:016X}", u64::from_le_bytes(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::forge::Forge;
+    use crate::image::progress::Phase;
+    use minisign::KeyPair;
+
+    fn archive(bytes: &[u8]) -> Archive {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Archive::from_file(file, "factory.tar".into()).unwrap()
+    }
+
+    fn signed(key: &KeyPair, bytes: &[u8], comment: &str) -> String {
+        let signature = minisign::sign(Some(&key.pk), &key.sk, bytes, Some(comment), None);
+        signature.unwrap().to_string()
+    }
+
+    fn trusting(keys: &[&KeyPair]) -> Keys {
+        let text = |key: &&KeyPair| ("vendor.pub".into(), key.pk.to_box().unwrap().to_string());
+        Keys::parse(&keys.iter().map(text).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn check(bytes: &[u8], keys: &Keys, signature: &str) -> Result<Verified> {
+        verify(
+            archive(bytes),
+            &Trust::Signed { keys, signature },
+            &mut |_| {},
+        )
+    }
+
+    #[test]
+    fn a_signed_archive_is_verified_and_says_by_whom_and_how_large_it_is() {
+        let (other, key) = (
+            KeyPair::generate_unencrypted_keypair().unwrap(),
+            KeyPair::generate_unencrypted_keypair().unwrap(),
+        );
+        let bytes = Forge::new().file("f", &vec![7; 3 << 20]).end();
+        let signature = signed(&key, &bytes, "timestamp:1 bytes=12345\tfile:x");
+        let mut last = 0;
+        let keys = trusting(&[&other, &key]);
+        let trust = Trust::Signed {
+            keys: &keys,
+            signature: &signature,
+        };
+        let verified = verify(archive(&bytes), &trust, &mut |progress| {
+            assert!(progress.phase == Phase::Verify && progress.done > last);
+            last = progress.done;
+        })
+        .unwrap();
+        assert_eq!(last, bytes.len() as u64);
+        assert_eq!(verified.declared_size(), Some(12345));
+        assert_eq!(verified.digest(), blake2b_simd::blake2b(&bytes).as_bytes());
+        // As minisign shows it: the id is in the box's comment.
+        let shown = key.pk.to_box().unwrap().to_string();
+        assert!(shown.contains(&verified.signer().unwrap()), "{shown}");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_other_length_is_refused() {
+        let key = KeyPair::generate_unencrypted_keypair().unwrap();
+        let keys = trusting(&[&key]);
+        let bytes = Forge::new().file("f", b"content").end();
+        let signature = signed(&key, &bytes, "c");
+        check(&bytes, &keys, &signature).unwrap();
+        for at in (0..bytes.len()).step_by(7) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            // The magic may be hit, which is another error.
+            if (257..262).contains(&at) {
+                continue;
+            }
+            let error = check(&flipped, &keys, &signature).unwrap_err();
+            assert!(matches!(error, Error::SignatureWrong { .. }), "{error}");
+            let cut = &bytes[..at.max(512)];
+            let error = check(cut, &keys, &signature).unwrap_err();
+            assert!(matches!(error, Error::SignatureWrong { .. }), "{error}");
+        }
+        let longer = [&bytes[..], b"\0"].concat();
+        assert!(check(&longer, &keys, &signature).is_err());
+        for at in 0..signature.len() {
+            // The first comment is not signed, as it says itself; nor is the newline at the end.
+            let mut flipped = signature.clone().into_bytes();
+            flipped[at] ^= 1;
+            let Ok(flipped) = String::from_utf8(flipped) else {
+                continue;
+            };
+            let first = signature.find('\n').unwrap();
+            let checked = check(&bytes, &keys, &flipped);
+            assert!(
+                checked.is_err() || at < first || at + 1 == signature.len(),
+                "{flipped}"
+            );
+            assert!(check(&bytes, &keys, &signature[..at.saturating_sub(1)]).is_err());
+        }
+    }
+
+    #[test]
+    fn each_kind_of_wrong_signature_has_its_own_words_and_remedy() {
+        let (key, other) = (
+            KeyPair::generate_unencrypted_keypair().unwrap(),
+            KeyPair::generate_unencrypted_keypair().unwrap(),
+        );
+        let bytes = Forge::new().end();
+        let good = signed(&key, &bytes, "c");
+        // Minisign's old form differs in the algorithm, which is the second letter's bits.
+        let legacy = good.replacen("\nRU", "\nRW", 1);
+        let comment = good.replace("trusted comment: c", "trusted comment: bytes=1");
+        let wrong = signed(&key, b"another archive", "c");
+        let foreign = signed(&other, &bytes, "c");
+        let keys = trusting(&[&key]);
+        let cases = [
+            (&keys, legacy.as_str(), "without -l"),
+            (&keys, &comment, "does not match"),
+            (&keys, &wrong, "does not match"),
+            (&keys, &foreign, "not trusted here"),
+            (&keys, "", "fewer than four lines"),
+            (
+                &keys,
+                &good[..good.len() / 2],
+                "get the .minisig file again",
+            ),
+            (&keys, "a\nb\nc\nd\n", "no signature"),
+            (&Keys::default(), &good, "no public key is installed"),
+        ];
+        for (keys, signature, words) in cases {
+            let error = check(&bytes, keys, signature).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let verified = verify(archive(&bytes), &Trust::Unsigned, &mut |_| {}).unwrap();
+        assert_eq!(verified.signer(), None);
+        assert_eq!(verified.declared_size(), Some(bytes.len() as u64));
+    }
+
+    #[test]
+    fn keys_are_read_from_a_directory_and_a_file_that_is_none_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(
+            Keys::read(&directory.path().join("none"))
+                .unwrap()
+                .is_empty()
+        );
+        let key = KeyPair::generate_unencrypted_keypair().unwrap();
+        let text = key.pk.to_box().unwrap().to_string();
+        std::fs::write(directory.path().join("a.pub"), &text).unwrap();
+        std::fs::write(directory.path().join("b.pub"), key.pk.to_base64()).unwrap();
+        std::fs::write(directory.path().join("README"), "no key").unwrap();
+        assert_eq!(Keys::read(directory.path()).unwrap().0.len(), 2);
+        std::fs::write(directory.path().join("c.pub"), "rubbish").unwrap();
+        let error = Keys::read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("c.pub"), "{error}");
+    }
+}
