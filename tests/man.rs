@@ -20,6 +20,7 @@ fn every_command_is_on_the_page() {
         "init",
         "snapshot",
         "factory seal",
+        "factory pack",
         "recovery install",
         "list",
         "status",

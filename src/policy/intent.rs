@@ -42,6 +42,8 @@ pub enum Intent {
     ResetEverything,
     /// Promote the factory snapshot where nothing was ever live.
     FirstBoot,
+    /// Make the factory snapshot anew from the default tarball; nothing that is live changes.
+    MakeFactory,
     /// Seal a copy of what is live.
     Snapshot {
         /// For people.
@@ -61,7 +63,10 @@ impl Intent {
                 keep_config: *keep_config,
             },
             Intent::ResetEverything => Verb::ResetEverything,
-            Intent::Return { .. } | Intent::FirstBoot | Intent::Snapshot { .. } => return None,
+            Intent::Return { .. }
+            | Intent::FirstBoot
+            | Intent::MakeFactory
+            | Intent::Snapshot { .. } => return None,
         })
     }
 
@@ -89,7 +94,10 @@ impl Intent {
             Intent::ResetSystem { .. } | Intent::ResetEverything | Intent::FirstBoot => {
                 Some(Set::Factory)
             }
-            Intent::Return { .. } | Intent::ResetConfig { .. } | Intent::Snapshot { .. } => None,
+            Intent::Return { .. }
+            | Intent::ResetConfig { .. }
+            | Intent::MakeFactory
+            | Intent::Snapshot { .. } => None,
         }
     }
 }

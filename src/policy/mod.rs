@@ -49,6 +49,8 @@ pub enum Health {
     NoManifest,
     /// It is parked, not sealed.
     Parked,
+    /// It was the factory snapshot before the present one.
+    FormerFactory,
     /// A member is missing.
     Missing(Part),
     /// A member was written to, replaced or made writable since it was sealed.
@@ -78,6 +80,8 @@ pub struct Facts {
     pub has_config: bool,
     /// The machine has data datasets.
     pub has_data: bool,
+    /// There is a default tarball, of which nothing more is known.
+    pub tarball: bool,
     /// Health of the set that [`target`] named.
     pub target: Health,
 }
@@ -87,7 +91,8 @@ pub struct Facts {
 pub enum Decision {
     /// Boots what is live; a refusal is said aloud first.
     Boot(Option<Refusal>),
-    /// Carries this out, then decides again.
+    /// Carries this out, then decides again. [`Intent::MakeFactory`] is the first half of what was asked:
+    /// whoever asked for it is still there when it is done.
     Transact {
         /// What.
         intent: Intent,
@@ -207,6 +212,10 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
             intent: Intent::FirstBoot,
             request: None,
         },
+        Err(_) if resolve::can_make_factory(facts) => Decision::Transact {
+            intent: Intent::MakeFactory,
+            request: None,
+        },
         Err(refusal) => Decision::Menu {
             seconds: None,
             why: Some(refusal),
@@ -263,7 +272,7 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             return Decision::Boot(facts.live_missing.map(Refusal::LiveMissing));
         }
     };
-    match resolve::allowed(verb, state, facts) {
+    match resolve::first_step(verb, state, facts) {
         Ok(intent) => Decision::Transact { intent, request },
         Err(refusal) => refuse(wish, facts, refusal),
     }

@@ -112,6 +112,9 @@ fn unsound(set: &Set, health: &Health) -> String {
         Health::Absent => format!("{name} does not exist; {remedy}"),
         Health::NoManifest => format!("{name} has no readable manifest; {remedy}"),
         Health::Parked => format!("{name} is parked, not sealed; reboot to return to it"),
+        Health::FormerFactory => {
+            format!("{name} is a factory snapshot that was replaced; {remedy}")
+        }
         Health::Missing(it) => format!("{name} has lost its {}; {remedy}", part(it)),
         Health::Changed(it) => {
             format!(

@@ -77,6 +77,30 @@ pub fn allowed(verb: Verb, state: &State, facts: &Facts) -> Result<Intent, Refus
     }
 }
 
+/// The first thing to do for a verb: where the factory snapshot that it needs is not there or not what
+/// it was, and all else is, that is made anew.
+pub fn first_step(verb: Verb, state: &State, facts: &Facts) -> Result<Intent, Refusal> {
+    match allowed(verb, state, facts) {
+        Err(Refusal::Unsound(Set::Factory, _)) if can_make_factory(facts) => {
+            let target = Health::Sound;
+            let made = Facts { target, ..*facts };
+            allowed(verb, state, &made).map(|_| Intent::MakeFactory)
+        }
+        other => other,
+    }
+}
+
+/// Whether the factory snapshot, being as [`Facts::target`] says, is made from the default tarball.
+pub fn can_make_factory(facts: &Facts) -> bool {
+    let lost = match facts.target {
+        Health::Absent | Health::NoManifest | Health::Missing(_) | Health::Changed(_) => true,
+        // The tarball is as old as this one: it would lack what this one lacks.
+        Health::WithoutConfig => false,
+        Health::Sound | Health::Parked | Health::FormerFactory => false,
+    };
+    lost && facts.tarball
+}
+
 /// Refuses a set that is not what it was when it was sealed.
 pub fn sound(set: Set, health: Health) -> Result<(), Refusal> {
     match health {

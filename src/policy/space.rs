@@ -9,6 +9,7 @@ use crate::record::journal::{Journal, Preparing};
 use crate::record::layout::Part;
 use crate::record::slots::{Position, Slots};
 use crate::record::state::{Destroy, Live, Phase, Request, State, Verb};
+use crate::store::place::Set;
 
 const LIVE: Uuid = Uuid([1; 16]);
 
@@ -98,11 +99,12 @@ fn all_facts() -> Vec<Facts> {
         Health::Absent,
         Health::NoManifest,
         Health::Parked,
+        Health::FormerFactory,
         Health::Missing(Part::System),
         Health::Changed(Part::Config),
     ];
     let mut all = Vec::new();
-    for bits in 0..128u32 {
+    for bits in 0..256u32 {
         let bit = |n: u32| bits & (1 << n) != 0;
         for target in healths {
             for live_missing in [None, Some(Part::Config)] {
@@ -113,6 +115,7 @@ fn all_facts() -> Vec<Facts> {
                     any_snapshot: bit(2),
                     newest_set: bit(2).then_some(if bit(5) { 9 } else { 0 }),
                     hint: bit(6),
+                    tarball: bit(7),
                     marker: bit(3),
                     copied_disk: bit(4),
                     has_config: bit(5),
@@ -168,7 +171,13 @@ fn nothing_changes_without_presence_ticket_first_boot_or_return() {
                     Some(*parked)
                 );
             }
-            Intent::FirstBoot => {
+            Intent::MakeFactory if *state != Slots::Empty => {
+                let present = matches!(wish, Wish::Change { present: true, .. });
+                let ticket = state_of(state)
+                    .is_some_and(|state| request.is_some() && state.request == *request);
+                assert!(present || ticket, "{wish:?} {intent:?}");
+            }
+            Intent::FirstBoot | Intent::MakeFactory => {
                 assert_eq!(*state, Slots::Empty);
                 assert!(facts.marker && facts.nothing_live && !facts.any_snapshot);
                 assert!(facts.live_system.is_none());
@@ -220,6 +229,39 @@ fn a_request_without_its_hint_or_older_than_the_store_is_not_carried_out() {
 }
 
 #[test]
+fn a_factory_is_made_only_where_it_is_lost_and_the_verb_would_go_on_with_it() {
+    let made = std::cell::Cell::new(0);
+    for_all(|wish, state, journal, facts, decision| {
+        let Decision::Transact { intent, .. } = decision else {
+            return;
+        };
+        if *intent != Intent::MakeFactory {
+            return;
+        }
+        made.set(made.get() + 1);
+        assert!(facts.tarball);
+        let kept = [
+            Health::Sound,
+            Health::WithoutConfig,
+            Health::Parked,
+            Health::FormerFactory,
+        ];
+        assert!(!kept.contains(&facts.target));
+        let then = Facts {
+            target: Health::Sound,
+            ..*facts
+        };
+        let next = decide(wish, state, journal, &then);
+        let promotes = |intent: &Intent| intent.source() == Some(Set::Factory);
+        assert!(
+            matches!(&next, Decision::Transact { intent, .. } if promotes(intent)),
+            "{next:?}"
+        );
+    });
+    assert!(made.get() > 1000, "{}", made.get());
+}
+
+#[test]
 fn a_request_that_brings_a_missing_live_system_back_is_carried_out() {
     let carried = std::cell::Cell::new(0);
     for_all(|wish, state, journal, facts, decision| {
@@ -246,9 +288,9 @@ fn a_request_that_brings_a_missing_live_system_back_is_carried_out() {
             assert!(matches!(decision, Decision::Menu { .. }), "{decision:?}");
             return;
         };
-        match super::resolve::allowed(request.verb, state, facts) {
+        match super::resolve::first_step(request.verb, state, facts) {
             Ok(intent) => {
-                assert!(intent.replaces(Part::System));
+                assert!(intent.replaces(Part::System) || intent == Intent::MakeFactory);
                 let request = Some(request);
                 assert_eq!(*decision, Decision::Transact { intent, request });
                 carried.set(carried.get() + 1);
@@ -341,11 +383,8 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
         Refusal::OldRequest(Verb::ResetEverything),
         Refusal::NothingOlder,
         Refusal::NothingNewer,
-        Refusal::Unsound(
-            crate::store::place::Set::Factory,
-            Health::Changed(Part::System),
-        ),
-        Refusal::Unsound(crate::store::place::Set::Factory, Health::WithoutConfig),
+        Refusal::Unsound(Set::Factory, Health::Changed(Part::System)),
+        Refusal::Unsound(Set::Factory, Health::WithoutConfig),
         Refusal::NoConfigDataset,
         Refusal::NoDataDataset,
         Refusal::CopiedDisk,

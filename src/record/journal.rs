@@ -22,7 +22,7 @@ pub const MAX_PARTS: usize = MAX_DATA + 3;
 pub struct Made {
     /// Where it is made; nothing else lies there.
     pub at: Place,
-    /// The UUID of what it is cloned from.
+    /// The UUID of what it is cloned from; [`Uuid::NONE`] for what is made empty.
     pub parent: Uuid,
     /// Its UUID, once it was made and the journal written again.
     pub uuid: Option<Uuid>,
@@ -50,6 +50,9 @@ pub enum Outcome {
     Parked(Label),
     /// Nothing lies there afterwards (a first boot).
     Nothing,
+    /// It has become the factory snapshot; the label is that of the set which was the factory
+    /// snapshot before, and lies there now.
+    Factory(Label),
 }
 
 /// What a manifest says apart from identities.

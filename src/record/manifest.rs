@@ -20,6 +20,8 @@ pub enum Kind {
     Factory,
     /// What was live before a snapshot was booted once; not sealed, waits for its return.
     Parked,
+    /// What was the factory snapshot until another one took its place; nothing goes back to it.
+    FormerFactory,
 }
 
 /// Why a set was made.
@@ -35,6 +37,12 @@ pub enum Origin {
     BootedOnce,
     /// The image builder sealed it.
     Built,
+    /// It was made from the default tarball.
+    Extracted,
+    /// It failed the check of the factory snapshot, and another one took its place.
+    Failed,
+    /// Somebody put another factory snapshot in its place.
+    Superseded,
 }
 
 /// One sealed member of the set.

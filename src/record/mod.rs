@@ -25,6 +25,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Uuid(pub [u8; 16]);
 
+impl Uuid {
+    /// Nobody's: in place of the UUID of what is not there.
+    pub const NONE: Uuid = Uuid([0; 16]);
+}
+
 impl core::fmt::Display for Uuid {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         for (i, byte) in self.0.iter().enumerate() {

@@ -119,6 +119,9 @@ pub trait Store {
     /// with all that the source held.
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> Result<Dataset>;
 
+    /// Makes an empty, writable dataset where nothing lies, making parent directories. It has no parent.
+    fn create(&mut self, place: Place) -> Result<Dataset>;
+
     /// Clones, writable, the subvolumes that lie inside the sealed dataset `from` into `to`, a
     /// writable clone of it, which has an empty stub for each. After an error it can be called again.
     /// Gives those for which the kernel allows no clone: they keep their stubs.
@@ -136,6 +139,16 @@ pub trait Store {
     /// Lets two datasets change places; both names exist at every instant. A read-only one cannot
     /// ([`Store::held`]).
     fn exchange(&mut self, one: Place, other: Place) -> Result<()>;
+
+    /// Lets the directory of a snapshot and that of the factory snapshot change places, with all that
+    /// lies in them, sealed datasets too; both exist at every instant.
+    fn exchange_factory(&mut self, id: u32) -> Result<()>;
+
+    /// Why the factory's directory cannot do that now, in a word or two; `None`: it can.
+    fn factory_held(&self) -> Result<Option<&'static str>>;
+
+    /// Whether the store has a default tarball, of which nothing more is known.
+    fn has_tarball(&self) -> Result<bool>;
 
     /// Moves a dataset to a place where nothing lies.
     fn rename(&mut self, from: Place, to: Place) -> Result<()>;

@@ -32,8 +32,13 @@ pub fn health<S: Store>(store: &S, set: Set) -> Result<Health, Error> {
             Ok(Some(_)) | Err(_) => unsealed(store, set, Health::NoManifest),
         };
     };
-    if manifest.kind == Kind::Parked {
-        return unsealed(store, set, Health::Parked);
+    match (manifest.kind, set) {
+        (Kind::Parked, _) => return unsealed(store, set, Health::Parked),
+        // Also between its exchange and its own manifest.
+        (Kind::FormerFactory, _) | (Kind::Factory, Set::Snapshot(_)) => {
+            return Ok(Health::FormerFactory);
+        }
+        _ => {}
     }
     let lacks = |part: &Part| manifest.identity(*part).is_none();
     let whole = match without_config(&manifest) && store.layout().config.is_some() {
@@ -96,6 +101,22 @@ pub fn newest_set<S: Store>(store: &S) -> Result<Option<u32>, Error> {
     Ok(None)
 }
 
+/// Whether anything lies under a number but what was a factory snapshot.
+fn any_snapshot<S: Store>(store: &S) -> Result<bool, Error> {
+    for id in store.ids()? {
+        if !is_former_factory(store, id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether what lies under a number was the factory snapshot once.
+pub fn is_former_factory<S: Store>(store: &S, id: u32) -> Result<bool, Error> {
+    let manifest = manifest(store, Set::Snapshot(id))?;
+    Ok(manifest.is_some_and(|it| it.kind == Kind::FormerFactory))
+}
+
 /// The state with a next id under which nothing lies, whatever a lost journal left behind.
 pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> {
     let taken = store.ids()?;
@@ -132,13 +153,14 @@ pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Res
         live_system,
         live_missing,
         nothing_live,
-        any_snapshot: !store.ids()?.is_empty(),
+        any_snapshot: any_snapshot(store)?,
         newest_set: newest_set(store)?,
         hint: store.read(File::Armed)?.is_some(),
         marker: store.read(File::FirstBoot)?.is_some(),
         copied_disk,
         has_config: layout.config.is_some(),
         has_data: !layout.data.is_empty(),
+        tarball: store.has_tarball()?,
         target: target.map_or(Ok(Health::Absent), |set| health(store, set))?,
     })
 }

@@ -139,6 +139,29 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
     }
 }
 
+/// Where a system declares the applications that keep data.
+const APPS: &str = "usr/lib/backstay/apps.d";
+
+/// Checks that the declarations of a system's applications can be read as TOML; an error names the first
+/// one that cannot.
+pub fn apps<S: Store>(store: &S, root: Place) -> Result<(), Error> {
+    let Some(directory) = resolve(store, root, APPS)? else {
+        return Ok(());
+    };
+    let mut names = store.names(root, &directory)?;
+    names.sort_unstable();
+    for name in names.iter().filter(|name| name.ends_with(".toml")) {
+        let path = format!("{directory}/{name}");
+        let text = store.content(root, &path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        if let Err(error) = text.parse::<toml::Table>() {
+            let why = error.message().lines().next().unwrap_or_default();
+            return Err(Error::Unbootable(format!("its /{path} is no TOML: {why}")));
+        }
+    }
+    Ok(())
+}
+
 /// The datasets for which a root has no directory to mount them on.
 pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Error> {
     let layout = store.layout();

@@ -1,6 +1,7 @@
 //! Carries a plan out.
 
 use super::check;
+use super::factory::{self, uuid_at};
 use super::finish::{finish, with_ballast};
 use super::plan::{Ending, Plan, Step};
 use super::records::Records;
@@ -21,6 +22,9 @@ pub const ARMED: &[u8] = b"set backstay_armed=1\n";
 
 /// So many subvolumes are named one by one: a serial line is slow.
 pub const TOLD: usize = 10;
+
+/// Fills the empty dataset at a place.
+pub type Fill<'a, S> = &'a mut dyn FnMut(&mut S, Place) -> Result<(), Error>;
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +71,23 @@ pub fn execute<S: Store>(
     now: u64,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Done, Error> {
+    execute_with(store, records, plan, now, &mut no_image, progress)
+}
+
+/// Fills nothing: for plans that have nothing to fill.
+pub fn no_image<S: Store>(_: &mut S, _: Place) -> Result<(), Error> {
+    Err(Error::Image("there is no default tarball".to_owned()))
+}
+
+/// The same for a plan that fills datasets: `fill` puts into the empty one at a place what belongs there.
+pub fn execute_with<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    fill: Fill<'_, S>,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Done, Error> {
     if records.journal.value != Journal::Closed {
         return Err(Error::Open);
     }
@@ -80,7 +101,7 @@ pub fn execute<S: Store>(
         }
         records.state.write_anew(store, state)?;
     }
-    let (committing, left_out) = match prepare(store, records, plan, now, progress) {
+    let (committing, left_out) = match prepare(store, records, plan, now, fill, progress) {
         Ok(prepared) => prepared,
         // The next start undoes it, so GRUB stays armed.
         Err(error @ Error::Uncertain(_)) => return Err(error),
@@ -125,10 +146,16 @@ fn prepare<S: Store>(
     records: &mut Records,
     plan: &Plan,
     now: u64,
+    fill: Fill<'_, S>,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<(Committing, std::vec::Vec<String>), Error> {
     let mut left_out = std::vec::Vec::new();
     brings_data(store, plan)?;
+    if plan.intent == Intent::MakeFactory
+        && let Some(why) = store.factory_held()?
+    {
+        return Err(Error::FactoryHeld(why));
+    }
     let label = label(store, plan, now)?;
     progress(&Step::Arm);
     with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
@@ -147,9 +174,29 @@ fn prepare<S: Store>(
                     left_out.extend(nested.iter().map(below));
                 }
             }
+            Step::Create(place) => {
+                progress(step);
+                let made = with_ballast(store, |store| store.create(*place))?;
+                // Its name is on disk before the journal says that it is.
+                store.sync()?;
+                note(store, records, *place, made.identity.uuid)?;
+            }
+            Step::Fill(place) => {
+                progress(step);
+                fill(store, *place)?;
+            }
+            Step::SealFactory(id) => {
+                progress(step);
+                for part in store.layout().clone().set() {
+                    with_ballast(store, |store| store.seal(Place::Snapshot(*id, part)))?;
+                }
+            }
             Step::Check(place) => {
                 progress(step);
                 check::root(store, *place)?;
+                if plan.intent == Intent::MakeFactory {
+                    check::apps(store, *place)?;
+                }
             }
             Step::Commit => break,
             _ => {}
@@ -205,16 +252,20 @@ fn brings_data<S: Store>(store: &S, plan: &Plan) -> Result<(), Error> {
 fn announce<S: Store>(store: &mut S, records: &mut Records, plan: &Plan) -> Result<(), Error> {
     let mut made = Vec::new();
     for step in &plan.steps {
-        let Step::Clone { from, to, .. } = step else {
-            continue;
+        let (at, parent) = match step {
+            Step::Clone { from, to, .. } => {
+                let source = store.dataset(*from)?.ok_or_else(|| missing(store, *from))?;
+                (*to, source.identity.uuid)
+            }
+            Step::Create(at) => (*at, Uuid::NONE),
+            _ => continue,
         };
-        let source = store.dataset(*from)?.ok_or_else(|| missing(store, *from))?;
-        if store.dataset(*to)?.is_some() {
-            return Err(Error::Occupied(path(store, *to)));
+        if store.dataset(at)?.is_some() {
+            return Err(Error::Occupied(path(store, at)));
         }
         let one = Made {
-            at: *to,
-            parent: source.identity.uuid,
+            at,
+            parent,
             uuid: None,
         };
         made.push(one).map_err(|_| TooLarge)?;
@@ -258,6 +309,20 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
         _ => None,
     };
     let mut swaps = Vec::new();
+    if plan.intent == Intent::MakeFactory {
+        let live = Place::Factory(Part::System);
+        let staged = Place::Snapshot(plan.id, Part::System);
+        let new = store
+            .dataset(staged)?
+            .ok_or_else(|| missing(store, staged))?;
+        let swap = Swap {
+            live,
+            staged,
+            old: uuid_at(store, live)?,
+            new: new.identity.uuid,
+        };
+        swaps.push(swap).map_err(|_| TooLarge)?;
+    }
     for step in &plan.steps {
         let Step::Exchange { live, staged } = step else {
             continue;
@@ -297,6 +362,9 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
 }
 
 fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
+    if plan.intent == Intent::MakeFactory {
+        return factory::label(store, now);
+    }
     let live = Place::Live(Part::System);
     let version = match store.dataset(live)? {
         // Only for the title: what is to be replaced may be damaged, and this may be the way out.

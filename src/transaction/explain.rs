@@ -64,7 +64,7 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
 pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Error> {
     let layout = store.layout();
     let mut explanation = explain(plan, layout);
-    if plan.intent != Intent::FirstBoot {
+    if !matches!(plan.intent, Intent::FirstBoot | Intent::MakeFactory) {
         for part in layout.set() {
             if store.dataset(Place::Live(part))?.is_none() {
                 explanation.undo = format!(
@@ -98,6 +98,7 @@ pub fn title(intent: &Intent) -> String {
         }
         Intent::ResetEverything => "reset everything to the factory version".to_owned(),
         Intent::FirstBoot => "first boot: start the factory version".to_owned(),
+        Intent::MakeFactory => "make the factory snapshot from the default tarball".to_owned(),
         Intent::Snapshot { .. } => "keep a snapshot of what is live".to_owned(),
     }
 }
@@ -125,7 +126,7 @@ fn lost(intent: &Intent, id: u32) -> Vec<String> {
 
 fn lasts(intent: &Intent) -> String {
     match intent {
-        Intent::Snapshot { .. } => String::new(),
+        Intent::Snapshot { .. } | Intent::MakeFactory => String::new(),
         Intent::Select { .. } => {
             "it lasts for one boot: the next boot returns to the present system".to_owned()
         }
@@ -157,7 +158,7 @@ fn undo(plan: &Plan) -> String {
             format!("to undo it: roll back (what was live is kept as snapshot {id})")
         }
         Intent::FirstBoot => "there is nothing before it to go back to".to_owned(),
-        Intent::Snapshot { .. } => "nothing that is live changes".to_owned(),
+        Intent::Snapshot { .. } | Intent::MakeFactory => "nothing that is live changes".to_owned(),
     }
 }
 

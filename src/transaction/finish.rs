@@ -3,6 +3,7 @@
 
 use super::check;
 use super::execute::Done;
+use super::factory::{self, uuid_at};
 use super::plan::Step;
 use super::records::Records;
 use super::recover::{disarm, disarm_known};
@@ -10,10 +11,10 @@ use super::{Error, named};
 use crate::record::journal::{Committing, Journal, Label, Outcome, Swap};
 use crate::record::layout::{MAX_DATA, Part};
 use crate::record::manifest::{Kind, Manifest, Member};
-use crate::record::{Identity, block};
+use crate::record::{Identity, Uuid, block};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Carried, Result as StoreResult, Store, StoreError};
-use heapless::Vec;
+use heapless::Vec as Bounded;
 
 /// Runs an operation; on a full file system gives up the ballast and runs it once more.
 pub fn with_ballast<S: Store, T>(
@@ -45,19 +46,10 @@ pub fn finish<S: Store>(
         return Ok(Done::default());
     }
     known(store, &committing)?;
-    for swap in &committing.swaps {
-        progress(&Step::Exchange {
-            live: swap.live,
-            staged: swap.staged,
-        });
-        exchange(store, swap)?;
-    }
-    for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
-        if swap.live.part() == Part::System && store.dataset(swap.staged)?.is_some() {
-            with_ballast(store, |store| store.follow_default(swap.staged, swap.live))?;
-        }
-    }
-    let left_behind = carry_nested(store, &committing, progress)?;
+    let left_behind = match &committing.outcome {
+        Outcome::Factory(_) => Vec::new(),
+        _ => exchange_live(store, &committing, progress)?,
+    };
     match &committing.outcome {
         Outcome::Sealed(label) => {
             progress(&Step::Seal(committing.id));
@@ -77,10 +69,16 @@ pub fn finish<S: Store>(
         Outcome::Nothing => {
             with_ballast(store, |store| store.remove_directory(committing.id))?;
         }
+        Outcome::Factory(label) => factory::replace(store, &committing, label, progress)?,
     }
     store.sync()?;
     progress(&Step::Record);
-    records.state.write(store, committing.after.clone())?;
+    // A first boot is known by a state that was never written: making its factory writes none.
+    let never = matches!(committing.outcome, Outcome::Factory(_))
+        && committing.after.live.system == Uuid::NONE;
+    if !never {
+        records.state.write(store, committing.after.clone())?;
+    }
     close(store, records, &committing, progress)?;
     // This change is the newest one and is known to the end: whatever lies under later numbers is
     // somebody else's.
@@ -91,6 +89,27 @@ pub fn finish<S: Store>(
     })
 }
 
+/// The exchanges of live datasets, and what follows from them. Gives [`Done::left_behind`].
+fn exchange_live<S: Store>(
+    store: &mut S,
+    committing: &Committing,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Vec<String>, Error> {
+    for swap in &committing.swaps {
+        progress(&Step::Exchange {
+            live: swap.live,
+            staged: swap.staged,
+        });
+        exchange(store, swap)?;
+    }
+    for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
+        if swap.live.part() == Part::System && store.dataset(swap.staged)?.is_some() {
+            with_ballast(store, |store| store.follow_default(swap.staged, swap.live))?;
+        }
+    }
+    carry_nested(store, committing, progress)
+}
+
 /// Whether the state has this transaction already. Everything before that was on disk by then; doing
 /// it again would undo what came since, if the journal is an older copy of itself.
 fn is_recorded(records: &Records, committing: &Committing) -> bool {
@@ -98,7 +117,7 @@ fn is_recorded(records: &Records, committing: &Committing) -> bool {
     let given_out = committing.id < state.next_id;
     match committing.outcome {
         Outcome::Nothing => records.state.seq() > 0,
-        Outcome::Parked(_) => given_out,
+        Outcome::Parked(_) | Outcome::Factory(_) => given_out,
         // A return has the number of what is parked.
         Outcome::Sealed(_) => given_out && state.parked != Some(committing.id),
     }
@@ -122,9 +141,7 @@ fn close<S: Store>(
 /// Before anything is touched: every live place holds the old dataset or the new one.
 fn known<S: Store>(store: &S, committing: &Committing) -> Result<(), Error> {
     for swap in &committing.swaps {
-        let live = store
-            .dataset(swap.live)?
-            .map(|dataset| dataset.identity.uuid);
+        let live = uuid_at(store, swap.live)?;
         if live != Some(swap.new) && live != swap.old {
             let place = swap.live.path(store.layout()).unwrap_or_default();
             return Err(Error::Third {
@@ -165,8 +182,8 @@ fn carry_nested<S: Store>(
     store: &mut S,
     committing: &Committing,
     progress: &mut dyn FnMut(&Step),
-) -> Result<std::vec::Vec<String>, Error> {
-    let mut left_behind = std::vec::Vec::new();
+) -> Result<Vec<String>, Error> {
+    let mut left_behind = Vec::new();
     for swap in committing.swaps.iter().filter(|swap| swap.old.is_some()) {
         if store.dataset(swap.staged)?.is_none() {
             continue;
@@ -225,12 +242,12 @@ fn seal<S: Store>(store: &mut S, committing: &Committing, label: &Label) -> Resu
 }
 
 /// The members of the set under this id, as `identify` knows them; what is not there is left out.
-fn members<S: Store>(
+pub(super) fn members<S: Store>(
     store: &mut S,
     id: u32,
     mut identify: impl FnMut(&mut S, Place) -> Result<Option<Identity>, Error>,
-) -> Result<Vec<Member, { MAX_DATA + 3 }>, Error> {
-    let mut members = Vec::new();
+) -> Result<Bounded<Member, { MAX_DATA + 3 }>, Error> {
+    let mut members = Bounded::new();
     for part in store.layout().all() {
         if let Some(identity) = identify(store, Place::Snapshot(id, part))? {
             members
@@ -256,7 +273,7 @@ fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<M
         created: label.created,
         kernel: kernel.map(|kernel| kernel.release),
         clone_of: label.clone_of,
-        members: Vec::new(),
+        members: Bounded::new(),
     })
 }
 

@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod check;
 pub mod execute;
 pub mod explain;
+mod factory;
 #[cfg(test)]
 mod faults;
 pub mod finish;
@@ -28,6 +29,7 @@ pub mod recover;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
 use crate::store::StoreError;
+use crate::store::place::STORE;
 use thiserror::Error;
 
 /// A transaction did not happen, or could not be finished.
@@ -100,6 +102,15 @@ pub enum Error {
          @backstay/snapshots, and the file @backstay/state, then run 'backstay init --repair'"
     )]
     NoNumber,
+    /// The default tarball could not be used.
+    #[error("{0}")]
+    Image(String),
+    /// The factory snapshot cannot change places with another one.
+    #[error(
+        "{STORE}/factory is {0}, so no other factory snapshot can take its place: mend that \
+         (docs/recovery.md, section 13) and ask again"
+    )]
+    FactoryHeld(&'static str),
     /// A source is missing.
     #[error("{0} is missing")]
     Missing(String),

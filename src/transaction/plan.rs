@@ -24,8 +24,14 @@ pub enum Step {
         /// Read-only when it is to stay there, writable when it becomes live.
         access: Access,
     },
+    /// Make an empty dataset in the next snapshot's place.
+    Create(Place),
+    /// What the default tarball has for this part, into the empty dataset.
+    Fill(Place),
     /// The root at this place has an init, its kernel's modules, and no pin to another root.
     Check(Place),
+    /// The set under this id becomes read-only, as it is: the new factory snapshot.
+    SealFactory(u32),
     /// The journal's `committing` record is on disk: from here on it is finished.
     Commit,
     /// The live dataset and the staged one change places.
@@ -35,6 +41,8 @@ pub enum Step {
         /// The place in the next snapshot.
         staged: Place,
     },
+    /// The set under this id and the factory snapshot change places.
+    ReplaceFactory(u32),
     /// Subvolumes inside the old system move to the new one.
     CarryNested,
     /// What was live becomes read-only and gets its manifest.
@@ -75,6 +83,8 @@ pub enum Ending {
     Parked,
     /// Nothing remains there.
     Nothing,
+    /// What was the factory snapshot, if there was one.
+    FormerFactory,
 }
 
 impl Ending {
@@ -84,6 +94,7 @@ impl Ending {
             Ending::Sealed(_) => Outcome::Sealed(label),
             Ending::Parked => Outcome::Parked(label),
             Ending::Nothing => Outcome::Nothing,
+            Ending::FormerFactory => Outcome::Factory(label),
         }
     }
 }
@@ -104,6 +115,9 @@ pub fn plan(
         Intent::Return { parked } => *parked,
         _ => state.next_id,
     };
+    if *intent == Intent::MakeFactory {
+        return make_factory(state, layout, now);
+    }
     let sources = sources(intent, layout, source);
     let mut steps = vec![Step::Arm];
     for (part, from) in &sources.0 {
@@ -143,7 +157,7 @@ pub fn plan(
     match ending {
         Ending::Sealed(_) => steps.push(Step::Seal(id)),
         Ending::Parked => steps.push(Step::Park(id)),
-        Ending::Nothing => {}
+        Ending::Nothing | Ending::FormerFactory => {}
     }
     steps.push(Step::Record);
     if ending != Ending::Parked {
@@ -169,6 +183,36 @@ pub fn plan(
         was_clone_of,
         spared: spared.map(|destroy| destroy.up_to),
         after,
+    }
+}
+
+/// The factory snapshot is made whole in the next snapshot's place, and then changes places with what
+/// was there, all of its members at once.
+fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
+    let (intent, id) = (Intent::MakeFactory, state.next_id);
+    let places = || layout.set().map(|part| Place::Snapshot(id, part));
+    let mut steps = vec![Step::Arm];
+    steps.extend(places().map(Step::Create));
+    // What the others hold comes from the system.
+    steps.push(Step::Fill(Place::Snapshot(id, Part::System)));
+    let others = places().filter(|place| place.part() != Part::System);
+    steps.extend(others.map(Step::Fill));
+    steps.push(Step::Check(Place::Snapshot(id, Part::System)));
+    steps.extend([
+        Step::SealFactory(id),
+        Step::Commit,
+        Step::ReplaceFactory(id),
+        Step::Record,
+        Step::Disarm,
+    ]);
+    Plan {
+        after: after(&intent, state, id, now),
+        intent,
+        id,
+        steps,
+        ending: Ending::FormerFactory,
+        was_clone_of: None,
+        spared: None,
     }
 }
 
@@ -224,7 +268,7 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
             .chain(fresh_config())
             .chain(fresh_data())
             .collect(),
-        Intent::Return { .. } | Intent::Snapshot { .. } => Vec::new(),
+        Intent::Return { .. } | Intent::Snapshot { .. } | Intent::MakeFactory => Vec::new(),
     };
     sources.sort_unstable();
     Sources(sources)
@@ -233,7 +277,7 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
 /// Parts that stay live and of which the sealed set holds a copy, so that it is whole.
 fn kept(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
     match intent {
-        Intent::Return { .. } | Intent::FirstBoot => Vec::new(),
+        Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => Vec::new(),
         _ => {
             let replaced = |part: &Part| sources.0.iter().any(|(other, _)| other == part);
             layout.set().filter(|part| !replaced(part)).collect()
@@ -258,6 +302,7 @@ fn ending(intent: &Intent) -> Ending {
             Ending::Sealed(Origin::BeforeReset)
         }
         Intent::FirstBoot => Ending::Nothing,
+        Intent::MakeFactory => Ending::FormerFactory,
         Intent::Snapshot { .. } => Ending::Sealed(Origin::Asked),
     }
 }
@@ -265,6 +310,11 @@ fn ending(intent: &Intent) -> Ending {
 fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
     let mut after = state.clone();
     after.use_up_request();
+    if *intent == Intent::MakeFactory {
+        // Nothing that is live has changed.
+        after.next_id = id.saturating_add(1);
+        return after;
+    }
     after.last = Some(Last {
         verb: intent.verb(),
         id,
@@ -282,7 +332,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything
         | Intent::Snapshot { .. } => history::add(&mut after, id),
-        Intent::Return { .. } | Intent::FirstBoot => {}
+        Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
     }
     match intent {
         Intent::Rollback { to } | Intent::Forward { to } => after.live.clone_of = Some(*to),
@@ -315,7 +365,7 @@ impl Plan {
     /// The state afterwards, now that the UUID of the new system is known.
     pub fn completed(&self, system: crate::record::Uuid) -> State {
         let mut after = self.after.clone();
-        if !matches!(self.intent, Intent::Select { .. }) {
+        if !matches!(self.intent, Intent::Select { .. } | Intent::MakeFactory) {
             after.live = Live {
                 system,
                 ..after.live

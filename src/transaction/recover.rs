@@ -1,10 +1,11 @@
 //! What the next start does about a transaction that a power cut left open.
 
-use super::Error;
 use super::execute::Done;
+use super::factory::uuid_at;
 use super::finish::{finish, with_ballast};
 use super::plan::Step;
 use super::records::{Records, read_journal};
+use super::{Error, catalogue};
 use crate::record::Uuid;
 use crate::record::journal::{Journal, Made, Preparing};
 use crate::record::layout::Part;
@@ -76,7 +77,8 @@ fn begun<S: Store>(store: &S, records: &Records) -> Result<Option<u32>, Error> {
     let taken = store.ids()?;
     let mut id = records.state.value.next_id;
     while taken.contains(&id) {
-        for part in store.layout().all() {
+        let known = catalogue::is_former_factory(store, id)?;
+        for part in store.layout().all().filter(|_| !known) {
             if matches!(store.dataset(Place::Snapshot(id, part)), Ok(Some(_))) {
                 return Ok(Some(id));
             }
@@ -93,7 +95,7 @@ fn begun<S: Store>(store: &S, records: &Records) -> Result<Option<u32>, Error> {
 /// older copy of itself. What it lists may be live or sealed by now, so it must not be undone.
 ///
 /// It is further on when its number was given out or its set has a manifest; when something that it
-/// made is live; when something lies at a place that it had not come to; or when the live system is
+/// made is live or the factory snapshot; when something lies at a place that it had not come to; or when the live system is
 /// neither the recorded one nor anything else than a clone of the same source.
 fn is_past<S: Store>(store: &S, records: &Records, preparing: &Preparing) -> Result<bool, Error> {
     let state = &records.state.value;
@@ -101,12 +103,13 @@ fn is_past<S: Store>(store: &S, records: &Records, preparing: &Preparing) -> Res
     if state.next_id > preparing.id || store.read(manifest)?.is_some() {
         return Ok(true);
     }
-    let live = live(store)?;
+    let mut taken = live(store)?;
+    taken.extend(uuid_at(store, Place::Factory(Part::System))?);
     let mut unknown = 0;
     for made in &preparing.made {
         let there = store.dataset(made.at)?.is_some();
         match made.uuid {
-            Some(uuid) if live.contains(&uuid) => return Ok(true),
+            Some(uuid) if taken.contains(&uuid) => return Ok(true),
             Some(_) => {}
             // Between the making of one and its record nothing else is made.
             None if there && unknown > 0 => return Ok(true),
@@ -195,7 +198,7 @@ fn own<S: Store>(store: &S, made: &Made) -> Result<Option<Uuid>, Error> {
     };
     let own = match made.uuid {
         Some(uuid) => found.identity.uuid == uuid,
-        None => found.parent == Some(made.parent),
+        None => found.parent.unwrap_or(Uuid::NONE) == made.parent,
     };
     Ok(own.then_some(found.identity.uuid))
 }

@@ -14,6 +14,12 @@ impl Btrfs {
     pub(super) fn inside(&self, place: Place) -> Result<OwnedFd> {
         self.present(&self.path(place)?)
     }
+
+    /// A directory of the dataset at a place; an empty path is its root. No link is followed.
+    pub fn directory(&self, place: Place, path: &str) -> Result<OwnedFd> {
+        let root = self.inside(place)?;
+        open(&root, path, DIRECTORY).doing(|| format!("opening {path} in {place:?}"))
+    }
 }
 
 pub fn node(dataset: &OwnedFd, path: &str) -> Result<Option<Node>> {

@@ -6,6 +6,7 @@
 //! @backstay/                         a subvolume, mode 0700: old programs stay out of users' reach
 //!   state, journal                   two slots each, NOCOW, overwritten in place   slot.rs
 //!   layout, log, first-boot          small files, replaced whole                   file.rs
+//!   factory.tar.zst                  the default tarball                           factory.rs
 //!   ballast/                         metadata that can be given up                 ballast.rs
 //!   snapshots/12/{system,config,defaults}, factory/{…}, data/<dataset>/12, defaults
 //! ```
@@ -19,12 +20,13 @@
 
 mod ballast;
 mod carry;
+mod factory;
 mod file;
 mod inner;
 mod inside;
 mod listing;
 mod nested;
-mod path;
+pub(crate) mod path;
 mod skeleton;
 mod slot;
 mod subvolume;
@@ -41,6 +43,7 @@ use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, fstatfs, fstatvfs, sync
 use rustix::io::Errno;
 use std::path::Path;
 
+pub use factory::TARBALLS;
 pub use file::leftover;
 pub use skeleton::Remade;
 pub use subvolume::Space;
@@ -149,6 +152,10 @@ impl Store for Btrfs {
         self.clone_path(&self.path(from)?, &self.path(to)?, access)
     }
 
+    fn create(&mut self, place: Place) -> Result<Dataset> {
+        self.create_path(&self.path(place)?)
+    }
+
     fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>> {
         self.clone_nested_path(&self.path(from)?, &self.path(to)?)
     }
@@ -159,6 +166,18 @@ impl Store for Btrfs {
 
     fn exchange(&mut self, one: Place, other: Place) -> Result<()> {
         self.exchange_paths(&self.path(one)?, &self.path(other)?)
+    }
+
+    fn exchange_factory(&mut self, id: u32) -> Result<()> {
+        self.exchange_factory_with(id)
+    }
+
+    fn factory_held(&self) -> Result<Option<&'static str>> {
+        self.why_factory_held()
+    }
+
+    fn has_tarball(&self) -> Result<bool> {
+        Ok(self.tarball_name()?.is_some())
     }
 
     fn rename(&mut self, from: Place, to: Place) -> Result<()> {

@@ -151,14 +151,7 @@ impl Btrfs {
         Ok(ours && is_fixed(clone).doing(looking)?)
     }
 
-    /// Makes an empty dataset where nothing lies, making parent directories. It has no parent. On
-    /// disk after the next sync.
-    pub fn create(&mut self, place: Place) -> Result<Dataset> {
-        let path = self.path(place)?;
-        self.create_path(&path)
-    }
-
-    /// The same for a path below the top level.
+    /// Makes an empty subvolume at a path below the top level. On disk after the next sync.
     pub fn create_path(&mut self, path: &str) -> Result<Dataset> {
         let (directory, name) = self.room_for(path)?;
         made(ioctl::create_subvolume(directory, name), path, || {

@@ -2,7 +2,7 @@
 
 use super::{Bench, Check, LIVE, NEXT, content, layout, two, uuid_at};
 use crate::record::layout::Part;
-use crate::store::place::Place;
+use crate::store::place::{File, Place, Set};
 use crate::store::{Access, Store, StoreError};
 
 /// The checks of this file.
@@ -27,6 +27,11 @@ pub fn checks<B: Bench>() -> Vec<Check<B>> {
         ),
         ("a_sealed_dataset_keeps_its_identity", seal),
         ("only_the_dataset_with_the_uuid_is_destroyed", destroy),
+        ("an_empty_dataset_is_made_where_nothing_lies", create),
+        (
+            "a_set_and_the_factory_change_places_with_all_they_hold_sealed_or_not",
+            exchange_factory,
+        ),
     ]
 }
 
@@ -178,6 +183,64 @@ fn seal<B: Bench>(bench: &mut B) {
             .seal(Place::Snapshot(7, Part::System))
             .is_err()
     );
+}
+
+fn create<B: Bench>(bench: &mut B) {
+    let made = bench.store().create(NEXT).unwrap();
+    assert_eq!((made.parent, made.read_only), (None, false));
+    bench.store().sync().unwrap();
+    assert_eq!(uuid_at(bench, NEXT), Some(made.identity.uuid));
+    assert_eq!(bench.store().names(NEXT, "").unwrap(), Vec::<String>::new());
+    assert!(matches!(
+        bench.store().create(NEXT),
+        Err(StoreError::Place(_))
+    ));
+    assert_eq!(uuid_at(bench, NEXT), Some(made.identity.uuid));
+}
+
+fn exchange_factory<B: Bench>(bench: &mut B) {
+    let (id, set) = (13, Set::Snapshot(13));
+    assert_eq!(bench.store().factory_held().unwrap(), None);
+    assert!(
+        bench.store().exchange_factory(id).is_err(),
+        "with nothing there"
+    );
+    let mut uuids = Vec::new();
+    for (place, text) in [
+        (Place::Factory(Part::System), "old"),
+        (Place::Factory(Part::Config), "old"),
+        (NEXT, "new"),
+    ] {
+        bench.create(place);
+        bench.write(place, "version", text.as_bytes());
+        bench.store().seal(place).unwrap();
+        uuids.push(uuid_at(bench, place));
+    }
+    bench.store().make_directory(id).unwrap();
+    bench.store().replace(File::Manifest(set), b"new").unwrap();
+    let manifests = |bench: &mut B| {
+        [Set::Factory, set].map(|set| bench.store().read(File::Manifest(set)).unwrap())
+    };
+    for _ in 0..2 {
+        bench.store().exchange_factory(id).unwrap();
+        bench.store().sync().unwrap();
+        let system = uuid_at(bench, Place::Factory(Part::System));
+        let swapped = system == uuids[2];
+        let (factory, config) = match swapped {
+            true => ("new", Place::Snapshot(id, Part::Config)),
+            false => ("old", Place::Factory(Part::Config)),
+        };
+        let at = Place::Factory(Part::System);
+        assert_eq!(content(bench, at, "version").as_deref(), Some(factory));
+        assert_eq!(uuid_at(bench, NEXT), uuids[if swapped { 0 } else { 2 }]);
+        assert_eq!(uuid_at(bench, config), uuids[1]);
+        let found = bench.store().dataset(at).unwrap().unwrap();
+        assert!(found.read_only, "it stays sealed");
+        let [of_factory, of_set] = manifests(bench);
+        assert_eq!(of_factory.is_some(), swapped);
+        assert_eq!(of_set.is_some(), !swapped);
+    }
+    assert_eq!(uuid_at(bench, NEXT), uuids[2], "twice is not at all");
 }
 
 fn destroy<B: Bench>(bench: &mut B) {

@@ -120,6 +120,7 @@ impl Memory {
             floor: self.floor,
             changes: self.changes,
             broken: self.broken,
+            tarball: self.tarball,
             worlds: vec![world],
             ..Memory::empty(self.layout.clone())
         }

@@ -126,6 +126,8 @@ pub struct Memory {
     pub blind: Option<usize>,
     /// No nested subvolume can be cloned.
     pub barred: bool,
+    /// There is a default tarball.
+    pub tarball: bool,
     /// What a cut may leave is recorded here before and after each operation.
     pub cuts: Option<Box<Cuts>>,
     /// UUIDs that were destroyed, and those that changed places, since this was emptied.
@@ -162,6 +164,7 @@ impl Memory {
             fault: None,
             blind: None,
             barred: false,
+            tarball: false,
             cuts: None,
             destroyed: Vec::new(),
             moved: Vec::new(),
@@ -201,6 +204,28 @@ impl Memory {
         let tree = tree.into();
         self.edit(|world, _| world.datasets.insert(place, Subvolume { dataset, tree }));
         identity.uuid
+    }
+
+    /// Fills a dataset, as writing files does: in steps, some of them on disk before others.
+    pub fn fill(&mut self, place: Place, tree: Tree) -> Result<()> {
+        let half = tree.len() / 2;
+        for part in [
+            tree.iter().take(half).collect::<Vec<_>>(),
+            tree.iter().skip(half).collect(),
+        ] {
+            self.change_with_room(|world| {
+                let subvolume = world
+                    .datasets
+                    .get_mut(&place)
+                    .ok_or_else(|| absent(place))?;
+                for (path, content) in part {
+                    subvolume.tree.insert(path.clone(), content.clone());
+                }
+                subvolume.dataset.identity.ctransid += 1;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn tick(&mut self) -> u64 {

@@ -130,6 +130,63 @@ impl Store for Memory {
         made
     }
 
+    fn create(&mut self, place: Place) -> Result<Dataset> {
+        if self.world().datasets.contains_key(&place) {
+            return Err(StoreError::Place(format!("{place:?} exists")));
+        }
+        self.room_for(place)?;
+        let identity = Identity {
+            uuid: self.uuid(),
+            // The same each time, so that an exploration comes to an end.
+            ctransid: 0,
+        };
+        let dataset = Dataset {
+            identity,
+            parent: None,
+            read_only: false,
+        };
+        self.change_with_room(|world| {
+            let tree = Default::default();
+            world.datasets.insert(place, Subvolume { dataset, tree });
+            Ok(dataset)
+        })
+    }
+
+    fn exchange_factory(&mut self, id: u32) -> Result<()> {
+        let set = Set::Snapshot(id);
+        if !self.world().directories.contains(&id) {
+            return Err(StoreError::Place(format!("no directory for {set:?}")));
+        }
+        self.change_with_room(|world| {
+            for part in [Part::System, Part::Config, Part::Defaults] {
+                let places = [set.place(part), Place::Factory(part)];
+                let [staged, old] = places.map(|place| world.datasets.remove(&place));
+                let [to_set, to_factory] = places;
+                for (place, moved) in [(to_factory, staged), (to_set, old)] {
+                    moved.and_then(|moved| world.datasets.insert(place, moved));
+                }
+            }
+            for file in [File::Manifest as fn(Set) -> File, File::MenuCfg] {
+                let files = [file(set), file(Set::Factory)];
+                let [staged, old] = files.map(|file| world.files.remove(&file));
+                let [to_set, to_factory] = files;
+                for (file, moved) in [(to_factory, staged), (to_set, old)] {
+                    moved.and_then(|moved| world.files.insert(file, moved));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn factory_held(&self) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
+    fn has_tarball(&self) -> Result<bool> {
+        self.look()?;
+        Ok(self.tarball)
+    }
+
     fn clone_nested(&mut self, from: Place, to: Place) -> Result<Vec<Nested>> {
         if self.barred {
             return self.nested(from);

@@ -1,22 +1,26 @@
 //! A start of the agent, as far as it concerns the store: what `agent/act.rs` does, without a
 //! console and without a mount.
 
-use super::super::execute::{execute, sources};
+use super::super::execute::{execute_with, sources};
 use super::super::plan::{Plan, plan};
 use super::super::records::{Records, read_journal, read_state};
 use super::super::recover::{self, recover};
 use super::super::{Error, catalogue};
+use super::{root, tree};
+use crate::agent::act;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::{Decision, Wish, decide, target};
 use crate::record::journal::Journal;
+use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::State;
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::store::place::Place;
 
 /// Decisions in one boot at the most, as in the agent.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = act::ROUNDS;
 
 /// How a start ended.
 #[derive(Debug, Default)]
@@ -48,6 +52,16 @@ pub fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Result<Plan,
     let plan = plan(intent, &state, store.layout(), source.as_ref(), 1000);
     sources(store, &plan)?;
     Ok(plan)
+}
+
+/// What the default tarball puts into a dataset: a system, and its configuration from there.
+fn fill(store: &mut Memory, place: Place) -> Result<(), Error> {
+    let content = match place.part() {
+        Part::System => root("tarball"),
+        _ => tree("tarball"),
+    };
+    store.fill(place, content)?;
+    Ok(())
 }
 
 fn finish_open(store: &mut Memory) -> Result<(), Error> {
@@ -94,7 +108,7 @@ fn act(
                 booted.prompt = true;
                 return Ok(());
             }
-            Decision::Transact { intent, .. } => {
+            Decision::Transact { intent, request } => {
                 if let Wish::Change {
                     verb,
                     present: false,
@@ -117,9 +131,11 @@ fn act(
                         return Err(error);
                     }
                 };
-                execute(store, &mut records, &plan, 1000, &mut |_| {})?;
+                execute_with(store, &mut records, &plan, 1000, &mut fill, &mut |_| {})?;
                 after(store);
-                if !matches!(intent, Intent::Return { .. }) {
+                if intent == Intent::MakeFactory {
+                    wish = act::after_factory(wish, request);
+                } else if !matches!(intent, Intent::Return { .. }) {
                     wish = Wish::Boot;
                     if matches!(intent, Intent::Select { .. }) {
                         return Ok(());

@@ -196,7 +196,12 @@ pub fn changed_sealed(before: &Memory, store: &Memory) -> Vec<Place> {
     sealed
         .filter(|(place, it)| {
             let fixed = it.dataset.read_only || matches!(place, Place::Template(_));
-            fixed && store.world().datasets.get(place) != Some(it)
+            // What was the factory snapshot may lie under a number now, and is the same there.
+            let is_there = match place {
+                Place::Factory(_) => store.world().datasets.values().any(|other| other == *it),
+                _ => store.world().datasets.get(place) == Some(it),
+            };
+            fixed && !is_there
         })
         .map(|(place, _)| *place)
         .collect()
@@ -237,6 +242,7 @@ pub fn sane(store: &Memory) -> Result<(), String> {
         match health {
             Health::Sound | Health::WithoutConfig if !parked => {}
             Health::Parked if parked => {}
+            Health::FormerFactory => {}
             other => return Err(format!("set {id}: {other:?}")),
         }
     }

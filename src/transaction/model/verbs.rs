@@ -6,7 +6,7 @@ use super::{image, layout, machine, sealed, tree};
 use crate::record::layout::Part;
 use crate::record::state::Verb;
 use crate::store::Store;
-use crate::store::memory::Memory;
+use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
 
 /// A machine as it leaves the factory: nothing was ever live.
@@ -69,6 +69,90 @@ fn a_first_boot_and_each_verb_after_it_can_be_cut_anywhere() {
     let first = explore_all(&fresh(), &[Act::Start], "", &mut sum);
     assert!(sum.disks > 50, "{}", sum.disks);
     explore_all(&first[0], &acts(), "first boot, then ", &mut sum);
+    println!("{} disks, {} settle", sum.disks, sum.settled.len());
+}
+
+/// A machine whose factory snapshot was written to, and one that has none, each with a default tarball.
+fn without_a_sound_factory() -> Vec<Memory> {
+    let parts = || machine().0.layout().set().collect::<Vec<_>>();
+    let [mut tampered, mut absent, mut half] = [(); 3].map(|()| machine().0);
+    tampered.edit(|world, _| {
+        let place = Place::Factory(Part::Config);
+        let found = world.datasets.get_mut(&place).unwrap();
+        found.dataset.identity.ctransid += 1;
+    });
+    absent.edit(|world, _| {
+        for part in parts() {
+            world.datasets.remove(&Place::Factory(part));
+        }
+        world.files.remove(&File::Manifest(Set::Factory));
+    });
+    half.edit(|world, _| world.files.remove(&File::Manifest(Set::Factory)));
+    let mut stores = vec![tampered, absent, half];
+    stores.iter_mut().for_each(|store| store.tarball = true);
+    stores
+}
+
+#[test]
+fn a_reset_without_a_sound_factory_makes_one_from_the_tarball_and_can_be_cut_anywhere() {
+    let mut sum = Report::default();
+    let resets = [
+        Act::Present(Verb::ResetSystem { keep_config: false }),
+        Act::Present(Verb::ResetSystem { keep_config: true }),
+        Act::Present(Verb::ResetEverything),
+        Act::Request(Verb::ResetEverything),
+    ];
+    for store in without_a_sound_factory() {
+        let after = explore_all(&store, &resets, "", &mut sum);
+        for (act, store) in resets.iter().zip(&after[..3]) {
+            let live = super::form::live(store);
+            let version = live[&Part::System].get("etc/version");
+            let wanted = Content::File(b"tarball".to_vec());
+            assert_eq!(version, Some(&wanted), "{act:?}");
+        }
+        explore_all(
+            &after[0],
+            &acts(),
+            "reset from the tarball, then ",
+            &mut sum,
+        );
+        // A request that was asked for before waits, and is carried out by the next start.
+        explore_all(&after[3], &[Act::Start], "asked for, then ", &mut sum);
+    }
+    println!("{} disks, {} settle", sum.disks, sum.settled.len());
+    assert!(sum.disks > 1000, "{}", sum.disks);
+}
+
+#[test]
+fn a_first_boot_without_a_sound_factory_makes_one_from_the_tarball_and_can_be_cut_anywhere() {
+    let mut sum = Report::default();
+    for tampered in [false, true] {
+        let mut store = fresh();
+        store.tarball = true;
+        store.edit(|world, _| match tampered {
+            true => {
+                let place = Place::Factory(Part::System);
+                let found = world.datasets.get_mut(&place).unwrap();
+                found.dataset.identity.ctransid += 1;
+            }
+            false => {
+                let sets = [Part::System, Part::Config, Part::Defaults];
+                for part in sets {
+                    world.datasets.remove(&Place::Factory(part));
+                }
+                world.files.remove(&File::Manifest(Set::Factory));
+            }
+        });
+        let after = explore_all(&store, &[Act::Start], "", &mut sum);
+        let live = super::form::live(&after[0]);
+        assert_eq!(live.len(), 4, "{live:?}");
+        explore_all(
+            &after[0],
+            &acts(),
+            "first boot from the tarball, then ",
+            &mut sum,
+        );
+    }
     println!("{} disks, {} settle", sum.disks, sum.settled.len());
 }
 
