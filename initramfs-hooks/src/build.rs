@@ -5,6 +5,9 @@
 //! dev/ dev/console              the node, so that descriptors 0 to 2 are open from the start
 //! proc/ sys/ run/ sysroot/      what the agent mounts on
 //! bin/sh                        only if a shell was given
+//! etc/backstay/policy.toml      what the agent may do, from the root's etc/backstay
+//! etc/backstay/keys/NAME.pub    the keys whose signatures on default tarballs count: the root's, from
+//!                               usr/lib/backstay/keys and etc/backstay/keys; the latter replaces a name
 //! lib/modules/RELEASE/          chosen modules as they are in the root, depmod's tables reduced to them
 //! ```
 //! The archive is not compressed: the modules, most of it, are compressed already, every kernel takes
@@ -23,6 +26,10 @@ use crate::elf;
 
 /// Where a root may keep its modules; the first is what the others link to where they are merged.
 const MODULE_PLACES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
+/// Where a root may keep public keys; a later one replaces the same name of an earlier one.
+const KEY_PLACES: [&str; 2] = ["usr/lib/backstay/keys", "etc/backstay/keys"];
+/// What a root lets the agent do.
+const POLICY: &str = "etc/backstay/policy.toml";
 const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
 
 /// What to build, from what.
@@ -171,6 +178,7 @@ fn contents(
         }
         files.insert(name.to_owned(), (0o755, Data::Here(program)));
     }
+    settings(&options.root, &mut files)?;
     let base = format!("lib/modules/{}", options.release);
     for module in modules.iter().filter_map(|name| index.modules.get(name)) {
         let name = format!("{base}/{}", module.path.display());
@@ -183,6 +191,36 @@ fn contents(
         );
     }
     Ok(files)
+}
+
+/// The keys and the policy of a root, as regular files, whatever they are there.
+fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<(), Error> {
+    for place in KEY_PLACES {
+        let directory = root.join(place);
+        let entries = match std::fs::read_dir(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.of("readdir", &directory)?,
+        };
+        for entry in entries {
+            let path = entry.of("readdir", &directory)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(name) = name.filter(|name| name.ends_with(".pub")) else {
+                continue;
+            };
+            let bytes = std::fs::read(&path).of("read", &path)?;
+            let at = format!("etc/backstay/keys/{name}");
+            files.insert(at, (0o644, Data::Here(bytes)));
+        }
+    }
+    let policy = root.join(POLICY);
+    match std::fs::read(&policy) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        other => {
+            let bytes = other.of("read", &policy)?;
+            files.insert(POLICY.to_owned(), (0o644, Data::Here(bytes)));
+        }
+    }
+    Ok(())
 }
 
 /// depmod's tables with only the lines of `modules`; the list of built-in modules as it is.

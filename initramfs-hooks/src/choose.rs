@@ -17,6 +17,9 @@ const WANTED: [(&str, &[&str]); 9] = [
             "nls_ascii",
             "nls_utf8",
             "nls_iso8859_1",
+            // A default tarball on a disc.
+            "isofs",
+            "sr_mod",
         ],
     ),
     // btrfs asks for its checksums by name when it mounts; the plain implementations are enough.

@@ -77,6 +77,35 @@ fn entries(archive: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+fn keys_and_policy_come_along_and_the_administrators_key_replaces_the_vendors() {
+    let (_dir, options) = root(true);
+    for (path, text) in [
+        ("usr/lib/backstay/keys/vendor.pub", "vendor"),
+        ("usr/lib/backstay/keys/both.pub", "vendor"),
+        ("etc/backstay/keys/both.pub", "administrator"),
+        ("etc/backstay/keys/secret.key", "stays out"),
+        ("etc/backstay/policy.toml", "[tarball]"),
+    ] {
+        let path = options.root.join(path);
+        create_dir_all(path.parent().unwrap()).unwrap();
+        write(path, text).unwrap();
+    }
+    build(&options).unwrap();
+    let all = entries(&options.output);
+    let settings: Vec<(&str, &[u8])> = all
+        .iter()
+        .filter(|(name, _)| name.starts_with("etc/") && name.contains('.'))
+        .map(|(name, data)| (name.as_str(), data.as_slice()))
+        .collect();
+    let wanted: [(&str, &[u8]); 3] = [
+        ("etc/backstay/keys/both.pub", b"administrator"),
+        ("etc/backstay/keys/vendor.pub", b"vendor"),
+        ("etc/backstay/policy.toml", b"[tarball]"),
+    ];
+    assert_eq!(settings, wanted);
+}
+
+#[test]
 fn the_archive_holds_the_agent_the_modules_and_their_tables_and_no_more() {
     for merged in [false, true] {
         let (_dir, options) = root(merged);

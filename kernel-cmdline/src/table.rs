@@ -313,7 +313,7 @@ pub const TABLE: &[Parameter] = &[
         name: "tarball",
         kind: Kind::Modifier,
         fit: Fit::FactoryReset,
-        forms: &[not_built(
+        forms: &[form(
             Value::Location,
             Effect::Tarball,
             "the device (as in root=) and the path on it",
@@ -321,7 +321,11 @@ pub const TABLE: &[Parameter] = &[
         meaning: "where the default tarball lies",
         help: &[
             "Taken only where the factory snapshot is missing or fails its check, and only \
-                 with a good signature.",
+             with a good signature, which lies beside it under the same name with .minisig \
+             added. Without this parameter the one in the store is taken, if there is one: \
+             @backstay/factory.tar.zst, .xz, .gz or factory.tar.",
+            "The device may hold FAT, ext2 to ext4, ISO 9660 or btrfs. It is mounted read-only; \
+             nothing is written to it.",
         ],
     },
     Parameter {

@@ -1,16 +1,19 @@
 //! Finishes what was left open, then decides and carries out, aloud.
 
-use super::kernel;
+use super::asked::Asked;
 use super::session::{self, Session};
+use super::{kernel, prompt, tarball};
+use crate::image::fill::fill;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{State, Verb};
+use crate::record::state::{Request, State, Verb};
 use crate::say;
 use crate::store::StoreError;
+use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::Done;
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Plan, Step, plan};
@@ -19,8 +22,9 @@ use crate::transaction::recover::{self, Recovered, hint_is_stale, recover};
 use crate::transaction::{catalogue, execute, history_log};
 use thiserror::Error;
 
-/// Decisions in one boot at the most: a return, a verb, and the answer that nothing is left to do.
-const ROUNDS: usize = 3;
+/// Decisions in one boot at the most: a return, the factory snapshot, a verb, and the answer that
+/// nothing is left to do.
+pub(crate) const ROUNDS: usize = 4;
 
 /// What was asked for could not be done.
 #[derive(Debug, Error)]
@@ -31,6 +35,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Session(#[from] session::Error),
+    /// The default tarball.
+    #[error(transparent)]
+    Tarball(#[from] tarball::Unusable),
 }
 
 impl From<StoreError> for Error {
@@ -103,13 +110,15 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
 }
 
 /// Decides what this boot does, and does it.
-pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Error> {
+pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Error> {
+    let mut wish = asked.wish;
     for _ in 0..ROUNDS {
         let (state, journal) = (read_state(&session.store)?, read_journal(&session.store)?);
         if let Slots::Valid { torn: true, .. } = state {
             say!("one of the two copies of the state is damaged: the other one is used");
         }
-        let facts = facts(session, policy::target(wish, &state))?;
+        let mut facts = facts(session, policy::target(wish, &state))?;
+        facts.tarball |= asked.tarball.is_some();
         match policy::decide(wish, &state, &journal, &facts) {
             Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) if !session.is_copied() => {
                 say!("{lost}");
@@ -153,11 +162,20 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
                 if let (Some(request), Wish::Boot) = (request, wish) {
                     say!("the running system asked to {}", request.verb);
                 }
-                if let Some(why) = hindrance(session, &intent)? {
+                if let Some(why) = hindrance(session, &intent, wish, request)? {
                     say!("{why}");
                     say!("nothing was changed; starting the system");
                     withdraw_refused(session, wish)?;
                     return Ok(Next::Boot);
+                }
+                if intent == Intent::MakeFactory {
+                    let health = prompt::words(facts.target);
+                    say!(
+                        "the factory snapshot is {health}: making it from the default tarball first"
+                    );
+                    make_factory(session, asked.tarball.as_deref(), wish)?;
+                    wish = after_factory(wish, request);
+                    continue;
                 }
                 let carried = carry_out(session, &intent);
                 if let (Some(request), Wish::Change { present: true, .. }) = (request, wish)
@@ -182,6 +200,18 @@ pub fn decide_and_act(session: &mut Session, mut wish: Wish) -> Result<Next, Err
     Ok(Next::Boot)
 }
 
+/// What is wished for once the factory snapshot is there: what it was made for. The request was used
+/// up by that, and is not asked for again.
+pub(crate) fn after_factory(wish: Wish, request: Option<Request>) -> Wish {
+    match (wish, request) {
+        (Wish::Boot, Some(Request { verb, .. })) => Wish::Change {
+            verb,
+            present: true,
+        },
+        (wish, _) => wish,
+    }
+}
+
 /// Whether no request waits any more, on the disk: where nothing can be written it still does.
 fn is_withdrawn<S: crate::store::Store>(store: &S) -> bool {
     read_state(store)
@@ -189,9 +219,16 @@ fn is_withdrawn<S: crate::store::Store>(store: &S) -> bool {
 }
 
 /// Why what was decided is not done in this boot.
-fn hindrance(session: &Session, intent: &Intent) -> Result<Option<String>, Error> {
-    // Nobody asks for a return or a first boot: without it, what boots would be wrong.
-    if intent.verb().is_none() {
+fn hindrance(
+    session: &Session,
+    intent: &Intent,
+    wish: Wish,
+    request: Option<Request>,
+) -> Result<Option<String>, Error> {
+    // Nobody asks for a return or a first boot: without it, what boots would be wrong. The factory
+    // snapshot is made for something that somebody asks for.
+    let asked = request.is_some() || matches!(wish, Wish::Change { .. });
+    if intent.verb().is_none() && !(*intent == Intent::MakeFactory && asked) {
         return Ok(None);
     }
     if let Some(why) = session.hindrance() {
@@ -308,6 +345,14 @@ fn make_plan(
 
 /// Carries an intent out, and says what was done, whether it lasts and how to undo it.
 pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
+    carry_out_with(session, intent, &mut execute::no_image)
+}
+
+fn carry_out_with(
+    session: &mut Session,
+    intent: &Intent,
+    fill: execute::Fill<'_, Btrfs>,
+) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = Records::open_or_begin(&session.store)?;
     let (plan, explanation) = match make_plan(session, &records, intent) {
@@ -326,7 +371,8 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
         say!("{line}");
     }
     let now = now();
-    let result = execute::execute(&mut session.store, &mut records, &plan, now, &mut tell);
+    let store = &mut session.store;
+    let result = execute::execute_with(store, &mut records, &plan, now, fill, &mut tell);
     let done = match result {
         Ok(done) => done,
         Err(error) => {
@@ -337,11 +383,33 @@ pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
     };
     tell_apart(&done, plan.id);
     say!("done: {}", explanation.title);
-    say!("{}", explanation.lasts);
+    if !explanation.lasts.is_empty() {
+        say!("{}", explanation.lasts);
+    }
     say!("{}", explanation.undo);
     let text = format!("done: {}; {}", explanation.title, explanation.undo);
     history_log::append(&mut session.store, now, &text);
     Ok(())
+}
+
+/// Makes the factory snapshot from the default tarball. Where that fails, what was asked for is used up.
+fn make_factory(session: &mut Session, named: Option<&str>, wish: Wish) -> Result<(), Error> {
+    let made = match tarball::verified(session, named) {
+        Ok(archive) => {
+            let mut teller = tarball::teller();
+            let mut fill = |store: &mut Btrfs, place| fill(store, place, &archive, &mut teller);
+            carry_out_with(session, &Intent::MakeFactory, &mut fill)
+        }
+        Err(error) => Err(error.into()),
+    };
+    tarball::release();
+    if made.is_err() {
+        given_up(session, |state| {
+            state.use_up_request();
+            state.refused(wish);
+        });
+    }
+    made
 }
 
 /// Names the nested subvolumes that are not in what is live now, as many as a serial line bears.
@@ -354,10 +422,18 @@ fn tell_apart(done: &Done, id: u32) {
 /// The steps that take a moment, as they begin.
 fn tell(step: &Step) {
     match step {
-        Step::Clone { .. } | Step::Arm | Step::Park(_) | Step::Record | Step::Disarm => {}
+        Step::Clone { .. }
+        | Step::Create(_)
+        | Step::Fill(_)
+        | Step::Arm
+        | Step::Park(_)
+        | Step::Record
+        | Step::Disarm => {}
         Step::Check(_) => say!("checking that the result can boot"),
         Step::Commit => say!("from here on it is finished, even if the power goes"),
         Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
+        Step::SealFactory(_) => say!("sealing the new factory snapshot"),
+        Step::ReplaceFactory(_) => log::info!("exchanging the factory snapshot"),
         Step::CarryNested => say!("moving nested subvolumes to the new system"),
         Step::Seal(id) => say!("keeping what was live as snapshot {id}"),
     }

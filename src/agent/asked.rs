@@ -2,7 +2,7 @@
 
 use crate::policy::{Wish, resolve};
 use crate::record::state::Verb;
-use kernel_cmdline::{Attempt, Refused, Verb as Parameter};
+use kernel_cmdline::{Attempt, Refused, Tarball, Verb as Parameter};
 
 /// The parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Asked {
     pub wish: Wish,
     /// Why the request was refused as it stands.
     pub refused: Option<Refused>,
+    /// Where the default tarball lies, if not in the store.
+    pub tarball: Option<Tarball>,
     /// An agent handed over to this kernel, when the state had this sequence number.
     pub attempt: Option<Attempt>,
 }
@@ -21,6 +23,7 @@ pub fn read(line: &[u8]) -> Asked {
         Err(refused) => Asked {
             wish: Wish::Boot,
             refused: Some(refused),
+            tarball: None,
             attempt: None,
         },
         Ok(request) => {
@@ -38,6 +41,7 @@ pub fn read(line: &[u8]) -> Asked {
             Asked {
                 wish,
                 refused: None,
+                tarball: request.tarball,
                 attempt: request.attempt,
             }
         }

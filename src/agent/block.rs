@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::sys::probe::partition::{self, Identity};
 use crate::sys::probe::{self, Content};
 
-/// Devices that hold no root: RAM disks, and floppies and optical drives, where a look at an empty one
-/// takes seconds and fills the console with the kernel's I/O errors.
-const SKIPPED: [&str; 3] = ["ram", "fd", "sr"];
+/// Devices that hold nothing for us: RAM disks, and floppies, where a look at an empty one takes seconds.
+const SKIPPED: [&str; 2] = ["ram", "fd"];
+/// Optical drives, which hold no root; a look at an empty one fills the console with I/O errors.
+const DRIVES: [&str; 1] = ["sr"];
 /// sysfs counts in these units, whatever the device's own block size is.
 const SYSFS_SECTOR: u64 = 512;
 
@@ -35,6 +36,8 @@ pub struct Places {
     pub class: PathBuf,
     /// `/dev`.
     pub dev: PathBuf,
+    /// Optical drives too: they may hold a default tarball.
+    pub drives: bool,
 }
 
 impl Default for Places {
@@ -42,6 +45,7 @@ impl Default for Places {
         Self {
             class: "/sys/class/block".into(),
             dev: "/dev".into(),
+            drives: false,
         }
     }
 }
@@ -66,7 +70,15 @@ fn read(places: &Places, name: &str) -> Option<Device> {
             .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
     };
     let sys = places.class.join(name);
-    if SKIPPED.iter().any(digits) || number::<u64>(&sys.join("size"))? == 0 {
+    if SKIPPED.iter().any(digits)
+        || (!places.drives && DRIVES.iter().any(digits))
+        || number::<u64>(&sys.join("size"))? == 0
+    {
+        return None;
+    }
+    // mkfs.fat gives a whole disk a table with one partition that begins where the disk does: the same
+    // file system, seen twice.
+    if sys.join("partition").exists() && number::<u64>(&sys.join("start")) == Some(0) {
         return None;
     }
     if std::fs::read_dir(sys.join("holders")).is_ok_and(|mut holders| holders.next().is_some()) {
@@ -138,6 +150,7 @@ mod tests {
         let places = Places {
             class: dir.path().join("class"),
             dev: dir.path().join("dev"),
+            drives: false,
         };
         let disk = dir.path().join("devices/vda");
         create_dir_all(disk.join("vda1")).unwrap();
@@ -187,6 +200,16 @@ mod tests {
         let (dir, places) = machine();
         create_dir_all(dir.path().join("devices/vda/vda1/holders/dm-0")).unwrap();
         assert_eq!(list(&places).len(), 1);
+    }
+
+    #[test]
+    fn a_partition_that_is_its_whole_disk_is_not_a_second_file_system() {
+        let (dir, places) = machine();
+        let start = dir.path().join("devices/vda/vda1/start");
+        for (sector, devices) in [("2048\n", 2), ("0\n", 1)] {
+            write(&start, sector).unwrap();
+            assert_eq!(list(&places).len(), devices, "{sector}");
+        }
     }
 
     #[test]

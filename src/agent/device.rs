@@ -299,10 +299,7 @@ fn answers(name: Name<'_>, device: &Device) -> bool {
         value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
     };
     match name {
-        Name::Uuid(wanted) => same(
-            device.content.uuid().map(|u| u.to_string()).as_deref(),
-            wanted,
-        ),
+        Name::Uuid(wanted) => same(device.content.id().as_deref(), wanted),
         Name::Label(wanted) => device.content.label() == Some(wanted),
         Name::PartUuid(wanted) => same(device.partition.uuid.as_deref(), wanted),
         Name::PartLabel(wanted) => device.partition.label.as_deref() == Some(wanted),

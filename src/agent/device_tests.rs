@@ -125,6 +125,7 @@ fn a_device_that_never_comes_is_an_error_that_lists_what_is_there() {
     let places = Places {
         class: dir.path().to_owned(),
         dev: dir.path().to_owned(),
+        drives: false,
     };
     let mut modules = Modules::open(dir.path(), super::super::modules::Kernel);
     let name = Name::Uuid(AA);

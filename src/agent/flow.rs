@@ -222,7 +222,7 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
-    act::decide_and_act(session, asked.wish).unwrap_or_else(|error| {
+    act::decide_and_act(session, asked).unwrap_or_else(|error| {
         match &error {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),

@@ -8,6 +8,7 @@
 //! device    waits for what root= names; block: the devices that are there
 //! superblock  mends one that a power cut tore
 //! mount     the store, the root and what belongs in it; options: rootflags=
+//! tarball   the default tarball: found, verified; policy: what the machine's owner allows
 //! kexec     another root's own kernel
 //! handover  switch root; erase: the initramfs goes
 //! plain     the boot without any verb, after a worker died
@@ -32,9 +33,11 @@ pub mod mount;
 pub mod options;
 pub mod pid1;
 pub mod plain;
+pub mod policy;
 pub mod prompt;
 pub mod root;
 pub mod session;
 pub mod setup;
 pub mod superblock;
+pub mod tarball;
 pub mod worker;

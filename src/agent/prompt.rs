@@ -214,13 +214,15 @@ fn row(id: u32, manifest: Option<&Manifest>, health: Health, state: Option<&Stat
     format!("{id}: {title}{kernel}, {}{next}", words(health))
 }
 
-fn words(health: Health) -> &'static str {
+/// A set's health in a word or two.
+pub fn words(health: Health) -> &'static str {
     match health {
         Health::Sound => "sound",
         Health::WithoutConfig => "sound, without configuration",
         Health::Absent => "missing",
         Health::NoManifest => "incomplete (no manifest)",
         Health::Parked => "parked, returns at the next boot",
+        Health::FormerFactory => "a factory snapshot that was replaced",
         Health::Missing(_) => "DAMAGED (a part is missing)",
         Health::Changed(_) => "DAMAGED (changed since it was sealed)",
     }

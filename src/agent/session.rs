@@ -87,6 +87,11 @@ impl Session {
         })
     }
 
+    /// Whether these devices carry the store's own file system.
+    pub fn is_on(&self, other: &Found) -> bool {
+        self.found.uuid().is_some() && self.found.uuid() == other.uuid()
+    }
+
     /// Two disks carry this file system: nothing may be changed.
     pub fn is_copied(&self) -> bool {
         self.found.is_copied()

@@ -273,11 +273,6 @@ fn each_refusal_says_what_is_wrong_and_what_to_do() {
             "backstay.forward backstay.fence=restore backstay.end",
             "backstay.fence=restore is not built in this version: take it out".into(),
         ),
-        (
-            "backstay.reset=system backstay.tarball=LABEL=usb:/f.tar.zst backstay.end",
-            "backstay.tarball=LABEL=usb:/f.tar.zst is not built in this version: take it out"
-                .into(),
-        ),
     ];
     for (line, text) in cases {
         assert_eq!(&refusal(line), text, "{line}");
