@@ -86,6 +86,63 @@ With
 .B \-\-first\-boot
 the live datasets are removed and a marker is left, so that the first start makes them from the
 factory snapshot.
+What an image builder may have meant, such as a password, an authorized key or logs, is warned of.
+.PP
+.B backstay factory build
+makes it from an archive: tar, plain or compressed by zstd, gzip or xz, with a minisign signature. The
+archive's root becomes the system, and what that has at the declared paths of the config dataset becomes the
+configuration and its defaults. Before that it is checked for an init, a kernel with its initramfs and
+modules, and readable declarations in /usr/lib/backstay/apps.d.
+.PP
+.B backstay factory keep
+puts an archive into the store as the default tarball, @backstay/factory.tar.zst with .minisig. Where a
+reset, or a first start, finds the factory snapshot missing or changed, the agent makes it from that.
+.SH DEFAULT TARBALL
+.B backstay factory pack ROOT \-\-output FILE \-\-key SECRET
+writes the archive that a factory snapshot can be made from where it is missing or damaged, and its
+signature, FILE.minisig.
+The same root gives the same bytes, at any time and place; with
+.B \-\-zstd\-level
+also the same version of
+.BR zstd (1)
+is needed. Level 19 is for what is packed once and shipped often: it is a third smaller than without a
+program. Without one, .tar.gz is smaller than .tar.zst.
+The signature's comment says how long the archive is before compression, so it covers that, too;
+two signatures of one archive are not the same bytes, and both are good.
+Other programs can make such an archive as well: GNU tar with
+.BR "\-\-format=posix \-\-xattrs \-\-xattrs\-include='*' \-\-no\-acls \-\-sparse \-\-numeric\-owner" ,
+signed by
+.BR "minisign \-S" .
+(That keeps ACLs, as attributes;
+.B \-\-acls
+would write names of users in them, which mean somebody else on another machine and are refused.)
+.PP
+Kept are owners by number, modes, times of modification with nanoseconds, extended attributes with ACLs
+and capabilities, hard links, symbolic links, devices, FIFOs and holes.
+Sockets are left out. Where another file system is mounted, or a subvolume begins, the archive has an
+empty directory. Each of these is said.
+.PP
+A pair of keys is made by
+.B minisign \-G \-p backstay.pub \-s backstay.key
+or
+.BR "rsign generate" ;
+with
+.BR \-W ,
+the secret key has no password, for a build machine that nobody else uses.
+Otherwise the password is asked for on the terminal, or read from
+.BR \-\-password\-fd .
+The secret key stays where images are made; only the public one goes into them.
+.SH KEYS AND POLICY
+Public keys of minisign, as .pub files in /usr/lib/backstay/keys and /etc/backstay/keys, are put into the
+recovery kernel's initramfs when that is made (init, recovery install, mark\-good), and so is
+/etc/backstay/policy.toml:
+.PP
+.nf
+[tarball]
+unsigned = true    # the agent takes a tarball without a signature; false if absent
+.fi
+.PP
+A policy that is not understood to the last word makes no initramfs.
 .SH EXIT STATUS
 .TP
 0
@@ -188,6 +245,19 @@ and
 .IR id ,
 .IR title .
 .TP
+.B factory pack
+.IR output ,
+.IR signature ,
+.IR entries ,
+.I bytes
+(before compression),
+.I size
+(of the file),
+.I warnings
+(what a factory version should not hold),
+.I different
+(what is not in the archive as it is in the root).
+.TP
 .B mark\-good
 .IR good ,
 .IR why_not ,
@@ -228,9 +298,11 @@ backstay snapshot \-\-title "before the update"
 backstay rollback \-\-dry\-run
 backstay rollback \-\-reboot
 backstay reset system \-\-keep config
+backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO
-.BR backstay\-cmdline (7)
+.BR backstay\-cmdline (7),
+.BR minisign (1)
 "#;
 
 /// Text as roff takes it for granted.

@@ -137,6 +137,70 @@ pub enum Factory {
         #[arg(long)]
         first_boot: bool,
     },
+    /// Pack a root directory as the default tarball, from which a factory snapshot can be made
+    ///
+    /// The same root gives the same bytes. What is left out or changed is said, and so is what a
+    /// factory version should not hold, such as passwords and host keys.
+    Pack(Pack),
+    /// Make the factory snapshot from an archive that 'factory pack' or tar made
+    ///
+    /// The archive's signature is checked before anything is unpacked. Nothing that is live changes. A
+    /// factory snapshot that was there stays under a number of its own, and nothing goes back to it.
+    Build(Build),
+    /// Keep an archive in the store as the default tarball
+    ///
+    /// The agent makes the factory snapshot from it where that is missing or was changed, if its
+    /// signature is good.
+    Keep(Archived),
+}
+
+/// An archive and who is trusted to have made it.
+#[derive(Debug, Args)]
+pub struct Archived {
+    /// The archive: tar, or tar compressed by zstd, gzip or xz
+    #[arg(long = "from", value_name = "FILE")]
+    pub archive: PathBuf,
+    /// Its signature, if that is not FILE.minisig
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Trust this public key of minisign, instead of those in /usr/lib/backstay/keys and
+    /// /etc/backstay/keys; can be given several times
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+    /// Do not check any signature
+    #[arg(long, conflicts_with_all = ["signature", "keys"])]
+    pub unsigned: bool,
+}
+
+/// `factory build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// From what
+    #[command(flatten)]
+    pub archive: Archived,
+    /// Put it in the place of a factory snapshot that is sound
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `factory pack`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// The root: an unpacked system that nothing writes to
+    #[arg(value_name = "ROOT")]
+    pub root: PathBuf,
+    /// The archive to write; replaced as a whole. It ends in .tar.zst, .tar.gz, .tar.xz or .tar
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Sign with this secret key of minisign; the signature is FILE.minisig
+    #[arg(long, value_name = "SECRET")]
+    pub key: Option<PathBuf>,
+    /// Read the key's password from this file descriptor, instead of asking for it on the terminal
+    #[arg(long, value_name = "NUMBER", requires = "key")]
+    pub password_fd: Option<u32>,
+    /// Compress with the zstd program at this level, instead of without a program: smaller
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=19))]
+    pub zstd_level: Option<u8>,
 }
 
 /// `recovery`.
@@ -246,6 +310,9 @@ mod tests {
             "backstay rollback --dry-run --reboot",
             "backstay init --system @root",
             "backstay snapshot extra",
+            "backstay factory pack /root",
+            "backstay factory pack /root --output a.tar.zst --zstd-level 20",
+            "backstay factory pack /root --output a.tar.zst --password-fd 3",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert!(line == "backstay" || error.exit_code() == 2, "{line}");

@@ -1,4 +1,4 @@
-//! The word that is typed before something is reset.
+//! What is typed on a terminal: the word before something is reset, and secrets.
 
 use super::error::{Error, Result};
 use std::io::{BufRead, IsTerminal, Write};
@@ -23,6 +23,26 @@ pub fn typed() -> Result<()> {
         .read_line(&mut line)
         .map_err(Error::file("reading", "the terminal"))?;
     confirms(&line)
+}
+
+/// Asks for a secret on the terminal, which does not show it.
+pub fn secret(prompt: &str) -> std::io::Result<String> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let mut terminal = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
+    let mut line = String::new();
+    let read = terminal
+        .write_all(prompt.as_bytes())
+        .and_then(|()| std::io::BufReader::new(&terminal).read_line(&mut line));
+    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
+    terminal.write_all(b"\n")?;
+    read.map(|_| line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn confirms(line: &str) -> Result<()> {

@@ -39,6 +39,7 @@ mod tests {
         let places = Places {
             class: directory.path().join("class"),
             dev: directory.path().join("dev"),
+            drives: false,
         };
         create_dir_all(&places.dev).unwrap();
         for (i, (fs, member, device)) in devices.iter().enumerate() {

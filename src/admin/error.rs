@@ -119,6 +119,23 @@ pub enum Error {
          have another one"
     )]
     FactoryExists,
+    /// There is a sound one already.
+    #[error(
+        "there is a factory snapshot, and it is sound: add --replace to put another one in its place"
+    )]
+    FactoryThere,
+    /// The archive's system would not fit.
+    #[error(
+        "the archive's system needs {0} and {1} are free: remove something that is not needed, and \
+         ask again"
+    )]
+    NoRoomForFactory(String, String),
+    /// It has no signature.
+    #[error("{0:?} is missing: sign the archive with minisign, or say --unsigned")]
+    Unsigned(PathBuf),
+    /// The archive.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
     /// Its manifest is garbled.
     #[error(
         "the factory snapshot's manifest is damaged: remove @backstay/factory/manifest if the \
@@ -160,6 +177,21 @@ pub enum Error {
     /// Destruction could not be finished.
     #[error("{0}")]
     Destroy(String),
+    /// A root could not be packed.
+    #[error(transparent)]
+    Pack(#[from] crate::image::pack::Error),
+    /// An archive could not be signed.
+    #[error(transparent)]
+    Sign(#[from] crate::image::sign::Error),
+    /// A name that says nothing of the format.
+    #[error("{0:?} does not say how to compress: end it in .tar.zst, .tar.gz, .tar.xz or .tar")]
+    ArchiveName(PathBuf),
+    /// It would grow while it is packed.
+    #[error("{0:?} lies in the root that is packed: name a file outside of it")]
+    ArchiveInside(PathBuf),
+    /// A level for something else.
+    #[error("--zstd-level goes with a name that ends in .tar.zst, and {0:?} does not")]
+    ZstdLevel(PathBuf),
     /// The machine could not be restarted.
     #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
     Reboot(String),

@@ -6,7 +6,7 @@
 //! once more; the marker alone makes an image that a first start accepts.
 
 use super::error::{Error, Result};
-use super::pristine::traces;
+use super::pristine::{Inside, findings};
 use crate::policy::resolve;
 use crate::record::block::BLOCK;
 use crate::record::layout::Part;
@@ -37,13 +37,13 @@ pub fn seal<S: Store>(
             Slots::Empty => {}
             // A cut tore it while it was cleared. That nothing ran shows in what is live.
             Slots::Damaged => without_traces(store)?,
-            _ => never_booted(store)?,
+            _ => never_booted(store, progress)?,
         }
         unused(store)?;
         prepare_first_boot(store, progress)?;
         return Ok(manifest);
     }
-    never_booted(store)?;
+    never_booted(store, progress)?;
     if first_boot {
         unused(store)?;
     }
@@ -69,7 +69,9 @@ fn without_traces<S: Store>(store: &S) -> Result<()> {
     for part in store.layout().set() {
         let place = Place::Live(part);
         if store.dataset(place)?.is_some() {
-            found.extend(traces(store, place)?);
+            let all = findings(&Inside(store, place))?.into_iter();
+            let booted = all.filter(|finding| finding.booted);
+            found.extend(booted.map(|finding| finding.to_string()));
         }
     }
     match found.is_empty() {
@@ -78,8 +80,9 @@ fn without_traces<S: Store>(store: &S) -> Result<()> {
     }
 }
 
-fn never_booted<S: Store>(store: &S) -> Result<()> {
-    let mut found = Vec::new();
+/// Refuses what was booted; warns of what a factory version should not hold.
+fn never_booted<S: Store>(store: &S, progress: &mut dyn FnMut(&str)) -> Result<()> {
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
     for part in store.layout().set().filter(|part| *part != Part::Defaults) {
         let place = Place::Live(part);
         if store.dataset(place)?.is_none() {
@@ -88,7 +91,14 @@ fn never_booted<S: Store>(store: &S) -> Result<()> {
                 store.layout().title(part)
             )));
         }
-        found.extend(traces(store, place)?);
+        for finding in findings(&Inside(store, place))? {
+            let list = if finding.booted {
+                &mut found
+            } else {
+                &mut warnings
+            };
+            list.push(finding.to_string());
+        }
     }
     let good = match read_state(store)? {
         Slots::Valid { value, .. } => value.good.is_some(),
@@ -101,6 +111,9 @@ fn never_booted<S: Store>(store: &S) -> Result<()> {
     }
     if !found.is_empty() {
         return Err(Error::Used(found.join(", ")));
+    }
+    for warning in warnings {
+        progress(&format!("warning: {warning}"));
     }
     Ok(check::root(store, Place::Live(Part::System))?)
 }
@@ -329,6 +342,22 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("marked good"), "{error}");
+    }
+
+    #[test]
+    fn what_an_image_builder_may_mean_is_a_warning() {
+        let mut store = image();
+        let place = Place::Live(Part::System);
+        store.edit(|world, _| {
+            let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+            tree.insert("etc/shadow".into(), Content::File(b"root::1\n".to_vec()));
+        });
+        let mut lines = Vec::new();
+        seal(&mut store, false, 9, &mut |line| {
+            lines.push(line.to_owned())
+        })
+        .unwrap();
+        assert!(lines[0].starts_with("warning: etc/shadow: no password for root"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::store::btrfs::leftover;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces a file whose directory exists; what an interrupted replacement left goes first. On disk
 /// after the next sync. One that holds these bytes already stays, which needs no room.
@@ -14,15 +14,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if is_file && std::fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // The store tidies up files of this name.
-    let new = &path.with_file_name(leftover(&name));
-    match std::fs::remove_file(new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::file("removing", new)(error));
-        }
-        _ => {}
-    }
+    let new = &place_of_new(path)?;
     let write = || -> std::io::Result<()> {
         let mut file = create(new)?;
         file.write_all(bytes)?;
@@ -35,6 +27,20 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::remove_file(new).ok();
     }
     written.map_err(Error::file("writing", path))
+}
+
+/// Where the new content of a file is written before it takes the file's name; what an interrupted
+/// replacement left there is removed.
+pub fn place_of_new(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // The store tidies up files of this name.
+    let new = path.with_file_name(leftover(&name));
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::file("removing", new)(error))
+        }
+        _ => Ok(new),
+    }
 }
 
 /// Copies a file's content; what was at `to` is overwritten. On disk on return.

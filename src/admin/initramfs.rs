@@ -22,6 +22,12 @@ pub fn build(root: &Path, release: &str, agent: &Path, output: &Path) -> Result<
 
 /// The same with everything that can be chosen.
 pub fn full(options: &Options) -> Result<u64> {
+    // Better no initramfs than one whose agent does not understand what it is allowed.
+    let policy = options.root.join("etc/backstay/policy.toml");
+    if let Ok(text) = std::fs::read_to_string(&policy) {
+        crate::agent::policy::parse(&text)
+            .map_err(|error| Error::Initramfs(format!("/etc/backstay/{error}")))?;
+    }
     if !options.agent.is_file() {
         return Err(Error::NoAgent(options.agent.clone()));
     }

@@ -202,6 +202,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Snapshot => "snapshot",
         Kind::Factory => "factory",
         Kind::Parked => "parked",
+        Kind::FormerFactory => "former-factory",
     }
 }
 
@@ -212,6 +213,9 @@ fn origin(origin: Origin) -> &'static str {
         Origin::BeforeReset => "before-reset",
         Origin::BootedOnce => "booted-once",
         Origin::Built => "built",
+        Origin::Extracted => "extracted",
+        Origin::Failed => "failed",
+        Origin::Superseded => "superseded",
     }
 }
 
@@ -230,6 +234,7 @@ fn word<S: Store>(store: &S, health: Health) -> String {
         Health::Absent => "absent".to_owned(),
         Health::NoManifest => "no manifest".to_owned(),
         Health::Parked => "parked".to_owned(),
+        Health::FormerFactory => "former factory".to_owned(),
         Health::Missing(part) => format!("missing: {}", store.layout().title(part)),
         Health::Changed(part) => format!("changed: {}", store.layout().title(part)),
     }

@@ -5,6 +5,7 @@
 //! the next boot. [`machine`] finds and locks the store; [`run`] goes from arguments to the verbs,
 //! one module each. A power cut leaves at each point what the verb's module says.
 
+pub mod build;
 pub mod cli;
 pub mod consent;
 mod copies;
@@ -20,12 +21,14 @@ pub mod list;
 pub mod machine;
 pub mod mountinfo;
 pub mod output;
+pub mod pack;
 pub mod pristine;
 pub mod reboot;
 pub mod recovery;
 pub mod repair;
 pub mod request;
 pub mod run;
+mod run_factory;
 pub mod snapshot;
 pub mod status;
 

@@ -127,13 +127,14 @@ fn rebuilt<S: Store>(store: &S, open: Option<u32>) -> Result<State> {
         };
         match manifest.kind {
             Kind::Parked => parked.push(id),
-            Kind::Snapshot | Kind::Factory => {
+            Kind::Snapshot => {
                 // One that cannot be promoted would be where a roll back goes.
                 let health = catalogue::health(store, Set::Snapshot(id));
                 if matches!(health, Ok(Health::Sound | Health::WithoutConfig)) {
                     append(&mut state.older, id);
                 }
             }
+            Kind::Factory | Kind::FormerFactory => {}
         }
         if manifest.uuid(Part::System) == live.parent && live.parent.is_some() {
             state.live.clone_of = Some(id);

@@ -9,8 +9,9 @@
 //! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
+use crate::policy::intent::Intent;
 use crate::policy::{self, resolve};
-use crate::record::journal::Journal;
+use crate::record::journal::{Journal, Outcome};
 use crate::record::layout::Part;
 use crate::record::state::{Request, Ticket, Verb};
 use crate::store::place::{File, Place};
@@ -25,12 +26,15 @@ use crate::transaction::{self, catalogue, check, execute};
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
 pub const SPARE: &str = "grub/armed.spare";
 
-/// Finishes or undoes what an interrupted `snapshot` left open. Anything that exchanges live
+/// Finishes or undoes what an interrupted `snapshot` or `factory build` left open. Anything that exchanges live
 /// datasets is left to the agent. That the journal of a change is lost is said and stops no command:
 /// it takes one to mend what that left.
 pub fn settle<S: Store>(store: &mut S, records: &mut Records) -> Result<Recovered> {
     match &records.journal.value {
-        Journal::Committing(committing) if !committing.swaps.is_empty() => {
+        Journal::Committing(committing)
+            if !committing.swaps.is_empty()
+                && !matches!(committing.outcome, Outcome::Factory(_)) =>
+        {
             Err(transaction::Error::Open.into())
         }
         _ => match recover(store, records, &mut |_| {}) {
@@ -84,8 +88,10 @@ pub fn preview<S: Store>(
     if policy::is_behind(state, &facts) {
         return Err(Error::StateBehind);
     }
-    let intent = resolve::allowed(verb, state, &facts)?;
-    let manifest = match source {
+    // Where the factory snapshot is to be made first, it is checked when it is there.
+    let make = resolve::first_step(verb, state, &facts)? == Intent::MakeFactory;
+    let intent = resolve::intent(verb, state)?;
+    let manifest = match source.filter(|_| !make) {
         Some(set) => {
             check::root(store, set.place(Part::System))?;
             catalogue::manifest(store, set)?
@@ -98,7 +104,12 @@ pub fn preview<S: Store>(
     for (part, _) in plan.replaced() {
         execute::movable(store, Place::Live(part))?;
     }
-    Ok(explain_for(store, &plan)?)
+    let mut explanation = explain_for(store, &plan)?;
+    if make {
+        let first = "the factory snapshot: made anew from the default tarball, before that";
+        explanation.changes.insert(0, first.to_owned());
+    }
+    Ok(explanation)
 }
 
 /// A change was refused before it was asked for: what waits to be deleted is kept for whoever wanted

@@ -1,12 +1,12 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
-use super::cli::{Cli, Command, Factory, How, Init, Initramfs, Keep, Recovery, Reset, What};
+use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
-    consent, factory, good, grub, init, initramfs, list, reboot, recovery, request, snapshot,
+    consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, snapshot,
     status,
 };
 use crate::record::slots::Slots;
@@ -47,9 +47,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
     match &cli.command {
         Command::Init(args) => set_up(root, args, out),
         Command::Snapshot { title } => take(root, title, out),
-        Command::Factory {
-            command: Factory::Seal { first_boot },
-        } => seal(root, *first_boot, out),
+        Command::Factory { command } => run_factory::run(root, command, out),
         Command::Recovery {
             command: Recovery::Install { agent },
         } => install(root, agent.as_deref(), out),
@@ -72,12 +70,12 @@ pub fn run(cli: &Cli) -> Result<Ended> {
 
 /// Where lines for people go: beside the JSON, not into it.
 #[derive(Clone, Copy)]
-struct Out {
-    json: bool,
+pub(super) struct Out {
+    pub(super) json: bool,
 }
 
 impl Out {
-    fn say(self, line: &str) {
+    pub(super) fn say(self, line: &str) {
         match self.json {
             true => eprintln!("{line}"),
             false => output::out(format_args!("{line}\n")),
@@ -91,7 +89,7 @@ impl Out {
         }
     }
 
-    fn result<T: Serialize>(self, value: &T) {
+    pub(super) fn result<T: Serialize>(self, value: &T) {
         if self.json {
             json(value);
         }
@@ -99,13 +97,13 @@ impl Out {
 }
 
 /// The store, locked, with its records; what an interrupted snapshot left is settled first.
-struct Open {
-    machine: Machine,
-    store: Btrfs,
-    records: Records,
+pub(super) struct Open {
+    pub(super) machine: Machine,
+    pub(super) store: Btrfs,
+    pub(super) records: Records,
 }
 
-fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
+pub(super) fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     let machine = Machine::open(root, lock)?;
     // Before what an interrupted command left is settled, which writes.
     machine.refuse_copies()?;
@@ -113,9 +111,9 @@ fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     let mut records = Records::open(&store)?;
     match request::settle(&mut store, &mut records)? {
         Recovered::Nothing => {}
-        Recovered::Undone(id) => out.say(&format!("an interrupted snapshot {id} was dropped")),
+        Recovered::Undone(id) => out.say(&format!("an interrupted change ({id}) was undone")),
         Recovered::Finished(id, done) => {
-            out.say(&format!("an interrupted snapshot {id} was finished"));
+            out.say(&format!("an interrupted change ({id}) was finished"));
             done.lines(id).iter().for_each(|line| out.say(line));
         }
     }
@@ -126,7 +124,7 @@ fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
     })
 }
 
-fn note<S: Store>(store: &mut S, text: &str) {
+pub(super) fn note<S: Store>(store: &mut S, text: &str) {
     history_log::append(store, now(), text);
 }
 
@@ -146,9 +144,9 @@ struct Done {
 }
 
 #[derive(Serialize)]
-struct Made {
-    id: u32,
-    title: String,
+pub(super) struct Made {
+    pub(super) id: u32,
+    pub(super) title: String,
 }
 
 fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
@@ -171,38 +169,6 @@ fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
     out.result(&Made {
         id,
         title: title.to_owned(),
-    });
-    Ok(Ended::Done)
-}
-
-fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
-    if root.is_none() {
-        return Err(Error::FactoryNeedsRoot);
-    }
-    let machine = Machine::open(root, Lock::Try)?;
-    machine.refuse_copies()?;
-    let mut store = machine.store()?;
-    if recovery::missing(&machine.top).is_some() {
-        return Err(Error::NotSetUp);
-    }
-    let manifest = factory::seal(&mut store, first_boot, now(), &mut |line| out.say(line))?;
-    note(&mut store, "factory snapshot sealed");
-    let kernel = manifest
-        .kernel
-        .as_ref()
-        .map_or("", |kernel| kernel.as_str());
-    if !out.json {
-        out.say(&format!(
-            "factory snapshot sealed: {}, kernel {kernel}",
-            manifest.title
-        ));
-        if first_boot {
-            out.say("the first start of this image makes its live datasets from it");
-        }
-    }
-    out.result(&Made {
-        id: 0,
-        title: manifest.title.to_string(),
     });
     Ok(Ended::Done)
 }

@@ -1,0 +1,388 @@
+//! `backstay factory pack`: a root directory becomes a signed archive, the default tarball.
+//!
+//! Archive and signature are written under temporary names, then both are on disk, then they get
+//! their names, the signature first. So an interrupted command leaves at most a signature without an
+//! archive, or one that an older archive does not match, which the verifier refuses; never half an
+//! archive under the name. What is left under a temporary name is replaced by the next one.
+
+use super::cli::Pack;
+use super::error::{Error, Result};
+use super::files::place_of_new;
+use super::output::size;
+use super::pristine::{Tree, findings};
+use crate::image::compress::{Compression, Compressor};
+use crate::image::pack::{self, Note, Packed};
+use crate::image::sign;
+use crate::sys::Context;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a person hears how far it is.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Entries that cannot be packed as they are, of which each is named; the rest is counted.
+const NAMED: usize = 20;
+
+/// What was made.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    /// The archive.
+    pub output: PathBuf,
+    /// Its signature, where a key was given.
+    pub signature: Option<PathBuf>,
+    /// Entries in it.
+    pub entries: u64,
+    /// Bytes before compression.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub size: u64,
+    /// What the root holds that a factory version should not.
+    pub warnings: Vec<String>,
+    /// What is not in the archive as it is in the root.
+    pub different: Vec<String>,
+}
+
+/// Packs `args.root`. On disk on return. `say` gets lines for people.
+pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let compression = compression(args)?;
+    outside(args)?;
+    let root = open(&args.root)?;
+    let key = match &args.key {
+        Some(path) => Some(sign::secret_key(path, || password(args.password_fd))?),
+        None => None,
+    };
+    let warnings: Vec<String> = findings(&root)?
+        .into_iter()
+        .map(|finding| finding.to_string())
+        .collect();
+    for warning in &warnings {
+        say(&format!("warning: {warning}"));
+    }
+    if key.is_none() {
+        say(
+            "warning: not signed: nothing restores from it until 'minisign -S' or --key has signed it",
+        );
+    }
+    let mut lines = Lines::new(pack::estimate(root.as_fd())?);
+    let new = place_of_new(&args.output)?;
+    let result = write(args, compression, &root, &mut lines, say, &new).and_then(|packed| {
+        let signature = match key {
+            Some(key) => {
+                say("signing");
+                let archive = File::open(&new).map_err(Error::file("reading", &new))?;
+                Some(sign::sign(&key, BufReader::new(archive), packed)?)
+            }
+            None => None,
+        };
+        put(&args.output, &new, signature.as_deref())?;
+        Ok((packed, signature.is_some()))
+    });
+    if result.is_err() {
+        std::fs::remove_file(&new).ok();
+    }
+    let (packed, signed) = result?;
+    let stat = std::fs::metadata(&args.output).map_err(Error::file("reading", &args.output))?;
+    Ok(Made {
+        output: args.output.clone(),
+        signature: signed.then(|| signature_of(&args.output)),
+        entries: packed.entries,
+        bytes: packed.bytes,
+        size: stat.len(),
+        warnings,
+        different: lines.different,
+    })
+}
+
+fn compression(args: &Pack) -> Result<Compression> {
+    match (Compression::of(&args.output), args.zstd_level) {
+        (None, _) => Err(Error::ArchiveName(args.output.clone())),
+        (Some(Compression::Zstd(_)), level) => Ok(Compression::Zstd(level)),
+        (Some(_), Some(_)) => Err(Error::ZstdLevel(args.output.clone())),
+        (Some(other), None) => Ok(other),
+    }
+}
+
+fn open(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(root, flags, Mode::empty()).call(|| format!("open({root:?})"))?)
+}
+
+/// Refuses to pack the archive into itself.
+fn outside(args: &Pack) -> Result<()> {
+    let resolved = |path: &Path| std::fs::canonicalize(path).map_err(Error::file("reading", path));
+    let device = |path: &Path| std::fs::metadata(path).map_err(Error::file("reading", path));
+    let (root, beside) = (resolved(&args.root)?, resolved(directory_of(&args.output))?);
+    // What another file system or a subvolume holds is not packed.
+    match beside.starts_with(&root) && device(&root)?.dev() == device(&beside)?.dev() {
+        true => Err(Error::ArchiveInside(args.output.clone())),
+        false => Ok(()),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The name of an archive's signature.
+fn signature_of(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
+}
+
+fn write(
+    args: &Pack,
+    compression: Compression,
+    root: &OwnedFd,
+    lines: &mut Lines,
+    say: &mut dyn FnMut(&str),
+    new: &Path,
+) -> Result<Packed> {
+    let writing = |error| Error::file("writing", &args.output)(error);
+    // It holds what only root may read, such as etc/shadow.
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(new)
+        .map_err(writing)?;
+    let mut out = Compressor::new(compression, file).map_err(writing)?;
+    let packed = pack::pack(root.as_fd(), &mut out, &mut |note| lines.note(note, say))?;
+    let file = out.finish().map_err(writing)?;
+    file.sync_all().map_err(writing)?;
+    lines.end(say);
+    Ok(packed)
+}
+
+/// Gives the files their names.
+fn put(output: &Path, new: &Path, signature: Option<&str>) -> Result<()> {
+    let path = signature_of(output);
+    match signature {
+        Some(text) => super::files::replace(&path, text.as_bytes())?,
+        None => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("removing", path)(error));
+            }
+            _ => {}
+        },
+    }
+    std::fs::rename(new, output).map_err(Error::file("writing", output))?;
+    File::open(directory_of(output))
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::file("writing", output))
+}
+
+/// The key's password: the first line of a descriptor, or what is typed on the terminal.
+fn password(descriptor: Option<u32>) -> std::io::Result<String> {
+    let Some(number) = descriptor else {
+        return super::consent::secret("Password of the secret key: ");
+    };
+    let mut line = String::new();
+    BufReader::new(File::open(format!("/proc/self/fd/{number}"))?).read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// What a person hears meanwhile: a line a second at most, and each difference.
+struct Lines {
+    about: u64,
+    begun: Instant,
+    said: Instant,
+    different: Vec<String>,
+}
+
+impl Lines {
+    fn new(about: u64) -> Self {
+        Self {
+            about,
+            begun: Instant::now(),
+            said: Instant::now(),
+            different: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, note: Note, say: &mut dyn FnMut(&str)) {
+        match note {
+            Note::Written(bytes) if self.said.elapsed() >= INTERVAL => {
+                self.said = Instant::now();
+                say(&progress(bytes, self.about, self.begun.elapsed()));
+            }
+            Note::Written(_) => {}
+            Note::Different { .. } => {
+                let line = note.to_string();
+                if self.different.len() < NAMED {
+                    say(&format!("note: {line}"));
+                }
+                self.different.push(line);
+            }
+        }
+    }
+
+    fn end(&self, say: &mut dyn FnMut(&str)) {
+        if self.different.len() > NAMED {
+            let more = self.different.len() - NAMED;
+            say(&format!("note: {more} more, which --json names"));
+        }
+    }
+}
+
+/// `12 %, 95.0 MiB, 8 s`. The length is an estimate until it is over.
+fn progress(bytes: u64, about: u64, since: Duration) -> String {
+    let percent = (bytes * 100).checked_div(about).unwrap_or(0).min(99);
+    format!("{percent} %, {}, {} s", size(bytes), since.as_secs())
+}
+
+impl Tree for OwnedFd {
+    fn content(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        use crate::store::btrfs::path;
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let Some(file) = path::if_there(path::open(self, path, flags))? else {
+            return Ok(None);
+        };
+        let file = File::from(file);
+        if !file
+            .metadata()
+            .call(|| format!("fstat({path:?})"))?
+            .is_file()
+        {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        file.take(super::pristine::LOOKED_AT)
+            .read_to_end(&mut content)
+            .call(|| format!("read({path:?})"))?;
+        Ok(Some(content))
+    }
+
+    fn names(&self, path: &str) -> Result<Vec<String>> {
+        use crate::store::btrfs::path;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let Some(directory) = path::if_there(path::open(self, path, flags))? else {
+            return Ok(Vec::new());
+        };
+        let text = || format!("getdents64({path:?})");
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&directory).call(text)? {
+            let entry = entry.call(text)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !matches!(name.as_str(), "." | "..") {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// What is said at the end.
+pub fn summary(made: &Made) -> String {
+    format!(
+        "{}: {} in {} entries, {} compressed{}",
+        made.output.display(),
+        size(made.bytes),
+        made.entries,
+        size(made.size),
+        match &made.signature {
+            Some(_) => ", signed",
+            None => "",
+        }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn args(root: &Path, output: PathBuf, key: Option<PathBuf>) -> Pack {
+        Pack {
+            root: root.to_owned(),
+            output,
+            key,
+            password_fd: None,
+            zstd_level: None,
+        }
+    }
+
+    #[test]
+    fn names_and_levels_that_do_not_go_together_are_refused() {
+        let with = |name: &str, level| Pack {
+            zstd_level: level,
+            ..args(Path::new("/"), name.into(), None)
+        };
+        for (name, level, good) in [
+            ("a.tar.zst", Some(19), true),
+            ("a.tar.gz", Some(19), false),
+            ("a.tar.gz", None, true),
+            ("a.zip", None, false),
+        ] {
+            assert_eq!(compression(&with(name, level)).is_ok(), good, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_archive_and_its_signature_appear_together_and_nothing_is_left_over() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: it needs root");
+            return;
+        }
+        let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/machine-id"), "8f3a\n").unwrap();
+        symlink("nowhere", root.path().join("etc/shadow")).unwrap();
+        let keys = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+        let key = to.path().join("secret.key");
+        std::fs::write(&key, keys.sk.to_box(None).unwrap().to_string()).unwrap();
+        let output = to.path().join("factory.tar.zst");
+        // What an interrupted one left.
+        std::fs::write(to.path().join(".factory.tar.zst.new"), "half").unwrap();
+        let args = args(root.path(), output.clone(), Some(key));
+        let mut lines = Vec::new();
+        let made = pack(&args, &mut |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(made.entries, 4);
+        assert!(
+            lines.iter().any(|line| line.contains("etc/machine-id")),
+            "{lines:?}"
+        );
+        assert!(made.signature.unwrap().is_file() && output.is_file());
+        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 3);
+        let first = std::fs::read(&output).unwrap();
+        pack(&args, &mut |_| {}).unwrap();
+        assert!(first == std::fs::read(&output).unwrap());
+
+        // Without a key the old signature goes, and a failure leaves what was there.
+        let unsigned = Pack { key: None, ..args };
+        pack(&unsigned, &mut |_| {}).unwrap();
+        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 2);
+        let missing = Pack {
+            root: "/nonexistent".into(),
+            ..unsigned
+        };
+        assert!(pack(&missing, &mut |_| {}).is_err());
+        let inside = Pack {
+            root: to.path().to_owned(),
+            ..missing
+        };
+        let refused = pack(&inside, &mut |_| {});
+        assert!(matches!(refused, Err(Error::ArchiveInside(_))));
+        assert_eq!(std::fs::read(&output).unwrap(), first);
+    }
+
+    #[test]
+    fn progress_is_never_finished_before_it_is() {
+        let line = |bytes, about| progress(bytes, about, Duration::from_secs(8));
+        assert_eq!(line(12 << 20, 100 << 20), "12 %, 12.0 MiB, 8 s");
+        assert_eq!(line(200 << 20, 100 << 20), "99 %, 200.0 MiB, 8 s");
+        assert_eq!(line(1, 0), "0 %, 1 B, 8 s");
+    }
+}
