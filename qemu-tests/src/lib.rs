@@ -6,11 +6,13 @@
 //! has written so far, [`serial`] is the line a person types on and waits at, [`grub_menu`] reads
 //! and works GRUB's menu there, [`story`] remembers what a scenario is doing, [`scenario`] holds
 //! the stories themselves with their table and the runner, [`random`] the numbers that a seed makes,
-//! [`report`] what is said about the stories.
+//! [`report`] what is said about the stories. [`tarball`] tries archives of whole systems on a btrfs of
+//! the host's own kernel, and [`compare`] says how two trees differ.
 
 pub mod accel;
 pub mod cache;
 pub mod check;
+pub mod compare;
 pub mod console;
 pub mod crash;
 pub mod demo;
@@ -23,6 +25,7 @@ pub mod scenario;
 pub mod serial;
 pub mod setup;
 pub mod story;
+pub mod tarball;
 pub mod toolbox;
 pub mod toolchain;
 pub mod vm;

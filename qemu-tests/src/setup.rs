@@ -106,6 +106,30 @@ const BTRFS: Need = Need {
     there: || program("mkfs.btrfs").is_some() && program("btrfs").is_some(),
 };
 
+/// What archives are made and read with, beside ours; see [`crate::tarball`].
+const ARCHIVES: &[Need] = &[
+    Need {
+        what: "bsdtar",
+        package: "libarchive-tools",
+        there: || program("bsdtar").is_some(),
+    },
+    Need {
+        what: "zstd",
+        package: "zstd",
+        there: || program("zstd").is_some(),
+    },
+    Need {
+        what: "xz",
+        package: "xz-utils",
+        there: || program("xz").is_some(),
+    },
+    Need {
+        what: "minisign",
+        package: "minisign",
+        there: || program("minisign").is_some(),
+    },
+];
+
 static DONE: Mutex<bool> = Mutex::new(false);
 
 /// Makes sure that everything is there; installs what is missing if it may. Checked once a process.
@@ -136,6 +160,18 @@ pub fn ensure_btrfs() -> Result<(), Error> {
     match (BTRFS.there)() {
         true => Ok(()),
         false => install(&[&BTRFS]),
+    }
+}
+
+/// Makes sure that other programs for archives are there.
+///
+/// # Errors
+/// Where one is missing and cannot be installed.
+pub fn ensure_archives() -> Result<(), Error> {
+    let missing: Vec<&Need> = ARCHIVES.iter().filter(|need| !(need.there)()).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => install(&missing),
     }
 }
 

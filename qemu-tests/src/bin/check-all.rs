@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use lexopt::prelude::*;
 use qemu_tests::check::command::target;
 use qemu_tests::check::full::{self, State};
-use qemu_tests::check::{Tally, agent, crash, quick};
+use qemu_tests::check::{Tally, agent, crash, quick, tarball};
 use qemu_tests::random::Random;
 use qemu_tests::report;
 use qemu_tests::scenario::runner::{self, Options, Outcome};
@@ -91,6 +91,7 @@ fn run() -> Result<ExitCode> {
     });
     tally.passed += all().count() - first.len() - then.len();
     crash::check(&mut tally, seed);
+    tarball::check(&mut tally);
     // The fixed core is played whatever the time is, the others while there is some.
     for (scenarios, until) in [(first, None), (then, until)] {
         let outcomes = runner::play(

@@ -7,6 +7,7 @@ pub mod crash;
 mod dependencies;
 pub mod full;
 pub mod quick;
+pub mod tarball;
 
 use std::time::{Duration, Instant};
 

@@ -44,6 +44,10 @@ pub enum Stage {
     FirstBoot,
     /// It has a factory, snapshots 1 and 2, and went on since.
     Used,
+    /// The same with a default tarball, and somebody has written into its factory.
+    Tampered,
+    /// Prepared for its first boot, with a default tarball and without a factory.
+    FirstBootFromTarball,
 }
 
 /// Room on a disk that was filled, in MiB.

@@ -25,6 +25,11 @@ pub const NESTED: &str = "@rootfs/var/lib/machines";
 /// One inside the live data.
 pub const VAULT: &str = "@data/vault";
 
+/// What the default tarball has as the system and as the configuration.
+pub const TARBALL: &str = "@tarball";
+/// See [`TARBALL`].
+pub const TARBALL_CONFIG: &str = "@tarball-config";
+
 /// Where the configuration is mounted in the system.
 pub const CONFIG: &str = "var/lib/backstay/config";
 
@@ -84,7 +89,72 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
         Stage::SetUp => version(top, "live", &["@data"]),
         Stage::FirstBoot => admin("factory seal --first-boot"),
         Stage::Used => used(top),
+        Stage::Tampered => {
+            used(top)?;
+            keep_tarball(top)?;
+            tamper(&top.join("@backstay/factory/system"))
+        }
+        Stage::FirstBootFromTarball => {
+            keep_tarball(top)?;
+            admin("factory seal --first-boot")?;
+            let factory = top.join("@backstay/factory");
+            for member in ["system", "config", "defaults"] {
+                destroy(&factory.join(member))?;
+            }
+            Ok(fs::remove_file(factory.join("manifest"))?)
+        }
     }
+}
+
+/// Packs a clone of the live system as a version of its own, which is the default tarball then. The clone
+/// stays as [`TARBALL`], and its configuration alone as [`TARBALL_CONFIG`]: what the tarball must give.
+fn keep_tarball(top: &Path) -> Result<()> {
+    let clone = |name: &str, of: &str| {
+        ioctl::snapshot(
+            fs::File::open(top.join(of))?,
+            fs::File::open(top)?,
+            name,
+            false,
+        )?;
+        anyhow::Ok(top.join(name))
+    };
+    let packed = clone(TARBALL, SYSTEM)?;
+    // Where a nested subvolume goes there is nothing, as in the archive of a system that never ran.
+    let stub = packed.join("var/lib/machines");
+    if stub.exists() {
+        fs::remove_dir(stub)?;
+    }
+    write_version(&packed, SYSTEM, "tarball")?;
+    let config = clone(TARBALL_CONFIG, TARBALL)?;
+    for (directory, kept) in [("", "etc"), ("etc", "appliance")] {
+        for entry in fs::read_dir(config.join(directory))? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                _ if entry.file_name() == kept => {}
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    admin(&format!(
+        "factory pack /top/{TARBALL} --output /top/packed.tar.zst"
+    ))?;
+    admin("factory keep --from /top/packed.tar.zst --unsigned")?;
+    Ok(fs::remove_file(top.join("packed.tar.zst"))?)
+}
+
+fn destroy(subvolume: &Path) -> Result<()> {
+    let fd = fs::File::open(subvolume)?;
+    Ok(ioctl::destroy_subvolume(&fd, ioctl::info(&fd)?.id)?)
+}
+
+/// Writes into a sealed dataset, as somebody who can.
+fn tamper(dataset: &Path) -> Result<()> {
+    let fd = fs::File::open(dataset)?;
+    ioctl::set_read_only(&fd, false)?;
+    fs::write(dataset.join("etc/tampered"), "with\n")?;
+    rustix::fs::syncfs(&fd)?;
+    Ok(ioctl::set_read_only(&fd, true)?)
 }
 
 fn used(top: &Path) -> Result<()> {
@@ -111,20 +181,24 @@ fn used(top: &Path) -> Result<()> {
 /// Writes what tells a version of these datasets from every other.
 fn version(top: &Path, name: &str, datasets: &[&str]) -> Result<()> {
     for dataset in datasets {
-        let at = top.join(dataset);
-        let etc = at.join("etc/appliance");
-        fs::create_dir_all(&etc)?;
-        let file = etc.join("version");
-        fs::write(&file, format!("{dataset} {name}\n"))?;
-        setxattr(&file, "user.version", name.as_bytes(), XattrFlags::empty())?;
-        // Too long to lie in the metadata.
-        fs::write(etc.join("blob"), format!("{dataset} {name} ").repeat(700))?;
-        fs::write(etc.join(format!("only-in-{name}")), "")?;
-        symlink(name, etc.join(format!("link-{name}")))?;
+        write_version(&top.join(dataset), dataset, name)?;
     }
-    if datasets.contains(&SYSTEM) {
+    Ok(())
+}
+
+fn write_version(at: &Path, dataset: &str, name: &str) -> Result<()> {
+    let etc = at.join("etc/appliance");
+    fs::create_dir_all(&etc)?;
+    let file = etc.join("version");
+    fs::write(&file, format!("{dataset} {name}\n"))?;
+    setxattr(&file, "user.version", name.as_bytes(), XattrFlags::empty())?;
+    // Too long to lie in the metadata.
+    fs::write(etc.join("blob"), format!("{dataset} {name} ").repeat(700))?;
+    fs::write(etc.join(format!("only-in-{name}")), "")?;
+    symlink(name, etc.join(format!("link-{name}")))?;
+    if dataset == SYSTEM {
         let text = format!("PRETTY_NAME=\"appliance {name}\"\n");
-        fs::write(top.join(SYSTEM).join("etc/os-release"), text)?;
+        fs::write(at.join("etc/os-release"), text)?;
     }
     Ok(())
 }

@@ -67,6 +67,18 @@ impl Store for TwoRenames {
     fn clone_to(&mut self, from: Place, to: Place, access: Access) -> StoreResult<Dataset> {
         self.0.clone_to(from, to, access)
     }
+    fn create(&mut self, place: Place) -> StoreResult<Dataset> {
+        self.0.create(place)
+    }
+    fn exchange_factory(&mut self, id: u32) -> StoreResult<()> {
+        self.0.exchange_factory(id)
+    }
+    fn factory_held(&self) -> StoreResult<Option<&'static str>> {
+        self.0.factory_held()
+    }
+    fn has_tarball(&self) -> StoreResult<bool> {
+        self.0.has_tarball()
+    }
     fn clone_nested(&mut self, from: Place, to: Place) -> StoreResult<Vec<Nested>> {
         self.0.clone_nested(from, to)
     }

@@ -1,5 +1,6 @@
 //! What the rows say of their ends: what is live then, and where it lay before.
 
+use super::builder::{TARBALL, TARBALL_CONFIG};
 use super::right::{NAMES, Paths, Right};
 use super::verbs::{LIVE, Live};
 
@@ -28,6 +29,7 @@ pub(super) const STAYS: Right = Right {
     made: &[],
     nested: &[MACHINES, VAULT],
     deletes: false,
+    former: None,
 };
 /// The same where no subvolume lies inside another.
 pub(super) const PLAINLY: Right = Right {
@@ -67,6 +69,43 @@ pub(super) const OF_TWO: Right = Right {
     live: SET_2,
     made: &[("3", WAS_LIVE)],
     ..STAYS
+};
+/// What the default tarball has, with what is live of data.
+const OF_TARBALL: Paths = Paths {
+    system: TARBALL,
+    config: TARBALL_CONFIG,
+    defaults: TARBALL_CONFIG,
+    data: NAMES.data,
+};
+const TARBALL_SET: Paths = Paths {
+    data: "",
+    ..OF_TARBALL
+};
+pub(super) const FROM_TARBALL: Live = Live {
+    system: "@rootfs tarball",
+    config: "@rootfs tarball",
+    defaults: "@rootfs tarball",
+    data: LIVE.data,
+};
+/// The factory is made from the tarball, and what it was is put aside.
+pub(super) const REBUILT: Right = Right {
+    made: &[("factory", TARBALL_SET)],
+    former: Some("3"),
+    ..STAYS
+};
+pub(super) const RESET_FROM_TARBALL: Right = Right {
+    live: OF_TARBALL,
+    made: &[("factory", TARBALL_SET), ("4", WAS_LIVE)],
+    former: Some("3"),
+    ..STAYS
+};
+pub(super) const FIRST_FROM_TARBALL: Right = Right {
+    live: Paths {
+        data: TEMPLATE,
+        ..OF_TARBALL
+    },
+    made: &[("factory", TARBALL_SET)],
+    ..PLAINLY
 };
 /// A factory's configuration is its defaults.
 pub(super) const PRISTINE: Paths = Paths {

@@ -133,7 +133,9 @@ impl Lab {
             played.wrong.push(text);
         }
         if let Some(failure) = answer.failure.clone() {
-            match matches!(act, Act::Boot(_)) || is_broken(&failure) {
+            // Without a live system there is nothing else that a start could do.
+            let waits = self.verb.needs_room && self.verb.may_wait && failure == WAITS;
+            match !waits && (matches!(act, Act::Boot(_)) || is_broken(&failure)) {
                 true => played.wrong.push(failure),
                 false => played.refusal = Some(failure),
             }

@@ -1,4 +1,5 @@
-//! What the host must have: root, FUSE, loop devices, btrfs in the running kernel, btrfs-progs.
+//! What the host must have: root, loop devices, btrfs in the running kernel, btrfs-progs; FUSE for
+//! power cuts.
 
 use std::path::Path;
 
@@ -14,17 +15,20 @@ use crate::setup;
 /// # Errors
 /// One line that names the remedy.
 pub fn prepare() -> Result<()> {
+    prepare_for("cargo crash")?;
+    exists("/dev/fuse", "FUSE", "fuse")?;
+    device::detach_leftovers()
+}
+
+/// The same without FUSE, for any command that mounts a btrfs of its own.
+///
+/// # Errors
+/// One line that names the remedy.
+pub fn prepare_for(command: &str) -> Result<()> {
     if !setup::is_root() {
-        bail!("this needs root, to mount what a power cut leaves: run 'sudo -E cargo crash'");
+        bail!("this needs root, to mount file systems of its own: run 'sudo -E {command}'");
     }
-    for (path, what, module) in [
-        ("/dev/fuse", "FUSE", "fuse"),
-        ("/dev/loop-control", "loop devices", "loop"),
-    ] {
-        if !Path::new(path).exists() {
-            bail!("{path} is missing: this needs a kernel with {what}; try 'modprobe {module}'");
-        }
-    }
+    exists("/dev/loop-control", "loop devices", "loop")?;
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if !known.lines().any(|line| line.trim() == "btrfs") {
         bail!(
@@ -38,5 +42,12 @@ pub fn prepare() -> Result<()> {
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )?;
-    device::detach_leftovers()
+    Ok(())
+}
+
+fn exists(path: &str, what: &str, module: &str) -> Result<()> {
+    if !Path::new(path).exists() {
+        bail!("{path} is missing: this needs a kernel with {what}; try 'modprobe {module}'");
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use backstay::record::layout::Part;
-use backstay::record::manifest::Kind;
+use backstay::record::manifest::{Kind, Manifest};
 
 use super::view::{Lines, View, differences};
 
@@ -12,6 +12,8 @@ use super::view::{Lines, View, differences};
 const SHOWN: usize = 4;
 /// Where snapshots lie.
 const SNAPSHOTS: &str = "@backstay/snapshots/";
+/// Where the factory snapshot lies.
+const FACTORY: &str = "@backstay/factory";
 /// Where data lies that was kept.
 const KEPT_DATA: &str = "@backstay/data/data/";
 /// What fresh data is cloned from.
@@ -49,6 +51,8 @@ pub struct Right {
     pub nested: &'static [(&'static str, &'static str)],
     /// All snapshots that there were are gone.
     pub deletes: bool,
+    /// The number under which what was the factory snapshot lies, as it was.
+    pub former: Option<&'static str>,
 }
 
 /// The contents of the four live datasets.
@@ -70,7 +74,10 @@ impl Right {
     /// What is wrong with this end of what started so.
     #[must_use]
     pub fn wrong(&self, start: &View, end: &View) -> Vec<String> {
+        // What somebody did to the machine before is no fault of the verb's.
+        let marked = start.marked();
         let mut wrong = end.marked();
+        wrong.retain(|line| !marked.contains(line));
         for (live, lay) in NAMES.each().into_iter().zip(self.live.each()) {
             wrong.extend(same(start, lay, end, live));
         }
@@ -138,14 +145,18 @@ impl Right {
             })
         };
         for path in start.sealed_paths().filter(|path| of_a_set(path)) {
-            if start.subvolume(path) != end.subvolume(path) {
+            let lies = match (self.former, path.strip_prefix(FACTORY)) {
+                (Some(number), Some(member)) => format!("{SNAPSHOTS}{number}{member}"),
+                _ => path.to_owned(),
+            };
+            if start.subvolume(path) != end.subvolume(&lies) {
                 wrong.push(format!(
                     "{path} was {:?} and is {:?}",
                     start.subvolume(path),
-                    end.subvolume(path)
+                    end.subvolume(&lies)
                 ));
             }
-            wrong.extend(differing(path, &start.below(path), &end.below(path)));
+            wrong.extend(differing(path, &start.below(path), &end.below(&lies)));
         }
         if start.subvolume(TEMPLATE).is_some() {
             let (was, is) = (start.below(TEMPLATE), end.below(TEMPLATE));
@@ -199,10 +210,11 @@ pub fn is_on_the_way(found: &LiveSet, ways: &[(LiveSet, LiveSet)]) -> bool {
     })
 }
 
-/// The directories of snapshots that have a manifest, and are not parked.
+/// The directories of snapshots that have a manifest, are not parked and were never the factory's.
 fn snapshots(view: &View) -> BTreeSet<String> {
     let all = view.manifests().filter(|(path, manifest)| {
-        path.starts_with(SNAPSHOTS) && manifest.as_ref().is_none_or(|it| it.kind != Kind::Parked)
+        let is = |it: &Manifest| !matches!(it.kind, Kind::Parked | Kind::FormerFactory);
+        path.starts_with(SNAPSHOTS) && manifest.as_ref().is_none_or(is)
     });
     all.map(|(path, _)| path.to_owned()).collect()
 }

@@ -2,9 +2,10 @@
 
 use super::act::Stage;
 use super::ends::{
-    BUILT, DELETED, FACTORY, FACTORY_SET, FIRST, KEPT_MACHINES, KEPT_VAULT, MACHINES, OF_FACTORY,
-    OF_TWO, PLAINLY, RETURNED, SET_1, SET_2, SET_3, SET_3_AND_DATA, SET_UP, SHIPPED, STAYS,
-    TEMPLATE, TWO, VAULT, WAS_LIVE, WITH_FACTORY,
+    BUILT, DELETED, FACTORY, FACTORY_SET, FIRST, FIRST_FROM_TARBALL, FROM_TARBALL, KEPT_MACHINES,
+    KEPT_VAULT, MACHINES, OF_FACTORY, OF_TWO, PLAINLY, REBUILT, RESET_FROM_TARBALL, RETURNED,
+    SET_1, SET_2, SET_3, SET_3_AND_DATA, SET_UP, SHIPPED, STAYS, TEMPLATE, TWO, VAULT, WAS_LIVE,
+    WITH_FACTORY,
 };
 use super::right::{NAMES, Paths, Right};
 use super::verbs::{Interrupted, LIVE, Live, Step, Verb};
@@ -31,6 +32,10 @@ const USUAL: Verb = Verb {
 const ROLLBACK: Step = Step::Boot("backstay.rollback=previous backstay.present");
 const EVERYTHING: Step = Step::Boot("backstay.reset=everything backstay.present");
 const SELECT: Step = Step::Boot("backstay.select=1 backstay.present");
+
+const BUILD: &[Step] = &[Step::Admin(
+    "factory build --from /top/@backstay/factory.tar.zst --unsigned",
+)];
 
 /// Somebody wants to go back and cannot.
 const FUTILE: Step = Step::Boot("backstay.rollback=77 backstay.present");
@@ -190,6 +195,39 @@ pub const VERBS: &[Verb] = &[
         ..USUAL
     },
     Verb {
+        // The factory snapshot is made first; after a cut it may be there, and what asked is gone.
+        name: "reset-system-from-tarball",
+        stage: Stage::Tampered,
+        act: Step::Boot("backstay.reset=system backstay.present"),
+        says: FROM_TARBALL,
+        new: RESET_FROM_TARBALL,
+        or: Some((BUILD, REBUILT)),
+        needs_room: true,
+        ..USUAL
+    },
+    Verb {
+        name: "first-boot-from-tarball",
+        stage: Stage::FirstBootFromTarball,
+        says: Live {
+            data: "fresh",
+            ..FROM_TARBALL
+        },
+        new: FIRST_FROM_TARBALL,
+        old: FIRST_FROM_TARBALL,
+        without_live: true,
+        may_wait: true,
+        needs_room: true,
+        ..USUAL
+    },
+    Verb {
+        name: "factory-build",
+        stage: Stage::Tampered,
+        act: BUILD[0],
+        new: REBUILT,
+        needs_room: true,
+        ..USUAL
+    },
+    Verb {
         name: "snapshot",
         act: Step::Admin("snapshot"),
         needs_room: true,
@@ -279,6 +317,7 @@ pub const VERBS: &[Verb] = &[
             made: &[("4", NAMES)],
             nested: &[MACHINES, (KEPT_VAULT, VAULT.1)],
             deletes: false,
+            former: None,
         },
         old: Right {
             nested: &[MACHINES],
@@ -296,6 +335,7 @@ pub const VERBS: &[Verb] = &[
             made: &[("4", NAMES)],
             nested: &[(KEPT_MACHINES, MACHINES.1), (KEPT_VAULT, VAULT.1)],
             deletes: false,
+            former: None,
         },
         old: PLAINLY,
         or: Some((&[FUTILE], PLAINLY)),

@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::builder::SYSTEM;
 use super::full::FILL;
+use crate::compare;
 
 /// Room that is given up on a full disk.
 pub const BALLAST: &str = "@backstay/ballast";
@@ -371,28 +372,11 @@ fn manifest(content: &[u8]) -> String {
 }
 
 fn attributes(at: &Path) -> Result<String> {
-    let mut names = vec![0; 4096];
-    let length = match rustix::fs::llistxattr(at, &mut names[..]) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(errno.into()),
-    };
-    let mut names: Vec<&[u8]> = names[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-        .collect();
-    names.sort_unstable();
-    let mut text = String::new();
-    for name in names {
-        let mut value = vec![0; 4096];
-        let length = rustix::fs::lgetxattr(at, name, &mut value[..])?;
-        text.push_str(&format!(
-            " {}={}",
-            String::from_utf8_lossy(name),
-            short(&value[..length])
-        ));
-    }
-    Ok(text)
+    let attributes = compare::attributes(at)?;
+    let texts = attributes
+        .iter()
+        .map(|(name, value)| format!(" {}={}", String::from_utf8_lossy(name), short(value)));
+    Ok(texts.collect())
 }
 
 fn short(content: &[u8]) -> String {

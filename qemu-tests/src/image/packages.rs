@@ -64,6 +64,7 @@ pub fn toolbox() -> Result<Tarball, Error> {
             "busybox-static",
             "btrfs-progs",
             "e2fsprogs",
+            "dosfstools",
             "gdisk",
             "fdisk",
             "tar",
@@ -111,6 +112,29 @@ pub fn debian() -> Result<Tarball, Error> {
             "zstd",
             "less",
             "nano",
+        ],
+        hooks: &[],
+    }
+    .ensure()
+}
+
+/// A Debian 13 of a common size, more than 300 MB, for measuring what takes time with it.
+pub fn large() -> Result<Tarball, Error> {
+    Recipe {
+        name: "large-packages",
+        what: "a large Debian 13 root",
+        release: "trixie",
+        variant: "standard",
+        packages: &[
+            "systemd-sysv",
+            "linux-image-cloud-amd64",
+            "btrfs-progs",
+            "openssh-server",
+            "python3",
+            "git",
+            "vim",
+            "curl",
+            "zstd",
         ],
         hooks: &[],
     }

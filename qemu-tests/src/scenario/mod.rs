@@ -19,6 +19,7 @@ pub mod runner;
 mod selftest;
 pub mod steps;
 pub mod store;
+mod tarball;
 
 use std::time::Duration;
 
@@ -166,6 +167,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "reset",
         scenarios: reset::SCENARIOS,
+    },
+    Group {
+        name: "tarball",
+        scenarios: tarball::SCENARIOS,
     },
     Group {
         name: "kernel",

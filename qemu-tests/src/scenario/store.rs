@@ -74,6 +74,20 @@ impl Store {
         self
     }
 
+    /// With a factory snapshot of these versions.
+    #[must_use]
+    pub fn factory(self, versions: [&str; 3]) -> Self {
+        self.set("@backstay/factory", versions)
+    }
+
+    /// And what was the factory snapshot once, which GRUB does not offer.
+    #[must_use]
+    pub fn former_factory(mut self, id: u32, versions: [&str; 3]) -> Self {
+        let place = format!("@backstay/snapshots/{id}");
+        self.files.push((format!("{place}/menu.cfg"), false));
+        self.set(&place, versions)
+    }
+
     /// And a sealed snapshot of these versions, with its entry for GRUB's menu.
     #[must_use]
     pub fn snapshot(mut self, id: u32, versions: [&str; 3]) -> Self {
