@@ -7,7 +7,7 @@ use super::command::{cargo, run};
 use crate::setup;
 
 /// States and starts of a sample.
-const STATES: &str = "540";
+const STATES: &str = "640";
 const STARTS: &str = "6";
 /// Ten times what it takes on a quiet machine with two cores.
 const LIMIT: Duration = Duration::from_secs(2400);
