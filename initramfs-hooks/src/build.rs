@@ -193,8 +193,12 @@ fn contents(
     Ok(files)
 }
 
-/// The keys and the policy of a root, as regular files, whatever they are there.
-fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<(), Error> {
+/// The public keys that a root trusts, by name: a name in etc/backstay/keys replaces the one of the vendor.
+///
+/// # Errors
+/// A directory or a key that is there and cannot be read.
+pub fn keys(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut keys = BTreeMap::new();
     for place in KEY_PLACES {
         let directory = root.join(place);
         let entries = match std::fs::read_dir(&directory) {
@@ -207,10 +211,17 @@ fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<()
             let Some(name) = name.filter(|name| name.ends_with(".pub")) else {
                 continue;
             };
-            let bytes = std::fs::read(&path).of("read", &path)?;
-            let at = format!("etc/backstay/keys/{name}");
-            files.insert(at, (0o644, Data::Here(bytes)));
+            keys.insert(name.to_owned(), std::fs::read(&path).of("read", &path)?);
         }
+    }
+    Ok(keys)
+}
+
+/// The keys and the policy of a root, as regular files, whatever they are there.
+fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<(), Error> {
+    for (name, bytes) in keys(root)? {
+        let at = format!("etc/backstay/keys/{name}");
+        files.insert(at, (0o644, Data::Here(bytes)));
     }
     let policy = root.join(POLICY);
     match std::fs::read(&policy) {

@@ -9,4 +9,4 @@ pub mod depmod;
 mod elf;
 pub mod glob;
 
-pub use build::{Built, Error, Options, build};
+pub use build::{Built, Error, Options, build, keys};

@@ -27,8 +27,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a system keeps the keys that it trusts; the recovery kernel gets those of the same places.
-const KEYS: [&str; 2] = ["/usr/lib/backstay/keys", "/etc/backstay/keys"];
 /// A person hears how far it is this often.
 const EVERY: Duration = Duration::from_secs(1);
 /// What is kept free beyond what the archive's system needs, in bytes.
@@ -174,23 +172,18 @@ fn signature(args: &Archived) -> Result<Option<String>> {
     }
 }
 
-/// The keys that were named, or else those of this system.
+/// The keys that were named, or else those of this system, which the recovery kernel trusts, too.
 fn keys(named: &[PathBuf]) -> Result<Keys> {
-    let mut paths = named.to_vec();
-    if paths.is_empty() {
-        for directory in KEYS {
-            let Ok(entries) = std::fs::read_dir(directory) else {
-                continue;
-            };
-            let found = entries.flatten().map(|entry| entry.path());
-            paths.extend(found.filter(|path| path.extension().is_some_and(|it| it == "pub")));
-        }
-        paths.sort();
-    }
     let mut texts = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(&path).map_err(Error::file("reading", &path))?;
+    for path in named {
+        let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
         texts.push((path.display().to_string(), text));
+    }
+    if texts.is_empty() {
+        let own = backstay_initramfs::keys(Path::new("/"));
+        let own = own.map_err(|error| Error::Initramfs(error.to_string()))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        texts.extend(own.into_iter().map(|(name, bytes)| (name, text(bytes))));
     }
     Ok(Keys::parse(&texts)?)
 }

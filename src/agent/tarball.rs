@@ -95,8 +95,8 @@ pub fn verified(session: &Session, named: Option<&str>) -> Result<Verified, Unus
         Some(named) => elsewhere(session, named),
         None => in_store(&session.store),
     };
-    // It stays open; the mount is needed no more.
-    let found = found.inspect_err(|_| mount::clear(Path::new(AT)))?;
+    // What is mounted for it stays until [`release`].
+    let found = found?;
     let name = found.archive.name().to_owned();
     say!("verifying {name}");
     let keys = Keys::read(Path::new(policy::KEYS))?;
