@@ -198,7 +198,7 @@ pub struct Pack {
     /// Read the key's password from this file descriptor, instead of asking for it on the terminal
     #[arg(long, value_name = "NUMBER", requires = "key")]
     pub password_fd: Option<u32>,
-    /// Compress with the zstd program at this level, instead of without a program: smaller
+    /// zstd's level, 9 if it is not given; 19 packs smallest, in some minutes
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=19))]
     pub zstd_level: Option<u8>,
 }

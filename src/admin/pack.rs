@@ -104,7 +104,7 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
 fn compression(args: &Pack) -> Result<Compression> {
     match (Compression::of(&args.output), args.zstd_level) {
         (None, _) => Err(Error::ArchiveName(args.output.clone())),
-        (Some(Compression::Zstd(_)), level) => Ok(Compression::Zstd(level)),
+        (Some(Compression::Zstd(_)), Some(level)) => Ok(Compression::Zstd(level)),
         (Some(_), Some(_)) => Err(Error::ZstdLevel(args.output.clone())),
         (Some(other), None) => Ok(other),
     }

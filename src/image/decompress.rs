@@ -8,8 +8,10 @@ use std::io::{BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
-use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use structured_zstd::decoding::errors::{
+    FrameDecoderError, FrameHeaderError, ReadFrameHeaderError,
+};
+use structured_zstd::decoding::{BlockDecodingStrategy, ContentChecksum, FrameDecoder};
 
 use super::archive::Form;
 use super::error::{Error, Result};
@@ -43,7 +45,6 @@ struct Zstd<R> {
     decoder: FrameDecoder,
     in_frame: bool,
     frames: u64,
-    produced: u64,
 }
 
 impl<R: BufRead> Decompress<R> {
@@ -57,13 +58,14 @@ impl<R: BufRead> Decompress<R> {
             Form::Plain => State::Plain(source),
             Form::Zstd => {
                 let mut decoder = FrameDecoder::new();
-                decoder.set_max_window_size(limits.window);
+                decoder.set_content_checksum(ContentChecksum::Verify);
+                // Out of its range, its own limit stays: 128 MiB.
+                let _ = decoder.set_max_window_size(limits.window);
                 State::Zstd(Box::new(Zstd {
                     source,
                     decoder,
                     in_frame: false,
                     frames: 0,
-                    produced: 0,
                 }))
             }
             Form::Gzip | Form::Xz => State::Between(source),
@@ -202,11 +204,10 @@ impl<R: BufRead> Zstd<R> {
             }
             let read = self.decoder.read(to);
             let read = read.map_err(|error| damaged("zstd", &error))?;
-            self.produced += read as u64;
             if read != 0 || to.is_empty() {
                 return Ok(read);
             }
-            self.finish()?;
+            self.finish(window)?;
         }
     }
 
@@ -215,7 +216,6 @@ impl<R: BufRead> Zstd<R> {
             Ok(()) => {
                 self.in_frame = true;
                 self.frames += 1;
-                self.produced = 0;
                 Ok(())
             }
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -239,18 +239,11 @@ impl<R: BufRead> Zstd<R> {
     }
 
     /// What the frame said of itself must be so.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, window: u64) -> Result<()> {
         self.in_frame = false;
-        if let Some(stated) = self.decoder.get_checksum_from_data()
-            && Some(stated) != self.decoder.get_calculated_checksum()
-        {
-            return Err(damaged("zstd", &"its checksum does not match"));
-        }
-        let stated = self.decoder.content_size();
-        if stated != 0 && stated != self.produced {
-            return Err(damaged("zstd", &"its size is not as stated"));
-        }
-        Ok(())
+        let size = self.decoder.verify_content_size();
+        size.and_then(|()| self.decoder.verify_content_checksum())
+            .map_err(|error| self.wrong(&error, window))
     }
 
     fn failed(&mut self, error: std::io::Error) -> Error {
@@ -276,6 +269,12 @@ impl<R: BufRead> Zstd<R> {
             ),
             FrameDecoderError::DictNotProvided { .. } => {
                 damaged("zstd", &"it needs a dictionary: compress it without -D")
+            }
+            FrameDecoderError::ChecksumMismatch { .. } => {
+                damaged("zstd", &"its checksum does not match")
+            }
+            FrameDecoderError::FrameContentSizeMismatch { .. } => {
+                damaged("zstd", &"its size is not as stated")
             }
             _ => damaged("zstd", error),
         }

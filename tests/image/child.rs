@@ -55,7 +55,7 @@ fn a_hundred_gigabytes_of_zeros_are_refused_in_bounded_memory() {
         .raw(124, &[0x80, 0, 0, 0])
         .raw(128, &60_000_000_000u64.to_be_bytes());
     let archive = zstd_zeros(&Forge::new().push(header, b"").0, 800_000);
-    let place = Place::new();
+    let place = Place::fresh();
     let limits = Limits {
         bytes: 200 << 20,
         ..Limits::default()
@@ -64,14 +64,14 @@ fn a_hundred_gigabytes_of_zeros_are_refused_in_bounded_memory() {
     assert!(matches!(error, Error::Limit { .. }), "{error}");
     // After the end of the archive, as padding: 800,000 blocks of 128 KiB are read in vain.
     let archive = zstd_zeros(&Forge::new().file("f", b"").end(), 800_000);
-    let error = Place::new().extract(&archive, &limits).unwrap_err();
+    let error = Place::fresh().extract(&archive, &limits).unwrap_err();
     assert!(matches!(error, Error::Limit { .. }), "{error}");
     assert!(peak_of_children() < MEMORY, "{} KiB", peak_of_children());
 }
 
 fn a_million_empty_files_are_refused_in_bounded_memory() {
     use std::io::Write;
-    let place = Place::new();
+    let place = Place::fresh();
     // What this process holds when it forks counts as the child's, so nothing is held.
     let mut zstd = Command::new("zstd")
         .args(["-q", "-1", "-o"])
@@ -108,7 +108,7 @@ fn ten_thousand_levels_are_refused_in_bounded_memory() {
         }
     }
     forge = forge.pax(&[("path", path.as_bytes())]).directory("d");
-    let error = Place::new().extract(&forge.end(), &Limits::default());
+    let error = Place::fresh().extract(&forge.end(), &Limits::default());
     let error = error.unwrap_err();
     assert!(
         error.to_string().contains("directories in one another"),
@@ -142,7 +142,7 @@ fn owners_devices_and_special_modes_are_made() {
         .push(Block::new(b'6', "fifo").mode(0o600).owner(7, 7), b"")
         .push(Block::new(b'2', "link").link("su").owner(1000, 1000), b"")
         .end();
-    let place = Place::new();
+    let place = Place::fresh();
     place.extract(&archive, &Limits::default()).unwrap();
     for (name, mode, uid, gid) in [
         ("tmp", 0o041_777, 0, 0),
@@ -182,7 +182,7 @@ fn an_archive_that_changes_after_it_was_verified_is_refused() {
     ];
     for packed in [whole.clone(), zstd_stored(&whole)] {
         for (what, change) in changes {
-            let place = Place::new();
+            let place = Place::fresh();
             let verified = place.verified(&packed);
             let mut bytes = packed.clone();
             change(&mut bytes, last);
@@ -195,7 +195,7 @@ fn an_archive_that_changes_after_it_was_verified_is_refused() {
         }
     }
     // Another file by the same name changes nothing: it is open.
-    let place = Place::new();
+    let place = Place::fresh();
     let verified = place.verified(&whole);
     fs::remove_file(place.path("archive")).unwrap();
     fs::write(place.path("archive"), "another").unwrap();
@@ -205,7 +205,7 @@ fn an_archive_that_changes_after_it_was_verified_is_refused() {
 }
 
 fn the_child_filters_its_calls_and_leaves_nothing_open() {
-    let place = Place::new();
+    let place = Place::fresh();
     let extracted = place.extract(&Forge::new().file("f", b"").end(), &Limits::default());
     let extracted = extracted.unwrap();
     assert!(extracted.filtered, "this kernel has no seccomp");
@@ -215,22 +215,22 @@ fn the_child_filters_its_calls_and_leaves_nothing_open() {
 }
 
 fn an_error_of_the_child_arrives_as_itself() {
-    let place = Place::new();
+    let place = Place::fresh();
     fs::write(place.root().join("theirs"), "").unwrap();
     let archive = Forge::new().end();
     let extracted = place.extract(&archive, &Limits::default());
     assert_eq!(extracted, Err(Error::NotEmpty));
     let archive = Forge::new().file("../f", b"").end();
-    let error = Place::new().extract(&archive, &Limits::default());
+    let error = Place::fresh().extract(&archive, &Limits::default());
     assert!(matches!(error, Err(Error::Refused { .. })), "{error:?}");
 }
 
 fn an_absolute_link_leads_out_of_nothing() {
-    let place = Place::new();
+    let place = Place::fresh();
     fs::write(place.path("secret"), "secret").unwrap();
     let secret = place.path("secret");
     for target in [secret.to_str().unwrap(), "/etc"] {
-        let place = Place::new();
+        let place = Place::fresh();
         let archive = Forge::new()
             .symlink("out", target)
             .file("out/owned", b"")

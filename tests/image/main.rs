@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 pub struct Place(tempfile::TempDir);
 
 impl Place {
-    pub fn new() -> Place {
+    pub fn fresh() -> Place {
         let place = Place(tempfile::tempdir().unwrap());
         std::fs::create_dir(place.root()).unwrap();
         place

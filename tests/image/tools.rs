@@ -224,7 +224,7 @@ struct Keeps {
 }
 
 fn comes_back(tool: &str, arguments: &[&str], keeps: &Keeps) {
-    let place = Place::new();
+    let place = Place::fresh();
     let source = place.path("source");
     fs::create_dir(&source).unwrap();
     furnish(&source);
@@ -329,7 +329,7 @@ fn bsdtar() {
 }
 
 fn compressors() {
-    let place = Place::new();
+    let place = Place::fresh();
     let source = place.path("source");
     fs::create_dir(&source).unwrap();
     furnish(&source);
@@ -358,7 +358,7 @@ fn compressors() {
         "xz -8 -T2",
     ] {
         let archive = tar(compressor);
-        let target = Place::new();
+        let target = Place::fresh();
         let extracted = target.extract_verified(&verified(&archive), &Limits::default());
         let extracted = extracted.unwrap_or_else(|error| panic!("{compressor}: {error}"));
         assert!(extracted.entries > 15);
@@ -366,7 +366,7 @@ fn compressors() {
         // The same stream twice is two archives, however it is packed; a bit of rubbish is none.
         for rest in [&stream[..], b"rubbish behind"] {
             let longer = [&stream[..], rest].concat();
-            let error = Place::new()
+            let error = Place::fresh()
                 .extract(&longer, &Limits::default())
                 .unwrap_err();
             assert!(
@@ -376,7 +376,7 @@ fn compressors() {
         }
         for cut in [stream.len() - 1, stream.len() - 13, stream.len() / 2, 600] {
             assert!(
-                Place::new()
+                Place::fresh()
                     .extract(&stream[..cut], &Limits::default())
                     .is_err()
             );
@@ -386,7 +386,7 @@ fn compressors() {
         ("zstd -1 --long=27 --no-content-size", "without --long"),
         ("xz -9", "xz -8 and below"),
     ] {
-        let error = Place::new()
+        let error = Place::fresh()
             .extract_verified(&verified(&tar(compressor)), &Limits::default())
             .unwrap_err();
         assert!(error.to_string().contains(words), "{compressor}: {error}");

@@ -1,4 +1,4 @@
-//! `cargo image-check`: archives of a Debian root, by four packers.
+//! Archives: attacks on the confined child, and `cargo image-check`, a Debian root by four packers.
 
 use std::time::Duration;
 
@@ -12,9 +12,23 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// Plays it, or says that root is missing.
 pub fn check(tally: &mut Tally) {
     if !setup::is_root() {
-        tally.leave_out("archives: they need root; run 'sudo -E cargo image-check'");
+        tally.leave_out("archives: they need root; run 'sudo -E cargo image-check' and 'sudo -E cargo test --test image'");
         return;
     }
+    tally.check("attacks by archives on the confined child", || {
+        let arguments = [
+            "test",
+            "--release",
+            "--locked",
+            "-p",
+            "backstay",
+            "--test",
+            "image",
+        ];
+        let ran = run("image", cargo(&arguments), LIMIT)?.succeeded()?;
+        let passed = ran.output.lines().filter(|line| line.contains(" … ok ("));
+        Ok(passed.count())
+    });
     tally.check("archives of a whole system (cargo image-check)", || {
         let mut command = cargo(&["run", "--quiet", "--locked", "--package", "qemu-tests"]);
         command.args(["--bin", "image-check"]);

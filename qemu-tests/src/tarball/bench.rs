@@ -278,11 +278,11 @@ fn packing(scratch: &Scratch, admin: &Path, tarball: &Tarball, key: &Key) -> Res
     let mut all = Vec::new();
     for (what, name, level) in [
         ("not compressed (.tar)", "a.tar", None),
-        ("zstd, built in (.tar.zst)", "a.tar.zst", None),
+        ("zstd (.tar.zst)", "a.tar.zst", None),
         ("zstd, --zstd-level 3", "a.tar.zst", Some(3)),
         ("zstd, --zstd-level 19", "a.tar.zst", Some(19)),
-        ("gzip, built in (.tar.gz)", "a.tar.gz", None),
-        ("xz, built in (.tar.xz)", "a.tar.xz", None),
+        ("gzip (.tar.gz)", "a.tar.gz", None),
+        ("xz (.tar.xz)", "a.tar.xz", None),
     ] {
         let output = scratch.outside().join(name);
         let begun = Instant::now();
