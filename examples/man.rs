@@ -101,12 +101,9 @@ reset, or a first start, finds the factory snapshot missing or changed, the agen
 .B backstay factory pack ROOT \-\-output FILE \-\-key SECRET
 writes the archive that a factory snapshot can be made from where it is missing or damaged, and its
 signature, FILE.minisig.
-The same root gives the same bytes, at any time and place; with
-.B \-\-zstd\-level
-also the same version of
-.BR zstd (1)
-is needed. Level 19 is for what is packed once and shipped often: it is a third smaller than without a
-program. Without one, .tar.gz is smaller than .tar.zst.
+The same root gives the same bytes, at any time and place, for one version of backstay.
+.B \-\-zstd\-level 19
+is for what is packed once and shipped often: smallest, in some minutes.
 The signature's comment says how long the archive is before compression, so it covers that, too;
 two signatures of one archive are not the same bytes, and both are good.
 Other programs can make such an archive as well: GNU tar with

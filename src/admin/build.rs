@@ -29,8 +29,6 @@ use std::time::Duration;
 
 /// A person hears how far it is this often.
 const EVERY: Duration = Duration::from_secs(1);
-/// What is kept free beyond what the archive's system needs, in bytes.
-const RESERVE: u64 = 64 << 20;
 
 /// Makes the factory snapshot from an archive. On disk on return. `say` gets lines for people.
 pub fn build(
@@ -46,13 +44,9 @@ pub fn build(
         return Err(Error::FactoryThere);
     }
     let archive = verified(&args.archive, say)?;
-    let (needed, free) = (
-        archive.declared_size().unwrap_or(0),
-        store.space()?.available,
-    );
-    if free < needed.saturating_add(RESERVE) {
-        let needed = size(needed.saturating_add(RESERVE));
-        return Err(Error::NoRoomForFactory(needed, size(free)));
+    let (needed, free) = (archive.room(), store.space()?.available);
+    if free < needed {
+        return Err(Error::NoRoomForFactory(size(needed), size(free)));
     }
     let state = catalogue::with_free_id(store, &records.state.value)?;
     let plan = plan(&Intent::MakeFactory, &state, store.layout(), None, now);

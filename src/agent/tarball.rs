@@ -31,9 +31,6 @@ const WAIT: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(5);
 /// A longer signature is none; in bytes. minisign's have about 300.
 const SIGNATURE_MAX: u64 = 4096;
-/// What is kept free beyond what the system needs: for metadata, and so that a running system is not
-/// left on a full disk.
-const RESERVE: u64 = 64 << 20;
 
 /// It is not used.
 #[derive(Debug, Error)]
@@ -140,12 +137,11 @@ pub fn release() {
 }
 
 fn room(session: &Session, verified: &Verified) -> Result<(), Unusable> {
-    let free = session.store.space()?.available;
-    let needed = verified.declared_size().unwrap_or(0);
-    if free < needed.saturating_add(RESERVE) {
+    let (needed, free) = (verified.room(), session.store.space()?.available);
+    if free < needed {
         return Err(Unusable::NoRoom {
             name: verified.name().to_owned(),
-            needed: needed.saturating_add(RESERVE) / 1_000_000,
+            needed: needed / 1_000_000,
             free: free / 1_000_000,
         });
     }

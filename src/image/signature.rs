@@ -15,6 +15,9 @@ use super::progress::Progress;
 use super::read::hash;
 use crate::sys::Context;
 
+/// Kept free beyond what an archive declares, in bytes.
+const RESERVE: u64 = 64 << 20;
+
 /// The public keys that are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct Keys(Vec<Key>);
@@ -127,6 +130,12 @@ impl Verified {
     /// Nothing depends on its being right.
     pub fn declared_size(&self) -> Option<u64> {
         self.commented.or_else(|| self.archive.stated_size())
+    }
+
+    /// Bytes that must be free before it is extracted: what is declared, and a reserve for metadata, and so
+    /// that the machine is not left on a full disk.
+    pub fn room(&self) -> u64 {
+        self.declared_size().unwrap_or(0).saturating_add(RESERVE)
     }
 
     /// The archive's name, for messages.

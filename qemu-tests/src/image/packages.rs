@@ -65,6 +65,8 @@ pub fn toolbox() -> Result<Tarball, Error> {
             "btrfs-progs",
             "e2fsprogs",
             "dosfstools",
+            "minisign",
+            "xorriso",
             "gdisk",
             "fdisk",
             "tar",

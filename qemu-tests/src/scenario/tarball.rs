@@ -36,12 +36,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::tiny(
         "tarball-from-recovery-partition",
-        "the tarball lies on another disk with FAT, and on one with ext4",
+        "the tarball lies on another disk: with FAT, with ext4, an ISO image",
         elsewhere,
     ),
     Scenario::tiny(
         "tarball-disk-full-keeps-old",
-        "there is no room for the tarball's system: said before anything is done, the system starts as it is",
+        "no room for the tarball's system, said before anything is done; one that lies about its size; the system starts as it is",
         full,
     ),
 ];
@@ -256,9 +256,21 @@ fn refused(ctx: &mut Context) -> Result<()> {
 }
 
 fn elsewhere(ctx: &mut Context) -> Result<()> {
-    for (fs, mkfs) in [
-        ("FAT", "mkfs.vfat -n RECOVERY /dev/disk1"),
-        ("ext4", "mkfs.ext4 -q -L RECOVERY /dev/disk1"),
+    // /tarball is what goes onto the disk.
+    let copied = |mkfs: &str| {
+        format!(
+            "{mkfs} /dev/disk1
+             mkdir /other && mount /dev/disk1 /other
+             cp /tarball/* /other
+             umount /other"
+        )
+    };
+    let iso = "xorrisofs -quiet -R -V RECOVERY -o /recovery.iso /tarball
+               cat /recovery.iso > /dev/disk1";
+    for (fs, make) in [
+        ("FAT", copied("mkfs.vfat -n RECOVERY")),
+        ("ext4", copied("mkfs.ext4 -q -L RECOVERY")),
+        ("ISO 9660", iso.to_owned()),
     ] {
         ctx.step(format!("the tarball lies on a disk with {fs}"));
         let disk = ctx.take(&used("tarball-beside", &[TAMPER]))?;
@@ -269,12 +281,12 @@ fn elsewhere(ctx: &mut Context) -> Result<()> {
         Job::new(
             "putting the tarball on a second disk",
             format!(
-                "{mkfs}
-                 mkdir -p /other && mount /dev/disk1 /other && mount /dev/disk0p2 /mnt
-                 cp /mnt/nine.tar.zst /other/factory.tar.zst
-                 cp /mnt/nine.tar.zst.minisig /other/factory.tar.zst.minisig
+                "mkdir /tarball && mount /dev/disk0p2 /mnt
+                 cp /mnt/nine.tar.zst /tarball/factory.tar.zst
+                 cp /mnt/nine.tar.zst.minisig /tarball/factory.tar.zst.minisig
                  rm /mnt/nine.tar.zst /mnt/nine.tar.zst.minisig
-                 umount /other /mnt"
+                 umount /mnt
+                 {make}"
             ),
         )
         .disk(Disk::read_write(&disk))
@@ -305,19 +317,50 @@ fn elsewhere(ctx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-fn full(ctx: &mut Context) -> Result<()> {
-    let fill = "
+/// Leaves this many MiB free.
+fn fill(left: u32) -> String {
+    format!(
+        "
 free=$(df --output=avail -B1M /mnt | tail -1)
-head -c $((free - 40))M /dev/urandom > /mnt/@data/filling
+head -c $((free - {left}))M /dev/zero > /mnt/@data/filling
 sync
+"
+    )
+}
+
+/// A tarball of 300 MB in the place of the store's, whose signed comment states a thousand bytes.
+const LIES: &str = "
+rm /mnt/@data/filling
+btrfs subvolume snapshot /mnt/@rootfs /mnt/lies
+head -c 300M /dev/zero > /mnt/lies/large
+admin factory pack /mnt/lies --output /mnt/@backstay/factory.tar.zst
+minisign -S -s /tmp/vendor.key -t 'bytes=1000 entries=10' -m /mnt/@backstay/factory.tar.zst
+btrfs subvolume delete --commit-after /mnt/lies
+btrfs subvolume sync /mnt
 ";
-    let disk = ctx.take(&used("tarball-disk-full", &[KEPT, TAMPER, fill]))?;
-    let mut vm = ctx.boot(&disk)?;
-    choose_and_confirm(&mut vm, &[menu::RESET, menu::RESET_SYSTEM])?;
-    vm.serial().expect_text("MB are free: remove something")?;
-    let tiny = vm.tiny()?;
-    tiny.expect("3", "3-changed", DATA)?;
-    tiny.power_off()?;
-    ctx.expect_store(&disk, &unchanged().factory(["2", "1", "1"]))?;
+
+fn full(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&used("tarball-disk-full", &[KEPT, TAMPER, &fill(40)]))?;
+    let wanted = unchanged().factory(["2", "1", "1"]);
+    for (how, change, says) in [
+        ("states its size", "", "MB are free: remove something"),
+        (
+            "lies about its size",
+            &*format!("{KEYS}{LIES}{}", fill(200)),
+            "free some space and try again",
+        ),
+    ] {
+        ctx.step(format!("there is no room for a tarball that {how}"));
+        if !change.is_empty() {
+            alter(&disk, change)?;
+        }
+        let mut vm = ctx.boot(&disk)?;
+        choose_and_confirm(&mut vm, &[menu::RESET, menu::RESET_SYSTEM])?;
+        vm.serial().expect_text(says)?;
+        let tiny = vm.tiny()?;
+        tiny.expect("3", "3-changed", DATA)?;
+        tiny.power_off()?;
+        ctx.expect_store(&disk, &wanted)?;
+    }
     Ok(())
 }
