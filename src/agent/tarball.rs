@@ -17,6 +17,7 @@ use crate::sys::mount::{self as sys_mount, MountFlags};
 use crate::sys::{self, Context};
 use kernel_cmdline::Device;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -50,6 +51,11 @@ pub enum Unusable {
     /// Nothing is known there that could be mounted.
     #[error("{0} holds no file system that is read here: use FAT, ext4, ISO 9660 or btrfs")]
     FileSystem(String),
+    /// The kernel cannot mount it.
+    #[error(
+        "this kernel has no driver for {0}: use FAT, ext4 or btrfs, or another recovery kernel"
+    )]
+    NoDriver(&'static str),
     /// A call failed.
     #[error(transparent)]
     Call(#[from] sys::Error),
@@ -188,7 +194,10 @@ fn elsewhere(session: &Session, named: &str) -> Result<Found, Unusable> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let source = device.path.display().to_string();
     let own = session.is_on(&found);
-    sys_mount::mount(&source, at, fs, flags, options(fs, own))?;
+    match sys_mount::mount(&source, at, fs, flags, options(fs, own)) {
+        Err(error) if error.errno == Errno::NODEV => return Err(Unusable::NoDriver(fs)),
+        mounted => mounted?,
+    }
     let top = rustix::fs::open(at, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let top = top.call(|| format!("open({AT:?})"))?;
     let open = |path: &str| -> sys::Result<File> {
@@ -202,7 +211,7 @@ fn elsewhere(session: &Session, named: &str) -> Result<Found, Unusable> {
     let archive = Archive::from_file(open(path)?, named.to_owned())?;
     let signature = match open(&format!("{path}.minisig")) {
         Ok(file) => Some(text(file)?),
-        Err(error) if error.errno == rustix::io::Errno::NOENT => None,
+        Err(error) if error.errno == Errno::NOENT => None,
         Err(error) => return Err(error.into()),
     };
     Ok(Found { archive, signature })

@@ -321,6 +321,7 @@ fn elsewhere(ctx: &mut Context) -> Result<()> {
 fn fill(left: u32) -> String {
     format!(
         "
+sync
 free=$(df --output=avail -B1M /mnt | tail -1)
 head -c $((free - {left}))M /dev/zero > /mnt/@data/filling
 sync
@@ -337,6 +338,7 @@ admin factory pack /mnt/lies --output /mnt/@backstay/factory.tar.zst
 minisign -S -s /tmp/vendor.key -t 'bytes=1000 entries=10' -m /mnt/@backstay/factory.tar.zst
 btrfs subvolume delete --commit-after /mnt/lies
 btrfs subvolume sync /mnt
+df -m /mnt
 ";
 
 fn full(ctx: &mut Context) -> Result<()> {
