@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::store::place::Place;
 
 /// Bytes of a file that are looked at.
-pub const LOOKED_AT: u64 = 64 << 10;
+pub const LOOKED_AT: u64 = 1 << 20;
 
 /// A tree that can be looked at; no symbolic link is followed.
 pub trait Tree {
@@ -57,7 +57,7 @@ impl core::fmt::Display for Finding {
 enum At {
     /// A file that is not empty.
     File(&'static str),
-    /// A file that is not empty, in root's home and in those below /home.
+    /// A file that is not empty, in every home: those below /home, and those that etc/passwd names.
     Home(&'static str),
     /// What lies in a directory under a name that begins and ends so.
     In(&'static str, &'static str, &'static str),
@@ -67,14 +67,19 @@ enum At {
     MachineId(&'static str),
     /// Accounts with passwords.
     Accounts(&'static str),
+    /// Groups with passwords.
+    Groups(&'static str),
 }
 
 const REMOVE: &str = "remove it";
 const LOGIN: &str = "remove it, or every machine lets its owner in";
 const HISTORY: &str = "remove it: what was typed is nobody else's";
+const SECRET: &str = "remove it: it is a secret of one machine";
+const SIGNS: &str = "remove it: who has it can sign images";
+const BACKUP: &str = "remove it: it is a backup";
 
 /// What is looked for: whether only a booted system has it, where, and the remedy.
-const TABLE: [(bool, At, &str); 39] = [
+const TABLE: [(bool, At, &str); 57] = [
     (
         true,
         At::MachineId("etc/machine-id"),
@@ -89,6 +94,11 @@ const TABLE: [(bool, At, &str); 39] = [
     (true, At::File("root/.bash_history"), REMOVE),
     (true, At::File("var/lib/dbus/machine-id"), REMOVE),
     (true, At::In("etc/ssh", "ssh_host_", "_key"), REMOVE),
+    (
+        true,
+        At::In("etc/dropbear", "dropbear_", "_host_key"),
+        REMOVE,
+    ),
     (true, At::In("etc/ssh", "ssh_host_", "_key.pub"), REMOVE),
     (true, At::In("var/log/journal", "", ""), REMOVE),
     (true, At::In("var/lib/dhcp", "", ".leases"), REMOVE),
@@ -96,16 +106,37 @@ const TABLE: [(bool, At, &str); 39] = [
     (true, At::In("var/lib/NetworkManager", "", ".lease"), REMOVE),
     (true, At::In("var/lib/systemd/coredump", "", ""), REMOVE),
     (false, At::Accounts("etc/shadow"), "lock it: 'passwd -l'"),
+    (false, At::Accounts("etc/passwd"), "lock it: 'passwd -l'"),
+    (false, At::Groups("etc/gshadow"), "remove it: 'gpasswd -r'"),
+    (false, At::Accounts("etc/shadow-"), BACKUP),
+    (false, At::In("etc", "shadow.", ""), BACKUP),
+    (false, At::In("etc", "shadow~", ""), BACKUP),
+    (false, At::File("etc/security/opasswd"), "remove it"),
+    (false, At::In("etc/backstay", "", ".key"), SIGNS),
+    (false, At::In("etc/backstay/keys", "", ".key"), SIGNS),
+    (false, At::In("etc/ssl/private", "", ".key"), SECRET),
+    (false, At::In("etc/wireguard", "", ".conf"), SECRET),
+    (false, At::In("etc/wireguard", "", ".key"), SECRET),
+    (false, At::File("etc/krb5.keytab"), SECRET),
     (
         false,
-        At::Accounts("etc/shadow-"),
-        "remove it: it is a backup",
+        At::In("etc/NetworkManager/system-connections", "", ""),
+        "remove it: it may hold a password",
     ),
+    (
+        false,
+        At::File("etc/iscsi/initiatorname.iscsi"),
+        "remove it: two machines must not have the same one",
+    ),
+    (false, At::In("etc/ssh/authorized_keys.d", "", ""), LOGIN),
     (false, At::Home(".ssh/authorized_keys"), LOGIN),
     (false, At::Home(".ssh/authorized_keys2"), LOGIN),
     (false, At::Home(".ssh/id_rsa"), LOGIN),
     (false, At::Home(".ssh/id_ecdsa"), LOGIN),
     (false, At::Home(".ssh/id_ed25519"), LOGIN),
+    (false, At::Home(".ssh/id_dsa"), LOGIN),
+    (false, At::Home(".ssh/id_ecdsa_sk"), LOGIN),
+    (false, At::Home(".ssh/id_ed25519_sk"), LOGIN),
     (false, At::Home(".bash_history"), HISTORY),
     (false, At::Home(".zsh_history"), HISTORY),
     (false, At::Home(".ash_history"), HISTORY),
@@ -126,12 +157,7 @@ const TABLE: [(bool, At, &str); 39] = [
 
 /// Everything that a tree holds of the table, in its order, each path once.
 pub fn findings(tree: &impl Tree) -> Result<Vec<Finding>> {
-    let mut homes = vec!["root".to_owned()];
-    homes.extend(
-        sorted(tree, "home")?
-            .into_iter()
-            .map(|name| format!("home/{name}")),
-    );
+    let homes = homes(tree)?;
     let mut findings: Vec<Finding> = Vec::new();
     for (booted, at, remedy) in TABLE {
         for (path, remedy) in found(tree, at, remedy, &homes)? {
@@ -145,6 +171,22 @@ pub fn findings(tree: &impl Tree) -> Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+fn homes(tree: &impl Tree) -> Result<Vec<String>> {
+    let below = sorted(tree, "home")?;
+    let below = below.into_iter().map(|name| format!("home/{name}"));
+    let passwd = tree.content("etc/passwd")?.unwrap_or_default();
+    let passwd = String::from_utf8_lossy(&passwd);
+    let named = passwd.lines().filter_map(|line| line.split(':').nth(5));
+    let named = named.map(|home| home.trim_matches('/').to_owned());
+    let mut homes = vec!["root".to_owned()];
+    for home in below.chain(named.filter(|home| !home.is_empty())) {
+        if !homes.contains(&home) {
+            homes.push(home);
+        }
+    }
+    Ok(homes)
 }
 
 /// What there is of one line of the table: paths and remedies.
@@ -197,6 +239,13 @@ fn found(
             let text = tree.content(path)?.unwrap_or_default();
             return Ok(accounts(path, &String::from_utf8_lossy(&text), remedy));
         }
+        // A group without a password admits its members only.
+        At::Groups(path) => {
+            let text = tree.content(path)?.unwrap_or_default();
+            let mut found = accounts(path, &String::from_utf8_lossy(&text), remedy);
+            found.retain(|(what, _)| what.contains(": password of "));
+            return Ok(found);
+        }
     };
     Ok(paths
         .into_iter()
@@ -226,19 +275,22 @@ fn sorted(tree: &impl Tree, path: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The accounts of a shadow(5) that somebody can use: those with a hash, and those without a password.
-/// A field that begins with `!` or `*` is no hash of anything.
+/// The accounts of a shadow(5) or passwd(5) that somebody can use: those with a hash, and those without
+/// a password. A field that crypt(3) never makes, such as `!`, `*` or `x`, fits no password.
 fn accounts(path: &str, text: &str, remedy: &str) -> Vec<(String, String)> {
+    // The traditional hash has 13 characters; all others begin with `$` or `_` (crypt(5)).
+    let is_hash =
+        |field: &str| field.starts_with(['$', '_']) || (field.len() >= 13 && is_crypt(field));
     let fields = text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         Some((fields.next()?, fields.next()?))
     });
     let (mut open, mut hashed) = (Vec::new(), Vec::new());
     for (account, password) in fields {
-        match password.as_bytes().first() {
-            None => open.push(account),
-            Some(b'!' | b'*') => {}
-            Some(_) => hashed.push(account),
+        match password {
+            "" => open.push(account),
+            hash if is_hash(hash) => hashed.push(account),
+            _ => {}
         }
     }
     let mut found = Vec::new();
@@ -257,6 +309,11 @@ fn accounts(path: &str, text: &str, remedy: &str) -> Vec<(String, String)> {
         ));
     }
     found
+}
+
+fn is_crypt(field: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/');
+    field.chars().all(letter)
 }
 
 #[cfg(test)]
@@ -298,6 +355,11 @@ mod tests {
                 ("home/me/.ssh/config", "x"),
             ],
             &[("root/.bashrc", "x"), ("home/file", "x")],
+            &[("etc/passwd", "root:x:0:0::/root:/bin/sh\nme:x:1:1::/:\n")],
+            &[
+                ("etc/shadow", "root:x:1:::::\n"),
+                ("etc/gshadow", "root:*::\nme:::\n"),
+            ],
         ] {
             assert_eq!(with(entries), []);
         }
@@ -311,7 +373,9 @@ mod tests {
                 At::Home(name) => (format!("home/me/{name}"), "x"),
                 At::In(directory, prefix, suffix) => (format!("{directory}/{prefix}a{suffix}"), ""),
                 At::Below(directory) => (format!("{directory}/apt/history.log"), "x"),
-                At::Accounts(path) => (path.to_owned(), "root:$y$j9T$salt$hash:1::::::\n"),
+                At::Accounts(path) | At::Groups(path) => {
+                    (path.to_owned(), "root:$y$j9T$salt$hash:1::::::\n")
+                }
             };
             let found = with(&[(&path, text)]);
             // What lies in the journal is a log as well, and a boot's trace first.
@@ -325,7 +389,7 @@ mod tests {
 
     #[test]
     fn accounts_with_a_password_and_without_one_are_told_apart() {
-        let text = "root:$6$a$b:1\nme::1\nyou:$y$c:1\nlocked:!:1\n";
+        let text = "root:$6$a$b:1\nme::1\nyou:ab01FAX.bQRSU:1\nlocked:!$y$c:1\nnobody:x:1\n";
         let lines: Vec<String> = with(&[("etc/shadow", text)])
             .iter()
             .map(ToString::to_string)
@@ -337,6 +401,14 @@ mod tests {
                 "etc/shadow: no password for me (anybody can log in; lock it: 'passwd -l')",
             ]
         );
+    }
+
+    #[test]
+    fn homes_are_those_that_accounts_have() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nhg:x:9:9::/srv/hg/:/bin/sh\nno:x:8:8:::\n";
+        let key = "srv/hg/.ssh/authorized_keys";
+        let found = with(&[("etc/passwd", passwd), (key, "ssh-ed25519 x")]);
+        assert_eq!(found.iter().map(|one| &one.path).collect::<Vec<_>>(), [key]);
     }
 
     #[test]

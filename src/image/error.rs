@@ -4,6 +4,7 @@
 //! text and numbers only.
 
 use crate::sys;
+use rustix::io::Errno;
 
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -13,9 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Error {
     /// It cannot be opened.
-    #[error(
-        "{name} cannot be opened: {source}; check the path and that its file system is mounted"
-    )]
+    #[error("{name} cannot be opened: {source}; {}", way_to(.source))]
     Open {
         /// The archive.
         name: String,
@@ -127,7 +126,7 @@ pub enum Error {
         entry: String,
     },
     /// A header that is none.
-    #[error("the archive is damaged after {bytes} bytes ({why}): get it or make it again")]
+    #[error("the archive cannot be read after {bytes} bytes: {why}; get it or make it again")]
     Damaged {
         /// Bytes of the decompressed archive before it.
         bytes: u64,
@@ -152,7 +151,7 @@ pub enum Error {
     },
     /// More than an archive may ask for.
     #[error(
-        "the archive{} asks for more {what} than the limit of {limit}: pack less, or raise the limit if the archive is meant so", at(.entry)
+        "the archive{} asks for more {what} than the limit of {limit}: pack it without that", at(.entry)
     )]
     Limit {
         /// The entry, or nothing.
@@ -257,12 +256,22 @@ fn at(entry: &str) -> String {
     }
 }
 
+fn way_to(error: &sys::Error) -> &'static str {
+    match error.errno {
+        Errno::LOOP => "it is a symbolic link: name the file that it leads to",
+        _ => "check the path and that its file system is mounted",
+    }
+}
+
 fn remedy(error: &sys::Error) -> &'static str {
-    use rustix::io::Errno;
     match error.errno {
         Errno::NOSPC | Errno::DQUOT => "; free some space and try again",
+        // Root is refused what makes no sense, such as a default ACL on a file.
+        Errno::PERM | Errno::ACCESS if rustix::process::geteuid().is_root() => {
+            "; the kernel does not take this here: pack it without"
+        }
         Errno::PERM | Errno::ACCESS => "; it needs root",
-        Errno::NOTSUP => "; this file system cannot store it, extract onto btrfs",
+        Errno::NOTSUP => "; btrfs stores all that the kernel takes: else pack it without",
         _ => "",
     }
 }
@@ -286,7 +295,6 @@ mod wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
 
     #[test]
     fn an_error_crosses_a_pipe_and_says_the_same() {

@@ -24,8 +24,6 @@ const MODULES: &[&str] = &[
     "vfat",
     "nls_ascii",
     "nls_cp437",
-    // A small system has the modules of the toolbox, and an ISO image as its recovery disk.
-    "isofs",
 ];
 
 /// Trees that hold nothing for a script.
