@@ -2,7 +2,9 @@
 //!
 //! As root the process first makes a directory its root, so that nothing else can be harmed. In the top
 //! directory, `cargo test --test image -- --seeds fuzz/corpus/archive` (once), then
-//! `cargo +nightly fuzz run archive fuzz/corpus/archive -- -max_len=65536 -rss_limit_mb=1024`
+//! `ASAN_OPTIONS=detect_leaks=0 cargo +nightly fuzz run archive fuzz/corpus/archive -- -max_len=65536
+//! -rss_limit_mb=1024 -print_funcs=0`: the corpus by a relative path, and nothing that looks at /proc, because
+//! of the new root.
 //!
 //! A header's checksum is mended before it is tried, or hardly an input would come past it: the first
 //! byte says whether.
