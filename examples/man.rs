@@ -199,6 +199,12 @@ and
 and
 .IR newer_health ,
 .IR factory ,
+.I tarball
+(null, or
+.IR name ,
+.IR size ,
+.IR signature :
+present, missing, empty, garbled, unreadable; whether it is good is not looked at),
 .I last
 and
 .I request
@@ -238,9 +244,19 @@ and
 .IR undo ,
 .IR unchecked .
 .TP
-.BR snapshot ", " "factory seal"
+.BR snapshot ", " "factory seal" ", " "factory build"
 .IR id ,
-.IR title .
+.IR title ;
+.BR "factory build" ,
+too,
+.I warnings
+(what a factory version should not hold, and the declared paths that it lacks).
+.TP
+.B factory keep
+.I tarball
+(where it is, below the top level),
+.I warnings
+(why the recovery kernel will refuse it).
 .TP
 .B factory pack
 .IR output ,

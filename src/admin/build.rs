@@ -1,34 +1,32 @@
-//! `backstay factory build` and `backstay factory keep`: the factory snapshot from an archive, and the
-//! archive as the default tarball of the store.
+//! `backstay factory build`: the factory snapshot from an archive.
 //!
-//! Building is a transaction: what is live is not touched, and a power cut leaves the old factory
-//! snapshot or the new one, the rest being undone or finished by the next start or command. Keeping
-//! writes the new files of archive and signature, then gives them their names, the signature first: a
-//! cut in between leaves an archive that its signature does not fit, which is refused, and the same
-//! command once more mends that.
+//! A transaction: what is live is not touched, and a power cut leaves the old factory snapshot or the
+//! new one, the rest being undone or finished by the next start or command.
 
 use super::cli::{Archived, Build};
 use super::error::{Error, Result};
-use super::files::{place_of_new, replace};
+use super::files::{KEY_MAX, SIGNATURE_MAX, read_small};
 use super::output::size;
+use super::pristine::{Inside, findings};
 use super::request;
 use crate::image::fill::fill;
-use crate::image::{Archive, Form, Keys, Meter, Progress, Trust, Verified, verify};
+use crate::image::{Archive, Keys, Meter, Progress, Trust, Verified, verify};
 use crate::policy::Health;
 use crate::policy::intent::Intent;
+use crate::record::layout::Part;
 use crate::record::manifest::Manifest;
 use crate::store::Store;
-use crate::store::btrfs::{Btrfs, TARBALLS};
-use crate::store::place::{STORE, Set};
+use crate::store::btrfs::Btrfs;
+use crate::store::place::{Place, Set};
 use crate::transaction::plan::{Step, plan};
 use crate::transaction::records::Records;
 use crate::transaction::{catalogue, execute};
-use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A person hears how far it is this often.
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 
 /// Makes the factory snapshot from an archive. On disk on return. `say` gets lines for people.
 pub fn build(
@@ -43,7 +41,7 @@ pub fn build(
     if matches!(health, Health::Sound | Health::WithoutConfig) && !args.replace {
         return Err(Error::FactoryThere);
     }
-    let archive = verified(&args.archive, say)?;
+    let (archive, _) = verified(&args.archive, say)?;
     let (needed, free) = (archive.room(), store.space()?.available);
     if free < needed {
         return Err(Error::NoRoomForFactory(size(needed), size(free)));
@@ -65,58 +63,34 @@ pub fn build(
     catalogue::manifest(store, Set::Factory)?.ok_or(Error::FactoryDamaged)
 }
 
-/// Puts an archive with its signature into the store as its default tarball. On disk on return.
-/// Gives its path below the top level.
-pub fn keep(
-    store: &mut Btrfs,
-    top: &Path,
+/// What a factory snapshot holds that it should not, as `factory pack` says it; and which declared paths
+/// its system lacks, as `init` does.
+pub fn warnings<S: Store>(store: &S) -> Result<Vec<String>> {
+    let system = Place::Factory(Part::System);
+    let found = findings(&Inside(store, system))?;
+    let mut warnings: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let layout = store.layout();
+    if let Some(config) = &layout.config
+        && store
+            .names(system, config.mount.trim_start_matches('/'))?
+            .is_empty()
+    {
+        for path in &layout.config_paths {
+            if store.node(system, path.trim_start_matches('/'))?.is_none() {
+                warnings.push(format!(
+                    "the system has no {path}, which layout.toml declares"
+                ));
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// Opens and verifies the archive; gives the text of its signature, too, where one is asked for.
+pub(super) fn verified(
     args: &Archived,
     say: &mut dyn FnMut(&str),
-) -> Result<String> {
-    let archive = verified(args, say)?;
-    let name = match archive.form() {
-        Form::Zstd => "factory.tar.zst",
-        Form::Xz => "factory.tar.xz",
-        Form::Gzip => "factory.tar.gz",
-        Form::Plain => "factory.tar",
-    };
-    let directory = top.join(STORE);
-    let path = directory.join(name);
-    let new = place_of_new(&path)?;
-    let copied = File::create_new(&new)
-        .map_err(Error::file("writing", &path))
-        .and_then(|mut file| Ok(archive.copy_to(&mut file)?));
-    if let Err(error) = copied {
-        std::fs::remove_file(&new).ok();
-        return Err(error);
-    }
-    let beside = directory.join(format!("{name}.minisig"));
-    match signature(args)? {
-        Some(text) => replace(&beside, text.as_bytes())?,
-        None => remove(&beside)?,
-    }
-    std::fs::rename(&new, &path).map_err(Error::file("renaming", &new))?;
-    store.sync()?;
-    // Only one is the default tarball.
-    for other in TARBALLS.into_iter().filter(|other| *other != name) {
-        remove(&directory.join(other))?;
-        remove(&directory.join(format!("{other}.minisig")))?;
-    }
-    store.sync()?;
-    Ok(format!("{STORE}/{name}"))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("removing", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Opens and verifies the archive.
-fn verified(args: &Archived, say: &mut dyn FnMut(&str)) -> Result<Verified> {
+) -> Result<(Verified, Option<String>)> {
     let archive = Archive::open(&args.archive)?;
     let signature = match args.unsigned {
         true => None,
@@ -136,11 +110,11 @@ fn verified(args: &Archived, say: &mut dyn FnMut(&str)) -> Result<Verified> {
         Some(key) => say(&format!("the signature is good: key {key}")),
         None => say("warning: the archive's signature is not checked"),
     }
-    Ok(verified)
+    Ok((verified, signature))
 }
 
 /// Lines for whoever waits: apart from what the command prints.
-fn tell(meter: &mut Meter, progress: Progress) {
+pub(super) fn tell(meter: &mut Meter, progress: Progress) {
     if let Some(line) = meter.line(&progress) {
         eprintln!("{line}");
     }
@@ -157,27 +131,81 @@ fn signature_path(args: &Archived) -> PathBuf {
 /// The text of the signature; `None` where there is none and none was named.
 fn signature(args: &Archived) -> Result<Option<String>> {
     let path = signature_path(args);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && args.signature.is_none() => {
+    match read_small(&path, SIGNATURE_MAX) {
+        Ok(bytes) => Ok(Some(text(bytes))),
+        Err(Error::File { source, .. })
+            if source.kind() == ErrorKind::NotFound && args.signature.is_none() =>
+        {
             Ok(None)
         }
-        Err(error) => Err(Error::file("reading", path)(error)),
+        Err(error) => Err(error),
     }
 }
 
 /// The keys that were named, or else those of this system, which the recovery kernel trusts, too.
 fn keys(named: &[PathBuf]) -> Result<Keys> {
+    if named.is_empty() {
+        return keys_of(Path::new("/"));
+    }
     let mut texts = Vec::new();
     for path in named {
-        let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
-        texts.push((path.display().to_string(), text));
-    }
-    if texts.is_empty() {
-        let own = backstay_initramfs::keys(Path::new("/"));
-        let own = own.map_err(|error| Error::Initramfs(error.to_string()))?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        texts.extend(own.into_iter().map(|(name, bytes)| (name, text(bytes))));
+        let bytes = read_small(path, KEY_MAX)?;
+        texts.push((path.display().to_string(), text(bytes)));
     }
     Ok(Keys::parse(&texts)?)
+}
+
+/// The keys that a recovery kernel trusts which is made from this root.
+pub(super) fn keys_of(root: &Path) -> Result<Keys> {
+    let own = backstay_initramfs::keys(root);
+    let own = own.map_err(|error| Error::Initramfs(error.to_string()))?;
+    let own = own.into_iter().map(|(name, bytes)| (name, text(bytes)));
+    Ok(Keys::parse(&own.collect::<Vec<_>>())?)
+}
+
+/// What is not UTF-8 is no key and no signature anyway, which is said then.
+pub(super) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Content;
+    use crate::transaction::model::machine;
+
+    #[test]
+    fn what_a_factory_snapshot_should_not_hold_and_what_it_lacks_is_said() {
+        let (mut store, _) = machine();
+        store.edit(|world, _| {
+            let factory = world.datasets.get_mut(&Place::Factory(Part::System));
+            let shadow = Content::File(b"root::1\n".to_vec());
+            factory.unwrap().tree.insert("etc/shadow".into(), shadow);
+        });
+        let warnings = warnings(&store).unwrap();
+        assert!(warnings[0].starts_with("etc/shadow: no password for root"));
+        let lacking: Vec<_> = warnings
+            .iter()
+            .filter(|it| it.contains("declares"))
+            .collect();
+        let declared = &store.layout().config_paths;
+        assert_eq!(lacking.len(), declared.len(), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_signature_or_a_key_that_never_ends_is_refused_and_a_missing_one_is_none() {
+        let here = tempfile::tempdir().unwrap();
+        let mut args = Archived {
+            archive: here.path().join("a.tar"),
+            signature: None,
+            keys: vec!["/dev/zero".into()],
+            unsigned: false,
+        };
+        assert_eq!(signature(&args).unwrap(), None);
+        assert!(matches!(keys(&args.keys), Err(Error::NotAFile(_))));
+        std::fs::write(here.path().join("a.tar.minisig"), [b'x'; 5000]).unwrap();
+        assert!(matches!(signature(&args), Err(Error::TooLong(..))));
+        args.signature = Some(here.path().join("none"));
+        assert!(matches!(signature(&args), Err(Error::File { .. })));
+    }
 }

@@ -32,6 +32,12 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A FIFO, a device, a directory.
+    #[error("{0:?} is not a regular file: name one that is")]
+    NotAFile(PathBuf),
+    /// Longer than a key or a signature is.
+    #[error("{0:?} is longer than {1} bytes, so it is no key and no signature: name another file")]
+    TooLong(PathBuf, u64),
     /// The layout is wrong.
     #[error(transparent)]
     Layout(#[from] super::layout_file::LayoutError),
@@ -130,6 +136,17 @@ pub enum Error {
          ask again"
     )]
     NoRoomForFactory(String, String),
+    /// The archive would not fit beside its system, which is made for a trial.
+    #[error(
+        "trying the archive out and keeping it takes {0} and {1} are free: remove something that is \
+         not needed, and ask again"
+    )]
+    NoRoomForTarball(String, String),
+    /// The agent would refuse it.
+    #[error(
+        "nothing was kept, as no factory snapshot can be made from the archive: {0}; keep another one"
+    )]
+    Trial(transaction::Error),
     /// It has no signature.
     #[error("{0:?} is missing: sign the archive with minisign, or say --unsigned")]
     Unsigned(PathBuf),

@@ -2,8 +2,9 @@
 
 use super::error::{Error, Result};
 use crate::store::btrfs::leftover;
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,35 @@ pub fn place_of_new(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Bytes of a signature at the most, as the agent reads them.
+pub const SIGNATURE_MAX: u64 = 4096;
+/// Bytes of a key at the most.
+pub const KEY_MAX: u64 = 64 << 10;
+
+/// Reads a small file that somebody named, such as a key. It may be a link; a FIFO or a device would keep
+/// us here, or never end, so it is refused, and so is what is longer than `max` bytes.
+pub fn read_small(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let reading = || Error::file("reading", path);
+    // Without NONBLOCK the opening of a FIFO waits for a writer.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open(path)
+        .map_err(reading())?;
+    if !file.metadata().map_err(reading())?.is_file() {
+        return Err(Error::NotAFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(reading())?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= max => Ok(bytes),
+        _ => Err(Error::TooLong(path.to_owned(), max)),
+    }
+}
+
 /// Copies a file's content; what was at `to` is overwritten. On disk on return.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut source = File::open(from).map_err(Error::file("reading", from))?;
@@ -66,6 +96,26 @@ fn create(path: &Path) -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_keep_us_waiting_or_never_end_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), kind, mode, 0).unwrap();
+        std::fs::write(at("four"), "1234").unwrap();
+        std::os::unix::fs::symlink("four", at("link")).unwrap();
+        assert_eq!(read_small(&at("link"), 4).unwrap(), b"1234");
+        let refused = |path: &Path| read_small(path, 3).unwrap_err();
+        assert!(matches!(refused(&at("four")), Error::TooLong(_, 3)));
+        for path in [at("fifo"), directory.path().into(), "/dev/zero".into()] {
+            assert!(matches!(refused(&path), Error::NotAFile(_)), "{path:?}");
+        }
+        let Error::File { source, .. } = refused(&at("missing")) else {
+            panic!("it is not there");
+        };
+        assert_eq!(source.kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_and_nothing_is_left_over() {

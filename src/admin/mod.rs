@@ -31,6 +31,7 @@ pub mod run;
 mod run_factory;
 pub mod snapshot;
 pub mod status;
+pub mod tarball;
 
 use clap::{CommandFactory, Parser};
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
     consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, snapshot,
-    status,
+    status, tarball,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
@@ -104,11 +104,21 @@ pub(super) struct Open {
 }
 
 pub(super) fn open(root: Option<&Path>, lock: Lock, out: Out) -> Result<Open> {
+    open_with(root, lock, out, Records::open)
+}
+
+/// The same with another way to the records.
+pub(super) fn open_with(
+    root: Option<&Path>,
+    lock: Lock,
+    out: Out,
+    records: fn(&Btrfs) -> core::result::Result<Records, crate::transaction::Error>,
+) -> Result<Open> {
     let machine = Machine::open(root, lock)?;
     // Before what an interrupted command left is settled, which writes.
     machine.refuse_copies()?;
     let mut store = machine.store()?;
-    let mut records = Records::open(&store)?;
+    let mut records = records(&store)?;
     match request::settle(&mut store, &mut records)? {
         Recovered::Nothing => {}
         Recovered::Undone(id) => out.say(&format!("an interrupted change ({id}) was undone")),
@@ -231,6 +241,7 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
             &store.layout().system.live,
         )?,
         copied_disk: machine.is_copied()?,
+        tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: recovery::missing(&machine.top).map(str::to_owned),
         boot_log: lines
             .iter()

@@ -4,9 +4,10 @@ use super::cli::{Archived, Build, Factory, Pack};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::now;
-use super::run::{Ended, Made, Open, Out, note, open};
-use super::{build, factory, pack, recovery};
+use super::run::{Ended, Made, Open, Out, note, open, open_with};
+use super::{build, factory, pack, recovery, tarball};
 use crate::record::manifest::Manifest;
+use crate::transaction::records::Records;
 use serde::Serialize;
 use std::path::Path;
 
@@ -33,6 +34,10 @@ fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
     let manifest = factory::seal(&mut store, first_boot, now(), &mut |line| out.say(line))?;
     note(&mut store, "factory snapshot sealed");
     tell("sealed", &manifest, out);
+    out.result(&Made {
+        id: 0,
+        title: manifest.title.to_string(),
+    });
     if !out.json && first_boot {
         out.say("the first start of this image makes its live datasets from it");
     }
@@ -59,8 +64,25 @@ fn make(root: Option<&Path>, args: &Build, out: Out) -> Result<Ended> {
     })?;
     let from = args.archive.archive.display();
     note(&mut store, &format!("factory snapshot made from {from}"));
+    // It is made, whatever the look at it says.
+    let warnings = build::warnings(&store).unwrap_or_else(|error| vec![error.to_string()]);
+    for warning in &warnings {
+        out.say(&format!("warning: {warning}"));
+    }
     tell("made", &manifest, out);
+    out.result(&Built {
+        id: 0,
+        title: manifest.title.to_string(),
+        warnings,
+    });
     Ok(Ended::Done)
+}
+
+#[derive(Serialize)]
+struct Built {
+    id: u32,
+    title: String,
+    warnings: Vec<String>,
 }
 
 fn tell(how: &str, manifest: &Manifest, out: Out) {
@@ -70,28 +92,34 @@ fn tell(how: &str, manifest: &Manifest, out: Out) {
         let title = &manifest.title;
         out.say(&format!("factory snapshot {how}: {title}, kernel {kernel}"));
     }
-    out.result(&Made {
-        id: 0,
-        title: manifest.title.to_string(),
-    });
-}
-
-#[derive(Serialize)]
-struct Kept {
-    tarball: String,
 }
 
 fn keep(root: Option<&Path>, args: &Archived, out: Out) -> Result<Ended> {
-    let machine = Machine::open(root, Lock::Try)?;
-    machine.refuse_copies()?;
-    let mut store = machine.store()?;
-    let tarball = build::keep(&mut store, &machine.top, args, &mut |line| out.say(line))?;
-    note(&mut store, &format!("default tarball kept: {tarball}"));
+    // An image that waits for its first boot has no state yet.
+    let Open {
+        machine,
+        mut store,
+        mut records,
+    } = open_with(root, Lock::Try, out, Records::open_or_begin)?;
+    let kept = tarball::keep(
+        &mut store,
+        &mut records,
+        &machine.top,
+        args,
+        now(),
+        &mut |line| out.say(line),
+    )?;
+    note(
+        &mut store,
+        &format!("default tarball kept: {}", kept.tarball),
+    );
     if !out.json {
-        out.say(&format!(
-            "kept as {tarball}: the factory snapshot is made from it where it is missing or fails its check"
-        ));
+        let used = match kept.warnings.is_empty() {
+            true => ": the factory snapshot is made from it where it is missing or fails its check",
+            false => "",
+        };
+        out.say(&format!("kept as {}{used}", kept.tarball));
     }
-    out.result(&Kept { tarball });
+    out.result(&kept);
     Ok(Ended::Done)
 }

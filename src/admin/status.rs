@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
+use super::tarball::Tarball;
 use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
@@ -31,6 +32,8 @@ pub struct Around {
     pub ballast: bool,
     /// Whether a second disk carries the same file system; nothing is changed while it is there.
     pub copied_disk: bool,
+    /// The default tarball of the store.
+    pub tarball: Option<Tarball>,
     /// What is wrong with GRUB's files, with the remedies.
     pub grub: Vec<String>,
     /// What is missing of the recovery kernel.
@@ -271,6 +274,9 @@ impl core::fmt::Display for Status {
         )?;
         line("forward to", &to(self.newer, self.newer_health.as_deref()))?;
         line("factory", &self.factory)?;
+        if let Some(tarball) = &self.around.tarball {
+            line("default tarball", &tarball.to_string())?;
+        }
         if let Some(last) = &self.last {
             let id = last.id.unwrap_or_default();
             line(

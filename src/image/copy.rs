@@ -37,26 +37,71 @@ pub enum Error {
         "{0} is a mount or a subvolume, which is not copied: unmount it, or declare a path without it"
     )]
     Boundary(String),
+    /// A link in the way, which is not followed.
+    #[error(
+        "the declared path {path} goes through the link {link}: declare {instead} in layout.toml"
+    )]
+    Link {
+        /// What was to be copied.
+        path: String,
+        /// Where the link is.
+        link: String,
+        /// The same path without this link.
+        instead: String,
+    },
     /// Sockets and the like.
     #[error("{0} is neither a file, a directory, a link, a device nor a FIFO: remove it")]
     Kind(String),
 }
 
-/// Copies `path`, a file or a tree below `from`, to the same path below `to`.
-pub fn copy(from: BorrowedFd<'_>, path: &Path, to: BorrowedFd<'_>) -> Result<(), Error> {
-    let mut below = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::RootDir | Component::CurDir => {}
-            Component::Normal(name) => below = join(&below, name.as_bytes()),
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(Error::Path(path.to_owned()));
-            }
+/// Whether anything lies at `path` below `from`. What lies behind a link in the way is not there for
+/// [`copy()`], and leaving it out would lose it: that is an error. A link at the path itself is there.
+pub fn is_there(from: BorrowedFd<'_>, path: &Path) -> Result<bool, Error> {
+    let below = below(path)?;
+    for parent in parents(&below) {
+        let Some(look) = path::if_there(path::open(from, parent, path::LOOK))? else {
+            return Ok(false);
+        };
+        let mode = rustix::fs::fstat(&look)
+            .call(|| "fstat".to_owned())?
+            .st_mode;
+        if FileType::from_raw_mode(mode) == FileType::Symlink {
+            let target = rustix::fs::readlinkat(&look, c"", Vec::new())
+                .call(|| format!("readlinkat({:?})", lossy(parent)))?;
+            let rest = below.get(parent.len()..).unwrap_or_default();
+            return Err(Error::Link {
+                path: format!("/{}", lossy(&below)),
+                link: format!("/{}", lossy(parent)),
+                instead: without_link(split_bytes(parent).0, target.to_bytes(), rest),
+            });
         }
     }
-    if below.is_empty() {
-        return Err(Error::Path(path.to_owned()));
+    Ok(path::if_there(path::open(from, &below, path::LOOK))?.is_some())
+}
+
+/// Where a link in `directory` leads, and `rest` behind it.
+fn without_link(directory: &[u8], target: &[u8], rest: &[u8]) -> String {
+    let mut names: Vec<&[u8]> = Vec::new();
+    let directory = match target.first() {
+        Some(b'/') => &[],
+        _ => directory,
+    };
+    for name in [directory, target, rest]
+        .iter()
+        .flat_map(|it| it.split(|byte| *byte == b'/'))
+    {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
     }
+    format!("/{}", lossy(&names.join(&b'/')))
+}
+
+/// Copies `path`, a file or a tree below `from`, to the same path below `to`.
+pub fn copy(from: BorrowedFd<'_>, path: &Path, to: BorrowedFd<'_>) -> Result<(), Error> {
+    let below = below(path)?;
     let parents = parents(&below);
     let mut copier = Copier {
         from,
@@ -72,6 +117,24 @@ pub fn copy(from: BorrowedFd<'_>, path: &Path, to: BorrowedFd<'_>) -> Result<(),
         copier.finish_directory(parent)?;
     }
     Ok(())
+}
+
+/// A path as it is below a root.
+fn below(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut below = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => below = join(&below, name.as_bytes()),
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Error::Path(path.to_owned()));
+            }
+        }
+    }
+    if below.is_empty() {
+        return Err(Error::Path(path.to_owned()));
+    }
+    Ok(below)
 }
 
 /// The directories above a path, from the top.

@@ -54,8 +54,9 @@ fn configure(store: &Btrfs, system: Place, to: std::os::fd::BorrowedFd<'_>) -> R
     }
     let from = store.directory(system, "")?;
     for path in &layout.config_paths {
-        if store.node(system, path.trim_start_matches('/'))?.is_some() {
-            copy::copy(from.as_fd(), Path::new(path.as_str()), to).map_err(of_copy)?;
+        let path = Path::new(path.as_str());
+        if copy::is_there(from.as_fd(), path).map_err(of_copy)? {
+            copy::copy(from.as_fd(), path, to).map_err(of_copy)?;
         }
     }
     Ok(())

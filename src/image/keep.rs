@@ -16,6 +16,11 @@ impl Verified {
         self.archive().form()
     }
 
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.archive().length()
+    }
+
     /// Writes the very bytes that were verified to `to`. On disk on return.
     ///
     /// # Errors

@@ -149,6 +149,13 @@ impl Verified {
         self.signer.clone()
     }
 
+    /// Whether this signature of one of these keys holds: of the bytes that were read, which are not read
+    /// again.
+    pub fn is_signed_by(&self, keys: &Keys, signature: &str) -> bool {
+        Claim::read(&self.archive, keys, signature)
+            .is_ok_and(|claim| claim.check(&self.archive, &self.digest).is_ok())
+    }
+
     /// BLAKE2b-512 of the whole file.
     pub fn digest(&self) -> &[u8] {
         &self.digest
@@ -188,6 +195,11 @@ pub fn verify(
         signer,
         commented,
     })
+}
+
+/// Whether a text has the form of a signature; not whose, nor of what.
+pub fn is_signature(text: &str) -> bool {
+    Signature::decode(text).is_ok()
 }
 
 /// A signature that can be read, and the keys whose id it bears.

@@ -120,6 +120,27 @@ pub fn execute_with<S: Store>(
     }
 }
 
+/// Does everything of such a plan that can fail, and takes back what it made: says whether it would be
+/// done. The journal has what is made, so a cut leaves nothing that the next start, or command, does not
+/// take back. The state is not written.
+pub fn try_out<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    fill: Fill<'_, S>,
+) -> Result<(), Error> {
+    if records.journal.value != Journal::Closed {
+        return Err(Error::Open);
+    }
+    match prepare(store, records, plan, now, fill, &mut |_| {}) {
+        Ok(_) => undo(store, records),
+        // The next start undoes it, so GRUB stays armed.
+        Err(error @ Error::Uncertain(_)) => Err(error),
+        Err(error) => Err(undone(store, records, error)),
+    }
+}
+
 /// The write of the commit record failed, and it may be on disk all the same. So nothing of what it
 /// names goes before the record before it was written over it; if that fails too, the next start
 /// finds one of the two whole.

@@ -146,3 +146,33 @@ fn a_path_that_leads_out_is_refused() {
         assert!(matches!(roots.copy(path), Err(Error::Path(_))), "{path}");
     }
 }
+
+#[test]
+fn what_lies_behind_a_link_is_not_left_out_in_silence() {
+    let roots = Roots::new();
+    let from = roots.from.path();
+    fs::create_dir_all(from.join("usr/lib/appl")).unwrap();
+    fs::create_dir_all(from.join("srv/a")).unwrap();
+    symlink("usr/lib", from.join("lib")).unwrap();
+    symlink("/usr/../usr/lib/", from.join("srv/a/up")).unwrap();
+    symlink("../lib", from.join("usr/own")).unwrap();
+    let there = |path: &str| is_there(File::open(from).unwrap().as_fd(), Path::new(path));
+    // A link at the path itself is copied as one.
+    for path in ["/usr/lib/appl", "/usr", "/lib", "/srv/a/up"] {
+        assert!(there(path).unwrap(), "{path}");
+    }
+    for path in ["/usr/lib/none", "/none/appl"] {
+        assert!(!there(path).unwrap(), "{path}");
+    }
+    for (path, link, instead) in [
+        ("/lib/appl", "/lib", "/usr/lib/appl"),
+        ("/lib/none/x", "/lib", "/usr/lib/none/x"),
+        ("/srv/a/up/appl", "/srv/a/up", "/usr/lib/appl"),
+        ("/usr/own/appl", "/usr/own", "/lib/appl"),
+    ] {
+        let text = there(path).unwrap_err().to_string();
+        let says = format!("path {path} goes through the link {link}: declare {instead} in");
+        assert!(text.contains(&says), "{text}");
+    }
+    assert!(matches!(there("/../x"), Err(Error::Path(_))));
+}

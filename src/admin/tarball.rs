@@ -1,0 +1,464 @@
+//! `backstay factory keep`: an archive as the default tarball of the store.
+//!
+//! It replaces one that may be good, and nobody looks at it again until it is needed. So it is tried out
+//! first: a factory snapshot is made from it as the agent would, in a transaction that is taken back.
+//! Then the new files of archive and signature are written and get their names, the signature first:
+//! a cut in between leaves an archive that its signature does not fit, which is refused, and the same
+//! command once more mends that.
+
+use super::build::{EVERY, keys_of, tell, text, verified};
+use super::cli::Archived;
+use super::error::{Error, Result};
+use super::files::{KEY_MAX, SIGNATURE_MAX, place_of_new, read_small, replace};
+use super::output::size;
+use super::request;
+use crate::agent::policy;
+use crate::image::fill::fill;
+use crate::image::signature::is_signature;
+use crate::image::{Form, Keys, Meter, Verified};
+use crate::policy::intent::Intent;
+use crate::record::layout::Part;
+use crate::store::Store;
+use crate::store::btrfs::{Btrfs, TARBALLS};
+use crate::store::place::{Place, STORE};
+use crate::transaction::execute::{Fill, try_out};
+use crate::transaction::plan::plan;
+use crate::transaction::records::Records;
+use crate::transaction::{self, catalogue};
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What was kept. Field names are stable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kept {
+    /// Its path below the top level.
+    pub tarball: String,
+    /// Why it will not be used as things are.
+    pub warnings: Vec<String>,
+}
+
+/// The default tarball as `status` shows it. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tarball {
+    /// Its name in the store's directory.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// What lies beside it: `present`, which is all that is known, `missing`, `empty`, `garbled` or
+    /// `unreadable`.
+    pub signature: &'static str,
+}
+
+impl core::fmt::Display for Tarball {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}, {}, ", self.name, size(self.size))?;
+        match self.signature {
+            "present" => f.write_str("with a signature"),
+            "missing" => f.write_str(
+                "NOT signed: it is used only where /etc/backstay/policy.toml allows that",
+            ),
+            word => write!(
+                f,
+                "its signature is {word}, so it is refused: run 'backstay factory keep' again"
+            ),
+        }
+    }
+}
+
+/// The default tarball, if there is one. Verifies nothing, which takes seconds.
+pub fn present(store: &Btrfs, top: &Path) -> Result<Option<Tarball>> {
+    Ok(store
+        .tarball_name()?
+        .map(|name| described(&top.join(STORE), name)))
+}
+
+fn described(directory: &Path, name: &str) -> Tarball {
+    let beside = directory.join(format!("{name}.minisig"));
+    let signature = match read_small(&beside, SIGNATURE_MAX) {
+        Ok(bytes) if bytes.is_empty() => "empty",
+        Ok(bytes) if is_signature(&text(bytes.clone())) => "present",
+        Ok(_) => "garbled",
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => "missing",
+        Err(_) => "unreadable",
+    };
+    let file = std::fs::symlink_metadata(directory.join(name));
+    Tarball {
+        name: name.to_owned(),
+        size: file.map_or(0, |file| file.len()),
+        signature,
+    }
+}
+
+/// Puts an archive with its signature into the store as its default tarball, once a trial has shown that
+/// a factory snapshot can be made from it. On disk on return. `say` gets lines for people.
+pub fn keep(
+    store: &mut Btrfs,
+    records: &mut Records,
+    top: &Path,
+    args: &Archived,
+    now: u64,
+    say: &mut dyn FnMut(&str),
+) -> Result<Kept> {
+    request::idle(records)?;
+    let directory = top.join(STORE);
+    tidy(&directory)?;
+    let (archive, signature) = verified(args, say)?;
+    let needed = archive.room().saturating_add(archive.length());
+    let free = store.space()?.available;
+    if free < needed {
+        return Err(Error::NoRoomForTarball(size(needed), size(free)));
+    }
+    say("trying it out: making a factory snapshot from it, which is removed again");
+    let mut meter = Meter::new(EVERY);
+    trial(store, records, now, &mut |store, place| {
+        fill(store, place, &archive, &mut |progress| {
+            tell(&mut meter, progress)
+        })
+    })?;
+    let name = put(&directory, &archive, signature.as_deref())?;
+    store.sync()?;
+    // Only one is the default tarball.
+    for other in TARBALLS.into_iter().filter(|other| *other != name) {
+        remove(&directory.join(other))?;
+        remove(&directory.join(format!("{other}.minisig")))?;
+    }
+    store.sync()?;
+    let refused = refusal(
+        &source_of_recovery(store, top),
+        &archive,
+        signature.as_deref(),
+    );
+    let warnings: Vec<String> = refused.into_iter().collect();
+    for warning in &warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(Kept {
+        tarball: format!("{STORE}/{name}"),
+        warnings,
+    })
+}
+
+/// Removes what was being written when an earlier `keep` was killed, of whatever form.
+fn tidy(directory: &Path) -> Result<()> {
+    for name in TARBALLS {
+        place_of_new(&directory.join(name))?;
+        place_of_new(&directory.join(format!("{name}.minisig")))?;
+    }
+    Ok(())
+}
+
+/// Makes a factory snapshot by `fill`, as the agent would, and removes it again.
+fn trial<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    now: u64,
+    fill: Fill<'_, S>,
+) -> Result<()> {
+    let state = catalogue::with_free_id(store, &records.state.value)?;
+    let plan = plan(&Intent::MakeFactory, &state, store.layout(), None, now);
+    match try_out(store, records, &plan, now, fill) {
+        Err(error @ (transaction::Error::Image(_) | transaction::Error::Unbootable(_))) => {
+            Err(Error::Trial(error))
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Puts the files in their places; gives the archive's name. On disk after the next sync.
+fn put(directory: &Path, archive: &Verified, signature: Option<&str>) -> Result<&'static str> {
+    let name = match archive.form() {
+        Form::Zstd => "factory.tar.zst",
+        Form::Xz => "factory.tar.xz",
+        Form::Gzip => "factory.tar.gz",
+        Form::Plain => "factory.tar",
+    };
+    let path = directory.join(name);
+    let new = place_of_new(&path)?;
+    let copied = create(&new)
+        .map_err(Error::file("writing", &path))
+        .and_then(|mut file| Ok(archive.copy_to(&mut file)?));
+    if let Err(error) = copied {
+        std::fs::remove_file(&new).ok();
+        return Err(error);
+    }
+    let beside = directory.join(format!("{name}.minisig"));
+    match signature {
+        Some(text) => replace(&beside, text.as_bytes())?,
+        // One that lay there is another archive's.
+        None => remove(&beside)?,
+    }
+    std::fs::rename(&new, &path).map_err(Error::file("renaming", &new))?;
+    Ok(name)
+}
+
+/// For root alone, as the system in it holds what is for root alone.
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::file("removing", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The root whose keys and policy the recovery kernel has: the live system, or, in an image that waits for
+/// its first boot, what that will be made from.
+fn source_of_recovery(store: &Btrfs, top: &Path) -> PathBuf {
+    let path = |place: Place| place.path(store.layout()).map(|path| top.join(path));
+    let places = [Place::Live(Part::System), Place::Factory(Part::System)];
+    let mut found = places.into_iter().filter_map(path);
+    found
+        .find(|path| path.is_dir())
+        .unwrap_or_else(|| top.into())
+}
+
+/// Why the recovery kernel will refuse the archive, with the way out, by the keys and the policy of the
+/// root that it is made from. The agent decides in the same way (agent/tarball.rs).
+fn refusal(root: &Path, archive: &Verified, signature: Option<&str>) -> Option<String> {
+    const REFUSES: &str = "this machine's recovery kernel will refuse it";
+    let keys = match keys_of(root) {
+        Ok(keys) => keys,
+        Err(error) => return Some(format!("{REFUSES}: {error}")),
+    };
+    let policy = read_small(&root.join(policy::PATH.trim_start_matches('/')), KEY_MAX);
+    let policy = policy
+        .ok()
+        .and_then(|bytes| policy::parse(&text(bytes)).ok());
+    let unsigned = policy.is_some_and(|policy| policy.tarball.unsigned);
+    match signature {
+        Some(signature) if !(unsigned && keys.is_empty()) => {
+            (!archive.is_signed_by(&keys, signature)).then(|| untrusted(REFUSES, archive, &keys))
+        }
+        _ if unsigned => None,
+        _ => Some(format!(
+            "{REFUSES}, as it is not signed: sign it, or write 'unsigned = true' below '[tarball]' in \
+             /etc/backstay/policy.toml and run 'backstay recovery install'"
+        )),
+    }
+}
+
+fn untrusted(refuses: &str, archive: &Verified, keys: &Keys) -> String {
+    let signer = archive.signer().unwrap_or_default();
+    let whose = match keys.is_empty() {
+        true => "which trusts no key",
+        false => "which does not trust that key",
+    };
+    format!(
+        "{refuses}, {whose}: put the key {signer} into /etc/backstay/keys and run 'backstay recovery \
+         install'"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Archive, Trust, verify};
+    use crate::record::journal::Journal;
+    use crate::store::memory::Memory;
+    use crate::store::place::File as Record;
+    use crate::transaction::model::{image, machine, root};
+    use minisign::KeyPair;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn fill_with(
+        init: bool,
+    ) -> impl FnMut(&mut Memory, Place) -> core::result::Result<(), transaction::Error> {
+        move |store, place| {
+            let mut tree = match place.part() {
+                Part::System => root("tried"),
+                _ => Default::default(),
+            };
+            if !init {
+                tree.retain(|path, _| !path.ends_with("/init"));
+            }
+            Ok(store.fill(place, tree)?)
+        }
+    }
+
+    fn nothing_left(store: &Memory) {
+        let records = Records::open_or_begin(store).unwrap();
+        assert_eq!(records.journal.value, Journal::Closed);
+        assert_eq!(store.read(Record::Armed).unwrap(), None);
+        assert_eq!(
+            store.dataset(Place::Snapshot(3, Part::System)).unwrap(),
+            None
+        );
+        assert!(store.ids().unwrap().iter().all(|id| *id < 3));
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing_and_tells_a_system_that_cannot_boot() {
+        for good in [true, false] {
+            let (mut store, mut records) = machine();
+            let before = records.state.value.clone();
+            let tried = trial(&mut store, &mut records, 9, &mut fill_with(good));
+            match tried {
+                Ok(()) => assert!(good),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!good && text.contains("nothing was kept"), "{text}");
+                    assert!(text.contains("no init") && !text.contains('\n'), "{text}");
+                }
+            }
+            nothing_left(&store);
+            assert_eq!(Records::open(&store).unwrap().state.value, before);
+        }
+    }
+
+    #[test]
+    fn a_trial_that_is_cut_anywhere_is_taken_back_by_the_next_command() {
+        for power in 0.. {
+            let (mut store, mut records) = machine();
+            store.power = Some(power);
+            let ended = trial(&mut store, &mut records, 9, &mut fill_with(true)).is_ok();
+            for mut left in store.after_power_cut() {
+                let mut records = Records::open(&left).unwrap();
+                request::settle(&mut left, &mut records).unwrap();
+                nothing_left(&left);
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_that_waits_for_its_first_boot_waits_for_it_after_a_trial() {
+        let mut store = image();
+        crate::admin::factory::seal(&mut store, true, 9, &mut |_| {}).unwrap();
+        let mut records = Records::open_or_begin(&store).unwrap();
+        trial(&mut store, &mut records, 9, &mut fill_with(true)).unwrap();
+        nothing_left(&store);
+        let status = crate::admin::status::status(&store, Default::default()).unwrap();
+        assert!(status.first_boot, "{status:?}");
+    }
+
+    fn archive(here: &Path, key: Option<&KeyPair>) -> (Verified, Option<String>) {
+        let bytes = [0; 2048];
+        let path = here.join("a.tar");
+        std::fs::write(&path, &bytes).unwrap();
+        let signature = key.map(|key| {
+            let signed = minisign::sign(Some(&key.pk), &key.sk, &bytes[..], None, None);
+            signed.unwrap().to_string()
+        });
+        let open = Archive::open(&path).unwrap();
+        let keys = key.map(|key| vec![("k".into(), key.pk.to_box().unwrap().to_string())]);
+        let keys = Keys::parse(&keys.unwrap_or_default()).unwrap();
+        let trust = match &signature {
+            Some(signature) => Trust::Signed {
+                keys: &keys,
+                signature,
+            },
+            None => Trust::Unsigned,
+        };
+        (verify(open, &trust, &mut |_| {}).unwrap(), signature)
+    }
+
+    #[test]
+    fn what_the_recovery_kernel_will_refuse_is_said_with_the_way_out() {
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path();
+        std::fs::create_dir_all(root.join("etc/backstay/keys")).unwrap();
+        let [key, other] = [(); 2].map(|()| KeyPair::generate_unencrypted_keypair().unwrap());
+        let trust = |key: &KeyPair| {
+            let text = key.pk.to_box().unwrap().to_string();
+            std::fs::write(root.join("etc/backstay/keys/a.pub"), text).unwrap();
+        };
+        let refused = |key: Option<&KeyPair>| {
+            let (archive, signature) = archive(root, key);
+            refusal(root, &archive, signature.as_deref())
+        };
+        assert!(
+            refused(None)
+                .unwrap()
+                .contains("'unsigned = true' below '[tarball]'")
+        );
+        assert!(refused(Some(&key)).unwrap().contains("trusts no key"));
+        trust(&other);
+        let text = refused(Some(&key)).unwrap();
+        assert!(text.contains("into /etc/backstay/keys and run 'backstay recovery install'"));
+        trust(&key);
+        assert_eq!(refused(Some(&key)), None);
+        std::fs::write(
+            root.join("etc/backstay/policy.toml"),
+            "[tarball]\nunsigned = true\n",
+        )
+        .unwrap();
+        assert_eq!(refused(None), None);
+        assert!(refused(Some(&other)).is_some());
+        std::fs::remove_file(root.join("etc/backstay/keys/a.pub")).unwrap();
+        assert_eq!(refused(Some(&other)), None);
+    }
+
+    #[test]
+    fn no_signature_of_another_archive_stays_and_nothing_of_a_killed_keep() {
+        let here = tempfile::tempdir().unwrap();
+        let at = |name: &str| here.path().join(name);
+        for name in [
+            "factory.tar.minisig",
+            ".factory.tar.xz.new",
+            ".factory.tar.gz.minisig.new",
+        ] {
+            std::fs::write(at(name), "stale").unwrap();
+        }
+        // A signature beside the archive is not looked at either.
+        std::fs::write(at("a.tar.minisig"), "stale").unwrap();
+        let (unsigned, none) = archive(here.path(), None);
+        let args = Archived {
+            archive: at("a.tar"),
+            signature: None,
+            keys: Vec::new(),
+            unsigned: true,
+        };
+        assert_eq!(verified(&args, &mut |_| {}).unwrap().1, None);
+        tidy(here.path()).unwrap();
+        assert_eq!(
+            put(here.path(), &unsigned, none.as_deref()).unwrap(),
+            "factory.tar"
+        );
+        let mut left: Vec<_> = std::fs::read_dir(here.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["a.tar", "a.tar.minisig", "factory.tar"]);
+        let mode = std::fs::metadata(at("factory.tar"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_default_tarball_is_shown_with_what_lies_beside_it() {
+        let here = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate_unencrypted_keypair().unwrap();
+        let (_, good) = archive(here.path(), Some(&key));
+        let good = good.unwrap();
+        let beside = here.path().join("a.tar.minisig");
+        let shown = || described(here.path(), "a.tar");
+        assert_eq!(shown().signature, "missing");
+        assert!(shown().to_string().contains("NOT signed"));
+        for (text, word) in [
+            ("", "empty"),
+            (good.get(..good.len() / 2).unwrap(), "garbled"),
+            (&*"x".repeat(5000), "unreadable"),
+            (&*good, "present"),
+        ] {
+            std::fs::write(&beside, text).unwrap();
+            assert_eq!(shown().signature, word);
+        }
+        assert_eq!(shown().to_string(), "a.tar, 2.0 KiB, with a signature");
+    }
+}
