@@ -251,8 +251,8 @@ fn refusal(root: &Path, archive: &Verified, signature: Option<&str>) -> Option<S
 fn untrusted(refuses: &str, archive: &Verified, keys: &Keys) -> String {
     let signer = archive.signer().unwrap_or_default();
     let whose = match keys.is_empty() {
-        true => "which trusts no key",
-        false => "which does not trust that key",
+        true => "as it trusts no key",
+        false => "as it does not trust the archive's key",
     };
     format!(
         "{refuses}, {whose}: put the key {signer} into /etc/backstay/keys and run 'backstay recovery \
@@ -347,7 +347,7 @@ mod tests {
     fn archive(here: &Path, key: Option<&KeyPair>) -> (Verified, Option<String>) {
         let bytes = [0; 2048];
         let path = here.join("a.tar");
-        std::fs::write(&path, &bytes).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         let signature = key.map(|key| {
             let signed = minisign::sign(Some(&key.pk), &key.sk, &bytes[..], None, None);
             signed.unwrap().to_string()
