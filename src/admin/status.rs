@@ -464,8 +464,22 @@ mod tests {
         .unwrap();
         let state = &records.state.value;
         let listing = crate::admin::list::listing(&store, Some(state)).unwrap();
+        let tarball = Tarball {
+            name: "factory.tar".to_owned(),
+            size: 1,
+            signature: "present",
+        };
+        let around = Around {
+            tarball: Some(tarball),
+            ..Around::default()
+        };
+        let kept = crate::admin::tarball::Kept {
+            tarball: String::new(),
+            warnings: Vec::new(),
+        };
         for value in [
-            serde_json::to_value(status(&store, Around::default()).unwrap()).unwrap(),
+            serde_json::to_value(status(&store, around).unwrap()).unwrap(),
+            serde_json::to_value(kept).unwrap(),
             serde_json::to_value(listing).unwrap(),
             serde_json::to_value(crate::admin::good::Marked::default()).unwrap(),
         ] {
