@@ -5,9 +5,11 @@
 
 use flate2::write::GzEncoder;
 use lzma_rust2::{XzOptions, XzWriter};
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{Result, Write};
+use std::io::{Error, ErrorKind, Result, Write};
 use std::path::Path;
+use std::rc::Rc;
 use structured_zstd::encoding::{CompressionLevel, StreamingEncoder};
 
 /// zstd's level where none is asked for: smaller than its own default of 3 by a twentieth, and still
@@ -52,23 +54,65 @@ impl Compression {
 }
 
 /// Writes compressed to a file.
-pub struct Compressor(Kind);
+pub struct Compressor {
+    kind: Kind,
+    failed: Failed,
+}
 
 enum Kind {
-    None(File),
-    Zstd(Box<StreamingEncoder<File>>),
-    Gzip(Box<GzEncoder<File>>),
-    Xz(Box<XzWriter<File>>),
+    None(Sink),
+    Zstd(Box<StreamingEncoder<Sink>>),
+    Gzip(Box<GzEncoder<Sink>>),
+    Xz(Box<XzWriter<Sink>>),
+}
+
+/// The first thing that went wrong with the file: encoders say that they failed before, or nothing.
+type Failed = Rc<Cell<Option<Error>>>;
+
+/// The file, which keeps what went wrong with it.
+struct Sink {
+    file: File,
+    failed: Failed,
+}
+
+impl Sink {
+    fn kept<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            let kind = error.kind();
+            if kind != ErrorKind::Interrupted {
+                let first = self.failed.take().unwrap_or(error);
+                self.failed.set(Some(first));
+            }
+            kind.into()
+        })
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        let written = self.file.write(bytes);
+        self.kept(written)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let flushed = self.file.flush();
+        self.kept(flushed)
+    }
 }
 
 impl Compressor {
     /// Begins at the end of `file`, which is empty.
     pub fn new(compression: Compression, file: File) -> Result<Self> {
-        Ok(Self(match compression {
-            Compression::None => Kind::None(file),
+        let failed = Failed::default();
+        let sink = Sink {
+            file,
+            failed: failed.clone(),
+        };
+        let kind = match compression {
+            Compression::None => Kind::None(sink),
             Compression::Zstd(level) => {
                 let level = CompressionLevel::from_level(level.into());
-                let mut encoder = StreamingEncoder::new(file, level);
+                let mut encoder = StreamingEncoder::new(sink, level);
                 // Four bytes by which a reader notices that its own decoder is wrong.
                 encoder.set_content_checksum(true)?;
                 Kind::Zstd(Box::new(encoder))
@@ -76,34 +120,38 @@ impl Compressor {
             Compression::Gzip => {
                 let level = flate2::Compression::new(GZIP_LEVEL);
                 // Without a name and a time in the header.
-                Kind::Gzip(Box::new(GzEncoder::new(file, level)))
+                Kind::Gzip(Box::new(GzEncoder::new(sink, level)))
             }
             Compression::Xz => {
                 let options = XzOptions::with_preset(XZ_PRESET);
-                Kind::Xz(Box::new(XzWriter::new(file, options)?))
+                Kind::Xz(Box::new(XzWriter::new(sink, options)?))
             }
-        }))
+        };
+        Ok(Self { kind, failed })
     }
 
     /// Writes what is left, and returns the file.
     pub fn finish(self) -> Result<File> {
-        match self.0 {
-            Kind::None(file) => Ok(file),
+        let sink = match self.kind {
+            Kind::None(sink) => Ok(sink),
             Kind::Zstd(encoder) => encoder.finish(),
             Kind::Gzip(encoder) => encoder.finish(),
             Kind::Xz(writer) => writer.finish(),
-        }
+        };
+        sink.map(|sink| sink.file)
+            .map_err(|error| self.failed.take().unwrap_or(error))
     }
 }
 
 impl Write for Compressor {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        match &mut self.0 {
-            Kind::None(file) => file.write(bytes),
+        let written = match &mut self.kind {
+            Kind::None(sink) => sink.write(bytes),
             Kind::Zstd(encoder) => encoder.write(bytes),
             Kind::Gzip(encoder) => encoder.write(bytes),
             Kind::Xz(writer) => writer.write(bytes),
-        }
+        };
+        written.map_err(|error| self.failed.take().unwrap_or(error))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -173,6 +221,23 @@ mod tests {
     fn a_name_that_says_nothing_known_is_refused() {
         for name in ["a", "a.zst", "a.tar.bz2", ".tar.zst", "a.tar.zst.part", "/"] {
             assert_eq!(Compression::of(Path::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_called_that_and_nothing_else() {
+        let text = text();
+        for name in ["a.tar", "a.tar.zst", "a.tar.gz", "a.txz"] {
+            let compression = Compression::of(Path::new(name)).unwrap();
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let mut compressor = Compressor::new(compression, full).unwrap();
+            let error = compressor
+                .write_all(&text)
+                .and_then(|()| compressor.finish().map(drop))
+                .unwrap_err();
+            // ENOSPC.
+            assert_eq!(error.raw_os_error(), Some(28), "{name}: {error}");
+            assert!(!error.to_string().contains("encoder"), "{name}: {error}");
         }
     }
 }
