@@ -17,7 +17,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let new = &place_of_new(path)?;
     let write = || -> std::io::Result<()> {
-        let mut file = create(new)?;
+        // Not through a link that somebody put there meanwhile.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(new)?;
         file.write_all(bytes)?;
         // Without it a commit may hold the new name and not yet the new bytes.
         file.sync_all()?;
