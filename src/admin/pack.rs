@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::files::place_of_new;
 use super::output::size;
 use super::pristine::{Tree, findings};
+use crate::image::Limits;
 use crate::image::compress::{Compression, Compressor};
 use crate::image::pack::{self, Note, Packed};
 use crate::image::sign;
@@ -158,7 +159,10 @@ fn write(
         .open(new)
         .map_err(writing)?;
     let mut out = Compressor::new(compression, file).map_err(writing)?;
-    let packed = pack::pack(root.as_fd(), &mut out, &mut |note| lines.note(note, say))?;
+    let limits = Limits::default();
+    let packed = pack::pack(root.as_fd(), &mut out, &limits, &mut |note| {
+        lines.note(note, say);
+    })?;
     let file = out.finish().map_err(writing)?;
     file.sync_all().map_err(writing)?;
     lines.end(say);

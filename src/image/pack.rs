@@ -10,23 +10,34 @@
 //! it. That, and what the format cannot hold, is said ([`Note`]), never silent.
 //!
 //! A tree that changes under it gives an error, as far as that is seen, and never an archive of two
-//! halves. Nothing is written but to `out`, which is the caller's to make whole or to drop.
+//! halves: each file is looked at again when it was read, and each directory at the end, because what is
+//! moved from where the walk is still to come to where it was would be in neither. What extraction would
+//! refuse is an error here: nobody learns at a reset that an archive is of no use. Nothing is written but to `out`, which is the caller's to make whole or to drop.
 
 mod content;
 mod header;
 
+use super::Limits;
 use super::attributes;
-use super::walk::{Edge, Found, Visitor, lossy, walk};
+use super::error::shown;
+use super::tree::Path;
+use super::walk::{Edge, Found, Visitor, inode, look, lossy, walk};
 use crate::store::btrfs::path;
 use crate::sys::{self, Context};
 use header::Header;
-use rustix::fd::BorrowedFd;
-use rustix::fs::{FileType, OFlags};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{FileType, OFlags, Statx};
 use std::collections::HashMap;
 use std::io::Write;
 
 /// Bytes of a block: everything in an archive is a multiple of it.
 const BLOCK: u64 = 512;
+/// Bytes of an attribute's name and value on btrfs: what is left of a leaf of 16 KiB, mkfs.btrfs's
+/// default, after its header (101) and those of the item (25) and of its directory item (30).
+/// `BTRFS_MAX_XATTR_SIZE`, fs/btrfs/fs.h of Linux; more is `ENOSPC`.
+const ATTRIBUTE: usize = 16384 - 101 - 25 - 30;
+/// Names of one file on btrfs (`BTRFS_LINK_MAX`, fs/btrfs/ctree.h).
+const NAMES: u32 = 65535;
 
 /// What can stop it. What was written by then is not an archive.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +62,29 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// An entry that no extraction takes.
+    #[error(
+        "{path} has or makes more {what} than the limit of {limit}, and nothing would restore from the \
+         archive: remove or change it"
+    )]
+    Limit {
+        /// The entry.
+        path: String,
+        /// What there is too much of.
+        what: String,
+        /// How much there may be.
+        limit: u64,
+    },
+}
+
+impl Error {
+    fn limit(found: &Found<'_>, what: &str, limit: u64) -> Self {
+        Self::Limit {
+            path: shown(lossy(found.path).as_bytes()),
+            what: what.to_owned(),
+            limit,
+        }
+    }
 }
 
 /// What the caller may want to say.
@@ -82,9 +116,12 @@ pub enum Difference {
     /// Another subvolume.
     #[error("a subvolume of its own: the archive has an empty directory")]
     Subvolume,
-    /// A name that pax cannot hold.
-    #[error("its attribute {0:?} is left out: no archive can hold that name")]
+    /// A name that pax cannot hold, or that btrfs does not take.
+    #[error("its attribute {0:?} is left out: nothing restores one of that name")]
     Attribute(String),
+    /// So many holes that extraction refuses their map.
+    #[error("has more than {0} pieces of data: the archive has zeros for its holes")]
+    Dense(usize),
     /// Extractors make hard links to files only.
     #[error("is hard-linked and no regular file: the archive has it once for each name")]
     Separate,
@@ -109,10 +146,11 @@ pub struct Packed {
 }
 
 /// Writes everything below `root` to `out`, `root` itself first. `note` is called for each megabyte,
-/// and for what is different.
+/// and for what is different. What extraction within `limits` would refuse is an error.
 pub fn pack(
     root: BorrowedFd<'_>,
     out: &mut dyn Write,
+    limits: &Limits,
     note: &mut dyn FnMut(Note),
 ) -> Result<Packed, Error> {
     let mut packer = Packer {
@@ -122,10 +160,14 @@ pub fn pack(
             said: 0,
             note,
         },
+        limits: *limits,
         entries: 0,
+        memory: 0,
         links: HashMap::new(),
+        directories: Vec::new(),
     };
     walk(root, &mut packer)?;
+    packer.unchanged(root)?;
     // Two empty blocks end an archive.
     packer.out.zeros(2 * BLOCK)?;
     Ok(Packed {
@@ -202,9 +244,26 @@ impl Counted<'_> {
 
 struct Packer<'a> {
     out: Counted<'a>,
+    limits: Limits,
     entries: u64,
-    /// The first name of each file that has several.
-    links: HashMap<(u32, u32, u64), Vec<u8>>,
+    /// What the extractor will count for the directories.
+    memory: u64,
+    /// The first name of each file that has several, and how many there were.
+    links: HashMap<(u32, u32, u64), (Vec<u8>, u32)>,
+    /// Each directory as it was when it was come to.
+    directories: Vec<(Box<[u8]>, Stamp)>,
+}
+
+/// What changes with a directory's entries: inode, modification, change.
+type Stamp = ((u32, u32, u64), (i64, u32), (i64, u32));
+
+fn stamp(stat: &Statx) -> Stamp {
+    let (modified, changed) = (stat.stx_mtime, stat.stx_ctime);
+    (
+        inode(stat),
+        (modified.tv_sec, modified.tv_nsec),
+        (changed.tv_sec, changed.tv_nsec),
+    )
 }
 
 impl Visitor for Packer<'_> {
@@ -220,7 +279,8 @@ impl Visitor for Packer<'_> {
             (FileType::Directory, Edge::Mount) => {
                 self.out.different(&found, Difference::MountedDirectory);
                 let header = Header::stand_in(&found)?;
-                return self.write_header(header);
+                self.grow(&found, 0)?;
+                return self.write_header(&found, header, 0);
             }
             (_, Edge::Mount) => {
                 self.out.different(&found, Difference::MountedFile);
@@ -230,49 +290,150 @@ impl Visitor for Packer<'_> {
             (_, Edge::Inside) => {}
         }
         if found.stat.stx_nlink > 1 && kind == FileType::RegularFile {
-            if let Some(first) = self.links.get(&found.inode()) {
+            if let Some((first, names)) = self.links.get_mut(&found.inode()) {
+                if *names >= NAMES {
+                    return Err(Error::limit(&found, "names of one file", NAMES.into()));
+                }
+                *names += 1;
                 let header = Header::link(&found, first)?;
-                return self.write_header(header);
+                return self.write_header(&found, header, 0);
             }
-            self.links.insert(found.inode(), found.path.to_vec());
+            let first = (found.path.to_vec(), 1);
+            self.links.insert(found.inode(), first);
         } else if found.stat.stx_nlink > 1 && kind != FileType::Directory {
             self.out.different(&found, Difference::Separate);
         }
         let mut header = Header::new(&found)?;
-        for (name, value) in attributes::read(found.directory, found.name)? {
-            if !header.attribute(&found, &name, &value)? {
-                let name = String::from_utf8_lossy(&name).into_owned();
-                self.out.different(&found, Difference::Attribute(name));
-            }
-        }
+        let attributes = self.attributes(&found, &mut header)?;
         match kind {
             FileType::RegularFile => self.file(&found, header),
             FileType::Symlink => {
                 let text = || format!("readlinkat({:?})", lossy(found.path));
                 let target = rustix::fs::readlinkat(found.directory, found.name, Vec::new());
                 header.target(target.call(text)?.to_bytes());
-                self.write_header(header)
+                self.write_header(&found, header, 0)
             }
-            _ => self.write_header(header),
+            FileType::Directory => {
+                self.grow(&found, attributes)?;
+                if found.edge == Edge::Inside {
+                    let directory = (found.path.into(), stamp(found.stat));
+                    self.directories.push(directory);
+                }
+                self.write_header(&found, header, 0)
+            }
+            _ => self.write_header(&found, header, 0),
         }
     }
 }
 
 impl Packer<'_> {
-    fn write_header(&mut self, header: Header) -> Result<(), Error> {
+    /// Adds the attributes to a header. Gives what they take in the extractor's memory.
+    fn attributes(&mut self, found: &Found<'_>, header: &mut Header) -> Result<u64, Error> {
+        let (mut count, mut memory) = (0, 0);
+        for (name, value) in attributes::read(found.directory, found.name)? {
+            if !header.attribute(found, &name, &value)? {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                self.out.different(found, Difference::Attribute(name));
+                continue;
+            }
+            count += 1;
+            if count > self.limits.attributes {
+                let limit = self.limits.attributes as u64;
+                return Err(Error::limit(found, "extended attributes", limit));
+            }
+            let length = name.len() + value.len();
+            if length > ATTRIBUTE {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                let what = format!("bytes of the attribute {name:?}");
+                return Err(Error::limit(found, &what, ATTRIBUTE as u64));
+            }
+            memory += length as u64 + 48;
+        }
+        Ok(memory)
+    }
+
+    /// Counts a directory as the extractor does.
+    fn grow(&mut self, found: &Found<'_>, attributes: u64) -> Result<(), Error> {
+        self.memory += found.path.len() as u64 + 64 + attributes;
+        match self.memory > self.limits.directories {
+            true => Err(Error::limit(
+                found,
+                "bytes of memory for directories",
+                self.limits.directories,
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes a header that `content` bytes will follow, where the extractor will take it.
+    fn write_header(
+        &mut self,
+        found: &Found<'_>,
+        header: Header,
+        content: u64,
+    ) -> Result<(), Error> {
+        let limits = &self.limits;
+        Path::new(header.name(), limits).map_err(|error| match error {
+            super::Error::Limit { what, limit, .. } => Error::limit(found, &what, limit),
+            other => Error::Unfit {
+                path: lossy(found.path),
+                why: other.to_string(),
+            },
+        })?;
+        if self.entries >= limits.entries {
+            return Err(Error::limit(found, "entries", limits.entries));
+        }
+        let bytes = header.bytes();
+        let length = bytes.len() as u64;
+        // Its own header comes before a pax header, and the entry's after it.
+        if length > limits.pax + 2 * BLOCK {
+            return Err(Error::limit(
+                found,
+                "bytes of names and attributes",
+                limits.pax,
+            ));
+        }
+        let end = self.out.bytes + length + content.next_multiple_of(BLOCK) + 2 * BLOCK;
+        if end > limits.bytes {
+            return Err(Error::limit(found, "bytes of the archive", limits.bytes));
+        }
         self.entries += 1;
-        self.out.write(&header.bytes())
+        self.out.write(&bytes)
     }
 
     fn file(&mut self, found: &Found<'_>, mut header: Header) -> Result<(), Error> {
+        if found.stat.stx_size > self.limits.file_length {
+            let limit = self.limits.file_length;
+            return Err(Error::limit(found, "bytes of one file", limit));
+        }
         // Not blocking: somebody may have put a FIFO there since it was looked at.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = path::open(found.directory, found.name.to_bytes(), flags)?;
-        let content = content::Content::of(&file, found)?;
+        // One is the hole at the end.
+        let most = self.limits.stretches.saturating_sub(1);
+        let content = content::Content::of(&file, found, most)?;
+        if content.dense() {
+            self.out.different(found, Difference::Dense(most));
+        }
         let map = header.content(found, &content)?;
-        self.write_header(header)?;
+        self.write_header(found, header, map.len() as u64 + content.length())?;
         self.out.write(&map)?;
         content.write(&mut self.out)
+    }
+
+    /// Looks at each directory again.
+    fn unchanged(&self, root: BorrowedFd<'_>) -> Result<(), Error> {
+        for (at, before) in &self.directories {
+            let flags = OFlags::RDONLY | path::DIRECTORY;
+            let now = match path::if_there(path::open(root, at, flags))? {
+                Some(directory) => Some(look(directory.as_fd(), c".", at)?),
+                None => None,
+            };
+            if now.map(|stat| stamp(&stat)) != Some(*before) {
+                return Err(Error::Changed(lossy(at)));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 //! the tree.
 
 use crate::store::btrfs::path::{self, DIRECTORY};
+use crate::store::shown;
 use crate::sys::{self, Context, Error};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Statx, StatxFlags, statx};
@@ -225,11 +226,11 @@ fn names(directory: &OwnedFd, path: &[u8]) -> sys::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// A path for people.
+/// A path for people, and for their terminals.
 pub fn lossy(path: &[u8]) -> String {
     match path {
         b"" => "/".to_owned(),
-        path => String::from_utf8_lossy(path).into_owned(),
+        path => shown(path),
     }
 }
 

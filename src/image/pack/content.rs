@@ -1,15 +1,15 @@
 //! What is in a file: where its data lies, and the data.
 
-use super::{Counted, Error};
-use crate::image::walk::{Found, inode, lossy};
+use super::{Counted, Error, stamp};
+use crate::image::walk::{Found, lossy};
 use crate::sys::Context;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, SeekFrom, Statx, StatxFlags, seek, statx};
 use rustix::io::{Errno, pread};
 
-/// Pieces of data that a map may have. Extractors have limits against maps that are attacks; a file in
-/// more pieces is written with its holes as zeros.
-const PIECES: usize = 10_000;
+/// Pieces begin and end at multiples of it. File systems have blocks of other sizes, and the archive of a
+/// tree is the same from each.
+const PIECE: u64 = 4096;
 /// Bytes that are read at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -20,25 +20,36 @@ pub struct Content<'a> {
     stat: &'a Statx,
     /// Offset and length of each piece of data, where there are holes.
     pieces: Option<Vec<(u64, u64)>>,
+    /// It has more pieces than a map may have.
+    dense: bool,
 }
 
 impl<'a> Content<'a> {
-    /// Finds out where the data of `file` is.
-    pub fn of(file: &'a OwnedFd, found: &Found<'a>) -> Result<Self, Error> {
+    /// Finds out where the data of `file` is. Extractors have limits against maps that are attacks: a
+    /// file in more than `most` pieces is written with its holes as zeros.
+    pub fn of(file: &'a OwnedFd, found: &Found<'a>, most: usize) -> Result<Self, Error> {
         let content = Self {
             file,
             path: found.path,
             stat: found.stat,
             pieces: None,
+            dense: false,
         };
         content.unchanged()?;
-        let pieces = pieces(file, found)?;
-        let whole = [(0, found.stat.stx_size)];
-        let sparse = found.stat.stx_size > 0 && pieces != whole && pieces.len() <= PIECES;
+        let size = found.stat.stx_size;
+        let pieces = rounded(pieces(file, found)?, size);
+        let sparse = size > 0 && pieces != [(0, size)];
+        let dense = sparse && pieces.len() > most;
         Ok(Self {
-            pieces: sparse.then_some(pieces),
+            pieces: (sparse && !dense).then_some(pieces),
+            dense,
             ..content
         })
+    }
+
+    /// Whether its holes are written as zeros.
+    pub fn dense(&self) -> bool {
+        self.dense
     }
 
     /// Its length, holes included.
@@ -115,11 +126,9 @@ impl<'a> Content<'a> {
         let text = || format!("statx({:?}, AT_EMPTY_PATH)", lossy(self.path));
         let flags = AtFlags::EMPTY_PATH;
         let now = statx(self.file.as_fd(), c"", flags, StatxFlags::BASIC_STATS).call(text)?;
-        let time = |stat: &Statx| (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
-        let same = inode(&now) == inode(self.stat)
+        let same = stamp(&now) == stamp(self.stat)
             && now.stx_mode == self.stat.stx_mode
-            && now.stx_size == self.stat.stx_size
-            && time(&now) == time(self.stat);
+            && now.stx_size == self.stat.stx_size;
         match same {
             true => Ok(()),
             false => Err(Error::Changed(lossy(self.path))),
@@ -149,4 +158,48 @@ fn pieces(file: &OwnedFd, found: &Found<'_>) -> Result<Vec<(u64, u64)>, Error> {
         at = end;
     }
     Ok(pieces)
+}
+
+/// The pieces of a file of `size` bytes, each widened to multiples of [`PIECE`]; those that touch are one.
+fn rounded(pieces: Vec<(u64, u64)>, size: u64) -> Vec<(u64, u64)> {
+    let mut wide: Vec<(u64, u64)> = Vec::new();
+    for (at, length) in pieces {
+        let begin = at - at % PIECE;
+        let end = (at + length).checked_next_multiple_of(PIECE);
+        let end = end.unwrap_or(size).min(size);
+        match wide.last_mut() {
+            Some((first, long)) if begin <= *first + *long => *long = end - *first,
+            _ => wide.push((begin, end - begin)),
+        }
+    }
+    wide
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_same_whatever_the_blocks_of_the_file_system() {
+        // The same file on blocks of 1 KiB, of 4 KiB and of 512 bytes; its length is no multiple.
+        let size = 30_000;
+        let want = [(4096, 8192), (20480, 4096), (28672, 1328)];
+        for pieces in [
+            vec![
+                (5120, 1024),
+                (7168, 1024),
+                (9216, 1024),
+                (20480, 2048),
+                (29696, 304),
+            ],
+            vec![(4096, 8192), (20480, 4096), (28672, 1328)],
+            vec![(5632, 512), (8192, 512), (24064, 512), (29696, 304)],
+        ] {
+            assert_eq!(rounded(pieces, size), want);
+        }
+        assert_eq!(rounded(vec![(1024, 1024)], 3000), [(0, 3000)]);
+        assert_eq!(rounded(Vec::new(), 3000), []);
+        let end = u64::MAX >> 1;
+        assert_eq!(rounded(vec![(end - 1, 1)], end), [(end - 4095, 4095)]);
+    }
 }

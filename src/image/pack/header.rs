@@ -12,6 +12,9 @@ use tar_core::builder::EntryBuilder;
 /// What a sparse file is called where extractors that know no sparse files look; others look in the records.
 const SPARSE_NAME: &[u8] = b"GNUSparseFile.0/content";
 
+/// How the names of attributes begin that btrfs takes; ACLs have their own records.
+const SPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"btrfs."];
+
 /// An entry's header, being made.
 pub struct Header {
     builder: EntryBuilder,
@@ -102,6 +105,11 @@ impl Header {
         Ok(header)
     }
 
+    /// The entry's name.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Where a link leads.
     pub fn target(&mut self, target: &[u8]) {
         self.builder.link_name(target);
@@ -111,7 +119,7 @@ impl Header {
         }
     }
 
-    /// Adds an extended attribute; false where the format has no room for its name.
+    /// Adds an extended attribute; false where nothing restores one of its name.
     pub fn attribute(
         &mut self,
         found: &Found<'_>,
@@ -128,9 +136,11 @@ impl Header {
             self.builder.add_pax(key, text);
             return Ok(true);
         }
-        // '=' ends a record's key, and GNU tar reads '%' as the beginning of an escape.
+        // '=' ends a record's key, and GNU tar reads '%' as the beginning of an escape. The extractor
+        // takes what btrfs takes.
+        let taken = SPACES.iter().any(|space| name.starts_with(space));
         match std::str::from_utf8(name) {
-            Ok(name) if !name.contains(['=', '%']) => {
+            Ok(name) if taken && !name.contains(['=', '%']) => {
                 self.builder.add_pax(&format!("SCHILY.xattr.{name}"), value);
                 Ok(true)
             }

@@ -11,7 +11,11 @@ fn packed(root: &Path) -> (Vec<u8>, Packed, Vec<Note>) {
     let mut notes = Vec::new();
     let mut out = Vec::new();
     let root = File::open(root).unwrap();
-    let packed = pack(root.as_fd(), &mut out, &mut |note| notes.push(note)).unwrap();
+    let limits = Limits::default();
+    let packed = pack(root.as_fd(), &mut out, &limits, &mut |note| {
+        notes.push(note);
+    });
+    let packed = packed.unwrap();
     notes.retain(|note| !matches!(note, Note::Written(_)));
     (out, packed, notes)
 }
@@ -137,11 +141,18 @@ fn holes_are_not_in_the_archive_and_are_there_after_it() {
 #[test]
 fn what_no_archive_can_hold_is_said() {
     let root = tempfile::tempdir().unwrap();
-    let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
+    // What a terminal would obey is not sent to it.
+    for name in ["socket", "so\x1b[2J\ncket"] {
+        UnixListener::bind(root.path().join(name)).unwrap();
+    }
     let (_, packed, notes) = packed(root.path());
     assert_eq!(packed.entries, 1);
     let lines: Vec<String> = notes.iter().map(ToString::to_string).collect();
-    assert_eq!(lines, ["socket: a socket is left out"]);
+    let want = [
+        "so\u{fffd}[2J\u{fffd}cket: a socket is left out",
+        "socket: a socket is left out",
+    ];
+    assert_eq!(lines, want);
 }
 
 #[test]
@@ -152,7 +163,8 @@ fn a_file_that_changes_while_it_is_read_is_an_error_that_names_it() {
         fs::write(&path, vec![1; 3 << 20]).unwrap();
         let handle = File::open(root.path()).unwrap();
         let mut changed = false;
-        let result = pack(handle.as_fd(), &mut std::io::sink(), &mut |_| {
+        let limits = Limits::default();
+        let result = pack(handle.as_fd(), &mut std::io::sink(), &limits, &mut |_| {
             if !std::mem::replace(&mut changed, true) {
                 let file = File::options().append(true).open(&path).unwrap();
                 file.set_len(if grow { 4 << 20 } else { 2 << 20 }).unwrap();
@@ -164,4 +176,182 @@ fn a_file_that_changes_while_it_is_read_is_an_error_that_names_it() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_file_that_is_moved_to_where_the_walk_was_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["a", "z"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
+    }
+    fs::write(root.path().join("m"), vec![1; 3 << 20]).unwrap();
+    fs::write(root.path().join("z/file"), "here").unwrap();
+    let handle = File::open(root.path()).unwrap();
+    let mut moved = false;
+    let limits = Limits::default();
+    let result = pack(handle.as_fd(), &mut std::io::sink(), &limits, &mut |_| {
+        if !std::mem::replace(&mut moved, true) {
+            let (from, to) = (root.path().join("z/file"), root.path().join("a/file"));
+            fs::rename(from, to).unwrap();
+        }
+    });
+    let error = result.unwrap_err();
+    assert!(
+        matches!(&error, Error::Changed(path) if path == "a"),
+        "{error}"
+    );
+}
+
+/// The limit that stops packing, with everything else as it is.
+fn limited(root: &Path, change: impl Fn(&mut Limits)) -> (String, String, u64) {
+    let mut limits = Limits::default();
+    let root = File::open(root).unwrap();
+    pack(root.as_fd(), &mut std::io::sink(), &limits, &mut |_| {}).unwrap();
+    change(&mut limits);
+    let result = pack(root.as_fd(), &mut std::io::sink(), &limits, &mut |_| {});
+    match result.unwrap_err() {
+        Error::Limit { path, what, limit } => (path, what, limit),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_extraction_would_refuse_is_not_packed() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("d/e/f")).unwrap();
+    fs::write(root.path().join("d/e/f/g"), vec![1; 5000]).unwrap();
+    for (change, at, what, limit) in [
+        (
+            (|limits| limits.entries = 4) as fn(&mut Limits),
+            "d/e/f/g",
+            "entries",
+            4,
+        ),
+        (
+            |limits| limits.depth = 2,
+            "d/e/f/g",
+            "directories in one another",
+            2,
+        ),
+        (|limits| limits.path = 8, "d/e/f/g", "bytes of a path", 8),
+        (
+            |limits| limits.file_length = 4999,
+            "d/e/f/g",
+            "bytes of one file",
+            4999,
+        ),
+        (
+            |limits| limits.bytes = 12287,
+            "d/e/f/g",
+            "bytes of the archive",
+            12287,
+        ),
+        (
+            |limits| limits.directories = 200,
+            "d/e/f",
+            "bytes of memory for directories",
+            200,
+        ),
+    ] {
+        let want = (at.to_owned(), what.to_owned(), limit);
+        assert_eq!(limited(root.path(), change), want);
+    }
+}
+
+#[test]
+fn attributes_that_btrfs_does_not_take_are_named() {
+    // A tmpfs has room for more than an ext4.
+    let Ok(root) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("not run: no /dev/shm");
+        return;
+    };
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let set = |name: &str, length| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&file, name, &vec![7; length], flags)
+    };
+    if set("user.a", ATTRIBUTE - 6).is_err() || set("user.b", 1).is_err() {
+        eprintln!("not run: no user attributes here");
+        return;
+    }
+    let (path, what, limit) = limited(root.path(), |limits| limits.attributes = 1);
+    assert_eq!((&*path, &*what, limit), ("file", "extended attributes", 1));
+    let (.., limit) = limited(root.path(), |limits| limits.pax = 8192);
+    assert_eq!(limit, 8192);
+    set("user.a", ATTRIBUTE - 5).unwrap();
+    let handle = File::open(root.path()).unwrap();
+    let limits = Limits::default();
+    let result = pack(handle.as_fd(), &mut std::io::sink(), &limits, &mut |_| {});
+    let text = result.unwrap_err().to_string();
+    assert!(
+        text.starts_with("file has or makes more bytes of the attribute \"user.a\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_in_more_pieces_than_extraction_takes_has_zeros_and_that_is_said() {
+    let root = tempfile::tempdir().unwrap();
+    let mut file = File::create(root.path().join("file")).unwrap();
+    for piece in 0..3 {
+        file.seek(SeekFrom::Start(piece << 20)).unwrap();
+        file.write_all(b"data").unwrap();
+    }
+    file.set_len(4 << 20).unwrap();
+    file.sync_all().unwrap();
+    if fs::metadata(root.path().join("file")).unwrap().blocks() > 1000 {
+        eprintln!("not run: this file system has no holes");
+        return;
+    }
+    let handle = File::open(root.path()).unwrap();
+    for (stretches, lines) in [
+        (4, vec![]),
+        (
+            3,
+            vec!["file: has more than 2 pieces of data: the archive has zeros for its holes"],
+        ),
+    ] {
+        let limits = Limits {
+            stretches,
+            ..Limits::default()
+        };
+        let mut notes = Vec::new();
+        let mut out = Vec::new();
+        pack(handle.as_fd(), &mut out, &limits, &mut |note| {
+            if !matches!(note, Note::Written(_)) {
+                notes.push(note.to_string());
+            }
+        })
+        .unwrap();
+        assert_eq!(notes, lines);
+        assert_eq!(out.len() > 4 << 20, !lines.is_empty());
+    }
+}
+
+#[test]
+fn more_names_of_one_file_than_btrfs_takes_are_refused() {
+    // An ext4 takes 65,000.
+    let Ok(root) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("not run: no /dev/shm");
+        return;
+    };
+    let first = root.path().join("00000");
+    fs::write(&first, "").unwrap();
+    for number in 1..=NAMES {
+        if fs::hard_link(&first, root.path().join(format!("{number:05}"))).is_err() {
+            eprintln!("not run: this file system takes no more than {number} names");
+            return;
+        }
+    }
+    let handle = File::open(root.path()).unwrap();
+    let limits = Limits::default();
+    let pack = || pack(handle.as_fd(), &mut std::io::sink(), &limits, &mut |_| {});
+    let error = pack().unwrap_err();
+    assert!(
+        matches!(&error, Error::Limit { path, limit: 65535, .. } if path == "65535"),
+        "{error}"
+    );
+    fs::remove_file(root.path().join("65535")).unwrap();
+    assert_eq!(pack().unwrap().entries, 65536);
 }
