@@ -206,6 +206,28 @@ pub enum Error {
     /// It would grow while it is packed.
     #[error("{0:?} lies in the root that is packed: name a file outside of it")]
     ArchiveInside(PathBuf),
+    /// Something that no archive replaces has its name.
+    #[error("{0:?} is {1}, which no archive replaces: name a new file, or remove it first")]
+    Output(PathBuf, &'static str),
+    /// The names beside it would be too long.
+    #[error(
+        "the name of {0:?} is too long, by its signature's temporary name: use 242 bytes at the most"
+    )]
+    OutputName(PathBuf),
+    /// Two at once.
+    #[error(
+        "another 'factory pack' is writing {0:?}: wait until it has ended, or name another --output"
+    )]
+    OutputBusy(PathBuf),
+    /// Its temporary name is taken.
+    #[error("{0:?} is in the way, and no file that 'factory pack' left: remove it")]
+    OutputInTheWay(PathBuf),
+    /// Somebody else's file has the temporary name.
+    #[error(
+        "{0:?} was exchanged or removed by another program, so nothing was packed: name an --output in \
+         a directory that nobody else writes to"
+    )]
+    OutputLost(PathBuf),
     /// A level for something else.
     #[error("--zstd-level goes with a name that ends in .tar.zst, and {0:?} does not")]
     ZstdLevel(PathBuf),

@@ -5,22 +5,25 @@
 //! archive, or one that an older archive does not match, which the verifier refuses; never half an
 //! archive under the name. What is left under a temporary name is replaced by the next one.
 
+mod new;
+
 use super::cli::Pack;
 use super::error::{Error, Result};
-use super::files::place_of_new;
 use super::output::size;
 use super::pristine::{Tree, findings};
 use crate::image::Limits;
 use crate::image::compress::{Compression, Compressor};
 use crate::image::pack::{self, Note, Packed};
 use crate::image::sign;
+use crate::store::shown;
 use crate::sys::Context;
+use new::New;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,6 +57,7 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
         return Err(Error::NotRoot);
     }
     let compression = compression(args)?;
+    new::check(&args.output)?;
     outside(args)?;
     let root = open(&args.root)?;
     let key = match &args.key {
@@ -63,9 +67,11 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
     let warnings: Vec<String> = findings(&root)?
         .into_iter()
         .map(|finding| finding.to_string())
+        .chain(unbootable(&root))
         .collect();
     for warning in &warnings {
-        say(&format!("warning: {warning}"));
+        // Names from the root are in it, and a terminal obeys what it is sent.
+        say(&format!("warning: {}", shown(warning.as_bytes())));
     }
     if key.is_none() {
         say(
@@ -73,13 +79,12 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
         );
     }
     let mut lines = Lines::new(pack::estimate(root.as_fd())?);
-    let new = place_of_new(&args.output)?;
+    let new = New::create(&args.output)?;
     let result = write(args, compression, &root, &mut lines, say, &new).and_then(|packed| {
         let signature = match key {
             Some(key) => {
                 say("signing");
-                let archive = File::open(&new).map_err(Error::file("reading", &new))?;
-                Some(sign::sign(&key, BufReader::new(archive), packed)?)
+                Some(sign::sign(&key, written(args, &new)?, packed)?)
             }
             None => None,
         };
@@ -87,10 +92,11 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
         Ok((packed, signature.is_some()))
     });
     if result.is_err() {
-        std::fs::remove_file(&new).ok();
+        new.remove();
     }
     let (packed, signed) = result?;
-    let stat = std::fs::metadata(&args.output).map_err(Error::file("reading", &args.output))?;
+    let stat = new.file().metadata();
+    let stat = stat.map_err(Error::file("reading", &args.output))?;
     Ok(Made {
         output: args.output.clone(),
         signature: signed.then(|| signature_of(&args.output)),
@@ -114,6 +120,32 @@ fn compression(args: &Pack) -> Result<Compression> {
 fn open(root: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(root, flags, Mode::empty()).call(|| format!("open({root:?})"))?)
+}
+
+/// What a system lacks that 'factory build' asks for; the root may be packed for another purpose.
+fn unbootable(root: &OwnedFd) -> Vec<String> {
+    use crate::transaction::check::INITS;
+    let there = |path: &&str| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        // Links lead as they will in the running system.
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(root, *path, flags, Mode::empty(), resolve).is_ok()
+    };
+    [
+        ("init (/sbin/init)", INITS.as_slice()),
+        (
+            "kernel (/boot/vmlinuz or /vmlinuz)",
+            &["boot/vmlinuz", "vmlinuz"],
+        ),
+        (
+            "initramfs (/boot/initrd.img or /initrd.img)",
+            &["boot/initrd.img", "initrd.img"],
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, paths)| !paths.iter().any(there))
+    .map(|(what, _)| format!("no {what}: no factory version can be made of it"))
+    .collect()
 }
 
 /// Refuses to pack the archive into itself.
@@ -148,20 +180,18 @@ fn write(
     root: &OwnedFd,
     lines: &mut Lines,
     say: &mut dyn FnMut(&str),
-    new: &Path,
+    new: &New,
 ) -> Result<Packed> {
     let writing = |error| Error::file("writing", &args.output)(error);
-    // It holds what only root may read, such as etc/shadow.
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(new)
-        .map_err(writing)?;
+    let file = new.file().try_clone().map_err(writing)?;
     let mut out = Compressor::new(compression, file).map_err(writing)?;
     let limits = Limits::default();
     let packed = pack::pack(root.as_fd(), &mut out, &limits, &mut |note| {
         lines.note(note, say);
+    });
+    let packed = packed.map_err(|error| match error {
+        pack::Error::Output(error) => writing(error),
+        other => other.into(),
     })?;
     let file = out.finish().map_err(writing)?;
     file.sync_all().map_err(writing)?;
@@ -169,8 +199,18 @@ fn write(
     Ok(packed)
 }
 
+/// The archive, to be signed: what this process wrote, whatever has the name by now.
+fn written(args: &Pack, new: &New) -> Result<impl Read> {
+    let mut file = new.file();
+    file.rewind()
+        .map_err(Error::file("reading", &args.output))?;
+    Ok(BufReader::new(file))
+}
+
 /// Gives the files their names.
-fn put(output: &Path, new: &Path, signature: Option<&str>) -> Result<()> {
+fn put(output: &Path, new: &New, signature: Option<&str>) -> Result<()> {
+    // Before the signature of what has the name today is replaced.
+    new.unchanged()?;
     let path = signature_of(output);
     match signature {
         Some(text) => super::files::replace(&path, text.as_bytes())?,
@@ -181,19 +221,26 @@ fn put(output: &Path, new: &Path, signature: Option<&str>) -> Result<()> {
             _ => {}
         },
     }
-    std::fs::rename(new, output).map_err(Error::file("writing", output))?;
-    File::open(directory_of(output))
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::file("writing", output))
+    new.rename(output)
 }
 
 /// The key's password: the first line of a descriptor, or what is typed on the terminal.
 fn password(descriptor: Option<u32>) -> std::io::Result<String> {
     let Some(number) = descriptor else {
-        return super::consent::secret("Password of the secret key: ");
+        return super::consent::secret("Password of the secret key: ").map_err(|error| {
+            std::io::Error::other(format!(
+                "no terminal to ask for it ({error}), use --password-fd"
+            ))
+        });
     };
     let mut line = String::new();
-    BufReader::new(File::open(format!("/proc/self/fd/{number}"))?).read_line(&mut line)?;
+    let read = File::open(format!("/proc/self/fd/{number}"))
+        .and_then(|file| BufReader::new(file).read_line(&mut line));
+    read.map_err(|error| {
+        std::io::Error::other(format!(
+            "--password-fd {number} cannot be read ({error}), give an open descriptor"
+        ))
+    })?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -249,7 +296,6 @@ fn progress(bytes: u64, about: u64, since: Duration) -> String {
 impl Tree for OwnedFd {
     fn content(&self, path: &str) -> Result<Option<Vec<u8>>> {
         use crate::store::btrfs::path;
-        use std::io::Read;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let Some(file) = path::if_there(path::open(self, path, flags))? else {
             return Ok(None);
@@ -380,6 +426,99 @@ mod tests {
         let refused = pack(&inside, &mut |_| {});
         assert!(matches!(refused, Err(Error::ArchiveInside(_))));
         assert_eq!(std::fs::read(&output).unwrap(), first);
+    }
+
+    #[test]
+    fn what_is_signed_is_what_was_packed_and_not_what_took_its_name() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: it needs root");
+            return;
+        }
+        let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let keys = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+        let key = to.path().join("secret.key");
+        std::fs::write(&key, keys.sk.to_box(None).unwrap().to_string()).unwrap();
+        let output = to.path().join("factory.tar");
+        let new = to.path().join(".factory.tar.new");
+        let args = args(root.path(), output.clone(), Some(key));
+        // Exchanged while it is signed.
+        let result = pack(&args, &mut |line| {
+            if line == "signing" {
+                std::fs::remove_file(&new).unwrap();
+                std::fs::write(&new, "another's").unwrap();
+            }
+        });
+        assert!(matches!(result, Err(Error::OutputLost(_))));
+        assert!(!output.exists() && !signature_of(&output).exists());
+        assert_eq!(std::fs::read(&new).unwrap(), b"another's");
+        // Exchanged before that.
+        let packed = New::create(&to.path().join("other.tar")).unwrap();
+        std::io::Write::write_all(&mut packed.file(), b"packed").unwrap();
+        std::fs::rename(&new, to.path().join(".other.tar.new")).unwrap();
+        let mut read = Vec::new();
+        written(&args, &packed)
+            .unwrap()
+            .read_to_end(&mut read)
+            .unwrap();
+        assert_eq!(read, b"packed");
+    }
+
+    #[test]
+    fn two_commands_for_one_archive_do_not_mix() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: it needs root");
+            return;
+        }
+        let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let output = to.path().join("factory.tar");
+        let args = args(root.path(), output.clone(), None);
+        let other = New::create(&output).unwrap();
+        let text = pack(&args, &mut |_| {}).unwrap_err().to_string();
+        assert!(text.starts_with("another 'factory pack'"), "{text}");
+        assert!(to.path().join(".factory.tar.new").exists());
+        // It was killed.
+        drop(other);
+        pack(&args, &mut |_| {}).unwrap();
+        assert!(!to.path().join(".factory.tar.new").exists());
+    }
+
+    #[test]
+    fn names_from_the_root_do_not_reach_the_terminal_raw() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: it needs root");
+            return;
+        }
+        let (root, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(root.path().join("etc/ssh")).unwrap();
+        let wild = "etc/ssh/ssh_host_\x1b[2J\n_key";
+        std::fs::write(root.path().join(wild), "secret").unwrap();
+        let mut lines = Vec::new();
+        let output = to.path().join("factory.tar");
+        let args = args(root.path(), output, None);
+        let made = pack(&args, &mut |line| lines.push(line.to_owned())).unwrap();
+        assert!(lines.iter().any(|line| line.contains("ssh_host_")));
+        for line in &lines {
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+        let missing = |what: &str| {
+            let line = made.warnings.iter();
+            line.filter(|line| line.starts_with(what)).count()
+        };
+        assert_eq!(missing("no init ("), 1);
+        std::fs::create_dir(root.path().join("sbin")).unwrap();
+        symlink("/etc", root.path().join("sbin/init")).unwrap();
+        let root = open(root.path()).unwrap();
+        assert!(
+            unbootable(&root)
+                .iter()
+                .all(|line| !line.contains("init ("))
+        );
+    }
+
+    #[test]
+    fn a_password_that_cannot_be_read_names_the_option() {
+        let error = password(Some(u32::MAX)).unwrap_err().to_string();
+        assert!(error.starts_with("--password-fd 4294967295"), "{error}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ const MAX_LINKS: usize = 40;
 
 /// The inits that the kernel and every initramfs know, in their order, but the shell: a system that
 /// has nothing else is not one.
-const INITS: [&str; 3] = ["sbin/init", "etc/init", "bin/init"];
+pub const INITS: [&str; 3] = ["sbin/init", "etc/init", "bin/init"];
 
 /// Follows symbolic links inside a dataset, as if it were the root. `None` when nothing is there.
 pub fn resolve<S: Store>(store: &S, root: Place, path: &str) -> Result<Option<String>, Error> {
