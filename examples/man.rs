@@ -117,7 +117,15 @@ would write names of users in them, which mean somebody else on another machine 
 Kept are owners by number, modes, times of modification with nanoseconds, extended attributes with ACLs
 and capabilities, hard links, symbolic links, devices, FIFOs and holes.
 Sockets are left out. Where another file system is mounted, or a subvolume begins, the archive has an
-empty directory. Each of these is said.
+empty directory. A file with 100,000 pieces of data or more between holes has zeros for them. Each of
+these is said.
+What no factory snapshot can be made from is refused, with the entry that is in the way: the limits are
+those of the extraction (among them 750,000 entries, 64 GiB in all, 4 TiB for one file with its holes,
+4095 bytes of a path, 256 directories in one another), and of btrfs (16,228 bytes of an attribute's name
+and value, 65,535 names of one file).
+A file or a directory that changes meanwhile is refused, too: pack what nothing writes to.
+.PP
+FILE is new or a regular file, which is replaced at the end. One command at a time writes it.
 .PP
 A pair of keys is made by
 .B minisign \-G \-p backstay.pub \-s backstay.key
