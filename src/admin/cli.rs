@@ -150,7 +150,8 @@ pub enum Factory {
     /// Keep an archive in the store as the default tarball
     ///
     /// The agent makes the factory snapshot from it where that is missing or was changed, if its
-    /// signature is good.
+    /// signature is good. It is tried out before it replaces the one that was there: a factory snapshot is
+    /// made from it and removed again.
     Keep(Archived),
 }
 

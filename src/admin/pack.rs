@@ -9,6 +9,7 @@ mod new;
 
 use super::cli::Pack;
 use super::error::{Error, Result};
+use super::files::{KEY_MAX, read_small};
 use super::output::size;
 use super::pristine::{Tree, findings};
 use crate::image::Limits;
@@ -61,7 +62,12 @@ pub fn pack(args: &Pack, say: &mut dyn FnMut(&str)) -> Result<Made> {
     outside(args)?;
     let root = open(&args.root)?;
     let key = match &args.key {
-        Some(path) => Some(sign::secret_key(path, || password(args.password_fd))?),
+        Some(path) => {
+            let bytes = read_small(path, KEY_MAX)?;
+            Some(sign::secret_key(path, &bytes, || {
+                password(args.password_fd)
+            })?)
+        }
         None => None,
     };
     let warnings: Vec<String> = findings(&root)?

@@ -21,9 +21,6 @@ const ENCRYPTED: &str = "RWRTY";
 /// Why there is no signature.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
-    #[error("reading the secret key {0:?}: {1}")]
-    Unreadable(PathBuf, std::io::Error),
     /// It is another kind of file.
     #[error(
         "{0:?} is no secret key of minisign: 'minisign -G -s FILE' makes one, with -W without a password"
@@ -40,22 +37,22 @@ pub enum Error {
     Signing(PError),
 }
 
-/// Reads a secret key; `password` is asked for one only where the key has one.
+/// Reads a secret key from its file's bytes; `path` is for messages. `password` is asked for one only where the key has one.
 pub fn secret_key(
     path: &Path,
+    bytes: &[u8],
     password: impl FnOnce() -> std::io::Result<String>,
 ) -> Result<SecretKey, Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error))?;
     let no_key = |_| Error::NoKey(path.to_owned());
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::NoKey(path.to_owned()))?;
     let encrypted = text
         .lines()
         .nth(1)
         .is_some_and(|line| line.starts_with(ENCRYPTED));
     if !encrypted {
-        return open_key(&text).ok_or_else(|| Error::NoKey(path.to_owned()));
+        return open_key(text).ok_or_else(|| Error::NoKey(path.to_owned()));
     }
-    let key = SecretKeyBox::from_string(&text).map_err(no_key)?;
+    let key = SecretKeyBox::from_string(text).map_err(no_key)?;
     let password = password().map_err(|error| Error::NoPassword(path.to_owned(), error))?;
     key.into_secret_key(Some(password))
         .map_err(|error| Error::Locked(path.to_owned(), error))
@@ -98,7 +95,10 @@ mod tests {
         let path = directory.path().join("key");
         let text = keys.sk.to_box(None).unwrap().to_string();
         std::fs::write(&path, text).unwrap();
-        let key = secret_key(&path, || panic!("it has no password")).unwrap();
+        let key = secret_key(&path, &std::fs::read(&path).unwrap(), || {
+            panic!("it has no password")
+        })
+        .unwrap();
         let text = sign(&key, b"archive".as_slice(), PACKED).unwrap();
 
         let public = minisign_verify::PublicKey::from_base64(&keys.pk.to_base64()).unwrap();
@@ -137,13 +137,18 @@ mod tests {
         std::fs::write(&path, LOCKED).unwrap();
         let none = || Err(std::io::Error::other("no terminal"));
         assert!(matches!(
-            secret_key(&path, none),
+            secret_key(&path, &std::fs::read(&path).unwrap(), none),
             Err(Error::NoPassword(..))
         ));
         // Each try costs a second and a GiB: scrypt is meant to. The right one is in cargo image-check.
-        let wrong = secret_key(&path, || Ok("wrong".to_owned()));
+        let wrong = secret_key(&path, &std::fs::read(&path).unwrap(), || {
+            Ok("wrong".to_owned())
+        });
         assert!(matches!(wrong, Err(Error::Locked(..))));
         std::fs::write(&path, "no key\nat all\n").unwrap();
-        assert!(matches!(secret_key(&path, none), Err(Error::NoKey(..))));
+        assert!(matches!(
+            secret_key(&path, &std::fs::read(&path).unwrap(), none),
+            Err(Error::NoKey(..))
+        ));
     }
 }
