@@ -37,6 +37,10 @@ const BUILD: &[Step] = &[Step::Admin(
     "factory build --from /top/@backstay/factory.tar.zst --unsigned",
 )];
 
+const KEEP: &[Step] = &[Step::Admin(
+    "factory keep --from /top/@backstay/factory.tar.zst --unsigned",
+)];
+
 /// Somebody wants to go back and cannot.
 const FUTILE: Step = Step::Boot("backstay.rollback=77 backstay.present");
 /// What 'factory seal' says the second time.
@@ -224,6 +228,16 @@ pub const VERBS: &[Verb] = &[
         stage: Stage::Tampered,
         act: BUILD[0],
         new: REBUILT,
+        needs_room: true,
+        ..USUAL
+    },
+    Verb {
+        // A whole factory snapshot is made and taken back. What a cut leaves of the file goes with the
+        // same command again.
+        name: "factory-keep",
+        stage: Stage::Tampered,
+        act: KEEP[0],
+        recovery: &[Step::Boot(""), KEEP[0]],
         needs_room: true,
         ..USUAL
     },
