@@ -13,7 +13,7 @@ use std::rc::Rc;
 use structured_zstd::encoding::{CompressionLevel, StreamingEncoder};
 
 /// zstd's level where none is asked for: smaller than its own default of 3 by a twentieth, and still
-/// quicker than gzip. 19 is smaller again by a tenth and takes some thirty times as long.
+/// quicker than gzip. 19 is smaller again by a twentieth and takes fifteen times as long.
 pub const ZSTD_LEVEL: u8 = 9;
 /// zlib's levels go to 9; the last steps take long and gain little.
 const GZIP_LEVEL: u32 = 6;
