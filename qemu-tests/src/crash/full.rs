@@ -19,6 +19,8 @@ use super::act::Room;
 pub const FILL: &str = "fill";
 /// Room that is tried, in MiB.
 const LEVELS: [u32; 5] = [0, 1, 4, 16, 64];
+/// Data that can be given back in all: what a command wants for a system and its archive.
+const ALL_DATA: u32 = 96;
 const MIB: u64 = 1 << 20;
 /// Bytes of an attribute: four fit a node of 16 KiB.
 const ATTRIBUTE: usize = 3800;
@@ -43,7 +45,7 @@ pub fn rooms() -> impl Iterator<Item = Room> {
 
 /// All that can be given back.
 pub const ALL: Room = Room {
-    data: 64,
+    data: ALL_DATA,
     metadata: 64,
 };
 
@@ -70,19 +72,22 @@ pub fn fill(top: &Path) -> Result<()> {
                     .with_context(|| format!("no room for {portion} MiB of metadata"))?;
             }
         }
-        let at = into.join(format!("data-{level}"));
-        fs::create_dir_all(&at)?;
-        fallocate(
-            File::create(at.join("all"))?,
-            FallocateFlags::empty(),
-            0,
-            u64::from(portion) * MIB,
-        )
-        .with_context(|| format!("no room for {portion} MiB of data"))?;
+        data(&into, level, portion)?;
     }
+    let most = LEVELS.last().copied().unwrap_or(0);
+    data(&into, ALL_DATA, ALL_DATA - most)?;
     sync(top)?;
     take_the_rest(&into)?;
     sync(top)
+}
+
+fn data(into: &Path, level: u32, portion: u32) -> Result<()> {
+    let at = into.join(format!("data-{level}"));
+    fs::create_dir_all(&at)?;
+    let length = u64::from(portion) * MIB;
+    let all = File::create(at.join("all"))?;
+    fallocate(all, FallocateFlags::empty(), 0, length)
+        .with_context(|| format!("no room for {portion} MiB of data"))
 }
 
 /// Data in ever smaller pieces, then attributes, which are quick, then files that lie in the metadata, and
@@ -132,7 +137,8 @@ fn attribute(file: &File, number: u32) -> rustix::io::Result<()> {
 /// # Errors
 /// Where it cannot be removed.
 pub fn give_back(top: &Path, room: Room) -> Result<()> {
-    for (level, _) in portions() {
+    let levels = portions().map(|(level, _)| level);
+    for level in levels.chain([ALL_DATA]) {
         for (what, wanted) in [("data", room.data), ("metadata", room.metadata)] {
             if level <= wanted {
                 match fs::remove_dir_all(top.join(FILL).join(format!("{what}-{level}"))) {
