@@ -291,10 +291,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Cuts the recoveries from first cuts, and the recoveries from these.
+    /// Cuts the recoveries from first cuts, and the recoveries from these, until the verb has its states: a verb with
+    /// few writes has few first cuts.
     fn later_cuts(&mut self) -> Result<()> {
         let mut random = self.random(5);
-        let limit = self.choice.states * 3 / 20;
+        let counted_apart = self.tally.of(Kind::Superblock);
+        let limit = (self.choice.states + counted_apart).saturating_sub(self.tally.all());
         let mut firsts = std::mem::take(&mut self.wrote);
         random.shuffle(&mut firsts);
         let most = limit.div_ceil(firsts.len().max(1)).max(CUTS_OF_ONE);
