@@ -16,8 +16,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use libc::{O_NOCTTY, O_NONBLOCK};
 
 use crate::choose::choose;
 use crate::cpio::Archive;
@@ -30,6 +33,8 @@ const MODULE_PLACES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
 const KEY_PLACES: [&str; 2] = ["usr/lib/backstay/keys", "etc/backstay/keys"];
 /// What a root lets the agent do.
 const POLICY: &str = "etc/backstay/policy.toml";
+/// Bytes of a key or of the policy at the most.
+const SETTING_MAX: u64 = 64 << 10;
 const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
 
 /// What to build, from what.
@@ -211,10 +216,28 @@ pub fn keys(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
             let Some(name) = name.filter(|name| name.ends_with(".pub")) else {
                 continue;
             };
-            keys.insert(name.to_owned(), std::fs::read(&path).of("read", &path)?);
+            keys.insert(name.to_owned(), setting(&path).of("read", &path)?);
         }
     }
     Ok(keys)
+}
+
+/// Reads a small regular file, perhaps through a link. A FIFO or a device might keep us for ever.
+fn setting(path: &Path) -> std::io::Result<Vec<u8>> {
+    let refused = |why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+    let file = File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK | O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(refused("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(SETTING_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        ..=SETTING_MAX => Ok(bytes),
+        _ => Err(refused("it is longer than 64 KiB")),
+    }
 }
 
 /// The keys and the policy of a root, as regular files, whatever they are there.
@@ -224,7 +247,7 @@ fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<()
         files.insert(at, (0o644, Data::Here(bytes)));
     }
     let policy = root.join(POLICY);
-    match std::fs::read(&policy) {
+    match setting(&policy) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         other => {
             let bytes = other.of("read", &policy)?;

@@ -106,6 +106,31 @@ fn keys_and_policy_come_along_and_the_administrators_key_replaces_the_vendors() 
 }
 
 #[test]
+fn a_key_or_a_policy_that_would_never_end_is_refused() {
+    let (_dir, options) = root(true);
+    let keys = options.root.join("etc/backstay/keys");
+    create_dir_all(&keys).unwrap();
+    let long = options.root.join("long");
+    write(&long, [b' '; 65537]).unwrap();
+    let fifo = options.root.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for target in [&fifo, Path::new("/dev/zero"), &long] {
+        for link in [
+            keys.join("a.pub"),
+            options.root.join("etc/backstay/policy.toml"),
+        ] {
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            let refused = build(&options).unwrap_err().to_string();
+            assert!(refused.contains(link.to_str().unwrap()), "{refused}");
+            assert!(!refused.contains('\n'), "{refused}");
+            std::fs::remove_file(link).unwrap();
+        }
+    }
+    build(&options).unwrap();
+}
+
+#[test]
 fn the_archive_holds_the_agent_the_modules_and_their_tables_and_no_more() {
     for merged in [false, true] {
         let (_dir, options) = root(merged);

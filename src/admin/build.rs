@@ -5,11 +5,12 @@
 
 use super::cli::{Archived, Build};
 use super::error::{Error, Result};
-use super::files::{KEY_MAX, SIGNATURE_MAX, read_small};
+use super::files::{KEY_MAX, read_small};
 use super::output::size;
 use super::pristine::{Inside, findings};
 use super::request;
 use crate::image::fill::fill;
+use crate::image::signature::SIGNATURE_MAX;
 use crate::image::{Archive, Keys, Meter, Progress, Trust, Verified, verify};
 use crate::policy::Health;
 use crate::policy::intent::Intent;

@@ -49,8 +49,6 @@ pub fn place_of_new(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Bytes of a signature at the most, as the agent reads them.
-pub const SIGNATURE_MAX: u64 = 4096;
 /// Bytes of a key at the most.
 pub const KEY_MAX: u64 = 64 << 10;
 

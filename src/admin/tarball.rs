@@ -9,13 +9,13 @@
 use super::build::{EVERY, keys_of, tell, text, verified};
 use super::cli::Archived;
 use super::error::{Error, Result};
-use super::files::{KEY_MAX, SIGNATURE_MAX, place_of_new, read_small, replace};
+use super::files::{KEY_MAX, place_of_new, read_small, replace};
 use super::output::size;
 use super::request;
 use crate::agent::policy;
 use crate::image::fill::fill;
-use crate::image::signature::is_signature;
-use crate::image::{Form, Keys, Meter, Verified};
+use crate::image::signature::{SIGNATURE_MAX, is_signature};
+use crate::image::{Form, Keys, Meter, Trust, Verified};
 use crate::policy::intent::Intent;
 use crate::record::layout::Part;
 use crate::store::Store;
@@ -224,7 +224,7 @@ fn source_of_recovery(store: &Btrfs, top: &Path) -> PathBuf {
 }
 
 /// Why the recovery kernel will refuse the archive, with the way out, by the keys and the policy of the
-/// root that it is made from. The agent decides in the same way (agent/tarball.rs).
+/// root that it is made from.
 fn refusal(root: &Path, archive: &Verified, signature: Option<&str>) -> Option<String> {
     const REFUSES: &str = "this machine's recovery kernel will refuse it";
     let keys = match keys_of(root) {
@@ -236,12 +236,12 @@ fn refusal(root: &Path, archive: &Verified, signature: Option<&str>) -> Option<S
         .ok()
         .and_then(|bytes| policy::parse(&text(bytes)).ok());
     let unsigned = policy.is_some_and(|policy| policy.tarball.unsigned);
-    match signature {
-        Some(signature) if !(unsigned && keys.is_empty()) => {
-            (!archive.is_signed_by(&keys, signature)).then(|| untrusted(REFUSES, archive, &keys))
+    match Trust::of(&keys, signature, unsigned) {
+        Some(Trust::Signed { keys, signature }) => {
+            (!archive.is_signed_by(keys, signature)).then(|| untrusted(REFUSES, archive, keys))
         }
-        _ if unsigned => None,
-        _ => Some(format!(
+        Some(Trust::Unsigned) => None,
+        None => Some(format!(
             "{REFUSES}, as it is not signed: sign it, or write 'unsigned = true' below '[tarball]' in \
              /etc/backstay/policy.toml and run 'backstay recovery install'"
         )),
@@ -263,7 +263,7 @@ fn untrusted(refuses: &str, archive: &Verified, keys: &Keys) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Archive, Trust, verify};
+    use crate::image::{Archive, verify};
     use crate::record::journal::Journal;
     use crate::store::memory::Memory;
     use crate::store::place::File as Record;

@@ -9,6 +9,7 @@ use super::modules::Modules;
 use super::mount;
 use super::policy;
 use super::session::Session;
+use crate::image::signature::SIGNATURE_MAX;
 use crate::image::{Archive, Keys, Meter, Progress, Trust, Verified, verify};
 use crate::say;
 use crate::store::btrfs::Btrfs;
@@ -30,8 +31,6 @@ const AT: &str = "/tarball";
 const WAIT: Duration = Duration::from_secs(30);
 /// A progress line in this time: at 9600 baud a line takes a twentieth of a second.
 const EVERY: Duration = Duration::from_secs(5);
-/// A longer signature is none; in bytes. minisign's have about 300.
-const SIGNATURE_MAX: u64 = 4096;
 
 /// It is not used.
 #[derive(Debug, Error)]
@@ -104,14 +103,8 @@ pub fn verified(session: &Session, named: Option<&str>) -> Result<Verified, Unus
     say!("verifying {name}");
     let keys = Keys::read(Path::new(policy::KEYS))?;
     let unsigned = policy::of_initramfs().tarball.unsigned;
-    let trust = match &found.signature {
-        // Where there is no key, nobody can say whose it is.
-        Some(signature) if !(unsigned && keys.is_empty()) => Trust::Signed {
-            keys: &keys,
-            signature,
-        },
-        _ if unsigned => Trust::Unsigned,
-        _ => return Err(Unusable::Unsigned(name)),
+    let Some(trust) = Trust::of(&keys, found.signature.as_deref(), unsigned) else {
+        return Err(Unusable::Unsigned(name));
     };
     let mut meter = Meter::new(EVERY);
     let verified = verify(found.archive, &trust, &mut |progress| {
@@ -217,6 +210,7 @@ fn elsewhere(session: &Session, named: &str) -> Result<Found, Unusable> {
     Ok(Found { archive, signature })
 }
 
+/// What is longer than a signature is cut, and then is none.
 fn text(file: File) -> sys::Result<String> {
     use std::io::Read;
     let mut bytes = Vec::new();

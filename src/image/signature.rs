@@ -15,6 +15,8 @@ use super::progress::Progress;
 use super::read::hash;
 use crate::sys::Context;
 
+/// Bytes of a signature at the most; minisign's have about 300.
+pub const SIGNATURE_MAX: u64 = 4096;
 /// Kept free beyond what an archive declares, in bytes.
 const RESERVE: u64 = 64 << 20;
 
@@ -40,6 +42,20 @@ pub enum Trust<'a> {
     },
     /// Somebody with the right to decide that has said that no signature is asked for.
     Unsigned,
+}
+
+impl<'a> Trust<'a> {
+    /// What a recovery kernel with these keys, whose policy allows unsigned archives or not, asks of an
+    /// archive with this signature; `None` where it refuses an archive for having none.
+    pub fn of(keys: &'a Keys, signature: Option<&'a str>, unsigned: bool) -> Option<Trust<'a>> {
+        match signature {
+            // Where there is no key, nobody can say whose it is.
+            Some(signature) if !(unsigned && keys.is_empty()) => {
+                Some(Trust::Signed { keys, signature })
+            }
+            _ => unsigned.then_some(Trust::Unsigned),
+        }
+    }
 }
 
 /// An archive every byte of which was read, and whose signature holds where one was asked for. Only
