@@ -34,7 +34,7 @@ const KEY_PLACES: [&str; 2] = ["usr/lib/backstay/keys", "etc/backstay/keys"];
 /// What a root lets the agent do.
 const POLICY: &str = "etc/backstay/policy.toml";
 /// Bytes of a key or of the policy at the most.
-const SETTING_MAX: u64 = 64 << 10;
+pub(crate) const SETTING_MAX: u64 = 64 << 10;
 const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
 
 /// What to build, from what.

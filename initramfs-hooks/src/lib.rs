@@ -8,5 +8,7 @@ mod cpio;
 pub mod depmod;
 mod elf;
 pub mod glob;
+mod read;
 
 pub use build::{Built, Error, Options, build, keys};
+pub use read::settings;

@@ -9,6 +9,7 @@ use super::files::{KEY_MAX, read_small};
 use super::output::size;
 use super::pristine::{Inside, findings};
 use super::request;
+use super::trusted::{Trusted, by_recovery_kernel};
 use crate::image::fill::fill;
 use crate::image::signature::SIGNATURE_MAX;
 use crate::image::{Archive, Keys, Meter, Progress, Trust, Verified, verify};
@@ -33,6 +34,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 pub fn build(
     store: &mut Btrfs,
     records: &mut Records,
+    top: &Path,
     args: &Build,
     now: u64,
     say: &mut dyn FnMut(&str),
@@ -42,8 +44,10 @@ pub fn build(
     if matches!(health, Health::Sound | Health::WithoutConfig) && !args.replace {
         return Err(Error::FactoryThere);
     }
-    let (archive, _) = verified(&args.archive, say)?;
-    let (needed, free) = (archive.room(), store.space()?.available);
+    let trusted = by_recovery_kernel(top)?;
+    let (archive, _) = verified(&args.archive, trusted.as_ref(), say)?;
+    let needed = archive.room();
+    let free = free_for(store, needed)?;
     if free < needed {
         return Err(Error::NoRoomForFactory(size(needed), size(free)));
     }
@@ -87,9 +91,30 @@ pub fn warnings<S: Store>(store: &S) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Opens and verifies the archive; gives the text of its signature, too, where one is asked for.
+/// How often free space is looked at, and how often in vain before that is all there is.
+const LOOKS: (Duration, u8) = (Duration::from_millis(500), 4);
+
+/// The free space, once there is as much as needed, or once no more comes back: btrfs gives back that of a
+/// deleted subvolume some time after the deletion.
+pub(super) fn free_for(store: &mut Btrfs, needed: u64) -> Result<u64> {
+    let mut free = store.space()?.available;
+    let mut in_vain = 0;
+    while free < needed && in_vain < LOOKS.1 {
+        std::thread::sleep(LOOKS.0);
+        // A commit wakes what gives it back.
+        store.sync()?;
+        let now = store.space()?.available;
+        in_vain = if now > free { 0 } else { in_vain + 1 };
+        free = now;
+    }
+    Ok(free)
+}
+
+/// Opens and verifies the archive, by the keys that were named or else those that the recovery kernel trusts;
+/// gives the text of its signature, too, where one is asked for.
 pub(super) fn verified(
     args: &Archived,
+    trusted: Option<&Trusted>,
     say: &mut dyn FnMut(&str),
 ) -> Result<(Verified, Option<String>)> {
     let archive = Archive::open(&args.archive)?;
@@ -97,10 +122,15 @@ pub(super) fn verified(
         true => None,
         false => Some(signature(args)?.ok_or_else(|| Error::Unsigned(signature_path(args)))?),
     };
-    let keys = keys(&args.keys)?;
+    let named = keys(&args.keys)?;
+    let trusted = trusted.map(|trusted| &trusted.keys);
+    let keys = match args.keys.is_empty() {
+        true => trusted.filter(|keys| !keys.is_empty()),
+        false => Some(&named),
+    };
     let trust = match &signature {
         Some(signature) => Trust::Signed {
-            keys: &keys,
+            keys: keys.ok_or(Error::NoKey)?,
             signature,
         },
         None => Trust::Unsigned,
@@ -143,25 +173,13 @@ fn signature(args: &Archived) -> Result<Option<String>> {
     }
 }
 
-/// The keys that were named, or else those of this system, which the recovery kernel trusts, too.
 fn keys(named: &[PathBuf]) -> Result<Keys> {
-    if named.is_empty() {
-        return keys_of(Path::new("/"));
-    }
     let mut texts = Vec::new();
     for path in named {
         let bytes = read_small(path, KEY_MAX)?;
         texts.push((path.display().to_string(), text(bytes)));
     }
     Ok(Keys::parse(&texts)?)
-}
-
-/// The keys that a recovery kernel trusts which is made from this root.
-pub(super) fn keys_of(root: &Path) -> Result<Keys> {
-    let own = backstay_initramfs::keys(root);
-    let own = own.map_err(|error| Error::Initramfs(error.to_string()))?;
-    let own = own.into_iter().map(|(name, bytes)| (name, text(bytes)));
-    Ok(Keys::parse(&own.collect::<Vec<_>>())?)
 }
 
 /// What is not UTF-8 is no key and no signature anyway, which is said then.

@@ -147,6 +147,15 @@ pub enum Error {
         "nothing was kept, as no factory snapshot can be made from the archive: {0}; keep another one"
     )]
     Trial(transaction::Error),
+    /// The agent would not trust it.
+    #[error("nothing was kept: this machine's recovery kernel would refuse the archive, which {0}")]
+    WouldBeRefused(String),
+    /// No key was named, and none is there.
+    #[error(
+        "no key was named, and the store's recovery kernel trusts none: name the public key with --key \
+         FILE, or put it into /etc/backstay/keys and run 'backstay recovery install'"
+    )]
+    NoKey,
     /// It has no signature.
     #[error("{0:?} is missing: sign the archive with minisign, or say --unsigned")]
     Unsigned(PathBuf),

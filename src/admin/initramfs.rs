@@ -1,6 +1,7 @@
 //! `backstay initramfs`: the standalone initramfs that holds the agent.
 
 use super::error::{Error, Result};
+use crate::image::Keys;
 use backstay_initramfs::{Options, build as write};
 use std::path::Path;
 
@@ -22,11 +23,16 @@ pub fn build(root: &Path, release: &str, agent: &Path, output: &Path) -> Result<
 
 /// The same with everything that can be chosen.
 pub fn full(options: &Options) -> Result<u64> {
-    // Better no initramfs than one whose agent does not understand what it is allowed.
+    // Better no initramfs than one whose agent does not understand what it is allowed, or whom to trust.
     let policy = options.root.join("etc/backstay/policy.toml");
     if let Ok(text) = std::fs::read_to_string(&policy) {
         crate::agent::policy::parse(&text)
             .map_err(|error| Error::Initramfs(format!("/etc/backstay/{error}")))?;
+    }
+    let keys = backstay_initramfs::keys(&options.root);
+    let keys = keys.map_err(|error| Error::Initramfs(error.to_string()))?;
+    for (name, bytes) in keys {
+        Keys::parse(&[(name, String::from_utf8_lossy(&bytes).into_owned())])?;
     }
     if !options.agent.is_file() {
         return Err(Error::NoAgent(options.agent.clone()));

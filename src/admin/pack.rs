@@ -20,7 +20,7 @@ use crate::store::shown;
 use crate::sys::Context;
 use new::New;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -131,25 +131,25 @@ fn open(root: &Path) -> Result<OwnedFd> {
 /// What a system lacks that 'factory build' asks for; the root may be packed for another purpose.
 fn unbootable(root: &OwnedFd) -> Vec<String> {
     use crate::transaction::check::INITS;
-    let there = |path: &&str| {
+    let file = |path: &str| {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         // Links lead as they will in the running system.
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(root, *path, flags, Mode::empty(), resolve).is_ok()
+        let found = openat2(root, path, flags, Mode::empty(), resolve).ok()?;
+        let found = fstat(found).ok()?;
+        (FileType::from_raw_mode(found.st_mode) == FileType::RegularFile).then_some(found)
     };
+    let program = |path: &&str| file(path).is_some_and(|it| it.st_mode & 0o111 != 0);
+    let content = |path: &&str| file(path).is_some_and(|it| it.st_size > 0);
+    let kernel = ["boot/vmlinuz", "vmlinuz"].iter().any(content);
+    let initramfs = ["boot/initrd.img", "initrd.img"].iter().any(content);
     [
-        ("init (/sbin/init)", INITS.as_slice()),
-        (
-            "kernel (/boot/vmlinuz or /vmlinuz)",
-            &["boot/vmlinuz", "vmlinuz"],
-        ),
-        (
-            "initramfs (/boot/initrd.img or /initrd.img)",
-            &["boot/initrd.img", "initrd.img"],
-        ),
+        ("init (/sbin/init)", INITS.iter().any(program)),
+        ("kernel (/boot/vmlinuz or /vmlinuz)", kernel),
+        ("initramfs (/boot/initrd.img or /initrd.img)", initramfs),
     ]
     .into_iter()
-    .filter(|(_, paths)| !paths.iter().any(there))
+    .filter(|(_, there)| !there)
     .map(|(what, _)| format!("no {what}: no factory version can be made of it"))
     .collect()
 }
@@ -511,14 +511,26 @@ mod tests {
             line.filter(|line| line.starts_with(what)).count()
         };
         assert_eq!(missing("no init ("), 1);
-        std::fs::create_dir(root.path().join("sbin")).unwrap();
-        symlink("/etc", root.path().join("sbin/init")).unwrap();
-        let root = open(root.path()).unwrap();
-        assert!(
+        let lacks_init = || {
+            let root = open(root.path()).unwrap();
             unbootable(&root)
                 .iter()
-                .all(|line| !line.contains("init ("))
-        );
+                .any(|line| line.contains("no init ("))
+        };
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("sbin")).unwrap();
+        std::fs::create_dir_all(at("etc")).unwrap();
+        for (mode, lacking) in [(0o644, true), (0o755, false)] {
+            std::fs::write(at("etc/program"), "").unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(at("etc/program"), mode).unwrap();
+            std::fs::remove_file(at("sbin/init")).ok();
+            symlink("/etc/program", at("sbin/init")).unwrap();
+            assert_eq!(lacks_init(), lacking);
+        }
+        std::fs::remove_file(at("sbin/init")).unwrap();
+        symlink("/etc", at("sbin/init")).unwrap();
+        assert!(lacks_init());
     }
 
     #[test]

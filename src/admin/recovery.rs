@@ -41,6 +41,11 @@ pub fn of_live<S: Store>(store: &S, top: &Path) -> Result<Option<Release>> {
     Ok((own? == recovery?).then_some(kernel.release))
 }
 
+/// The recovery kernel's initramfs.
+pub fn initramfs(top: &Path) -> PathBuf {
+    kernels(top).join("recovery/initrd.img")
+}
+
 fn kernels(top: &Path) -> PathBuf {
     top.join(STORE).join("kernels")
 }

@@ -55,13 +55,18 @@ fn archive(args: &Pack, out: Out) -> Result<Ended> {
 
 fn make(root: Option<&Path>, args: &Build, out: Out) -> Result<Ended> {
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Try, out)?;
-    let manifest = build::build(&mut store, &mut records, args, now(), &mut |line| {
-        out.say(line);
-    })?;
+    let manifest = build::build(
+        &mut store,
+        &mut records,
+        &machine.top,
+        args,
+        now(),
+        &mut |line| out.say(line),
+    )?;
     let from = args.archive.archive.display();
     note(&mut store, &format!("factory snapshot made from {from}"));
     // It is made, whatever the look at it says.

@@ -2,25 +2,23 @@
 //!
 //! It replaces one that may be good, and nobody looks at it again until it is needed. So it is tried out
 //! first: a factory snapshot is made from it as the agent would, in a transaction that is taken back.
-//! Then the new files of archive and signature are written and get their names, the signature first:
-//! a cut in between leaves an archive that its signature does not fit, which is refused, and the same
-//! command once more mends that.
+//! Then the new files of archive and signature are written and get their names, so that at every instant
+//! the archive under the name, old or new, has its signature beside it.
 
-use super::build::{EVERY, keys_of, tell, text, verified};
+use super::build::{EVERY, free_for, tell, text, verified};
 use super::cli::Archived;
 use super::error::{Error, Result};
-use super::files::{KEY_MAX, place_of_new, read_small, replace};
+use super::files::{place_of_new, read_small, replace};
 use super::output::size;
 use super::request;
-use crate::agent::policy;
+use super::trusted::by_recovery_kernel;
 use crate::image::fill::fill;
 use crate::image::signature::{SIGNATURE_MAX, is_signature};
-use crate::image::{Form, Keys, Meter, Trust, Verified};
+use crate::image::{Form, Meter, Verified};
 use crate::policy::intent::Intent;
-use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::btrfs::{Btrfs, TARBALLS};
-use crate::store::place::{Place, STORE};
+use crate::store::place::STORE;
 use crate::transaction::execute::{Fill, try_out};
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
@@ -29,7 +27,7 @@ use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was kept. Field names are stable.
 #[derive(Clone, Debug, Serialize)]
@@ -105,9 +103,21 @@ pub fn keep(
     request::idle(records)?;
     let directory = top.join(STORE);
     tidy(&directory)?;
-    let (archive, signature) = verified(args, say)?;
+    let trusted = by_recovery_kernel(top)?;
+    let (archive, signature) = verified(args, trusted.as_ref(), say)?;
+    let mut warnings = Vec::new();
+    match trusted.map(|trusted| trusted.refusal(&archive, signature.as_deref())) {
+        Some(None) => {}
+        // What is there may be one that it takes.
+        Some(Some(why)) => return Err(Error::WouldBeRefused(why)),
+        None => {
+            let warning = "there is no recovery kernel, which would use it: run 'backstay init'";
+            say(&format!("warning: {warning}"));
+            warnings.push(warning.to_owned());
+        }
+    }
     let needed = archive.room().saturating_add(archive.length());
-    let free = store.space()?.available;
+    let free = free_for(store, needed)?;
     if free < needed {
         return Err(Error::NoRoomForTarball(size(needed), size(free)));
     }
@@ -118,7 +128,8 @@ pub fn keep(
             tell(&mut meter, progress)
         })
     })?;
-    let name = put(&directory, &archive, signature.as_deref())?;
+    let mut sync = || Ok(store.sync()?);
+    let name = put(&directory, &archive, signature.as_deref(), &mut sync)?;
     store.sync()?;
     // Only one is the default tarball.
     for other in TARBALLS.into_iter().filter(|other| *other != name) {
@@ -126,15 +137,6 @@ pub fn keep(
         remove(&directory.join(format!("{other}.minisig")))?;
     }
     store.sync()?;
-    let refused = refusal(
-        &source_of_recovery(store, top),
-        &archive,
-        signature.as_deref(),
-    );
-    let warnings: Vec<String> = refused.into_iter().collect();
-    for warning in &warnings {
-        say(&format!("warning: {warning}"));
-    }
     Ok(Kept {
         tarball: format!("{STORE}/{name}"),
         warnings,
@@ -168,7 +170,15 @@ fn trial<S: Store>(
 }
 
 /// Puts the files in their places; gives the archive's name. On disk after the next sync.
-fn put(directory: &Path, archive: &Verified, signature: Option<&str>) -> Result<&'static str> {
+///
+/// Two names cannot change at once. So the signature of the archive that lies there stays behind the new one
+/// until the new archive has its name: whichever lies there, its signature does, too.
+fn put(
+    directory: &Path,
+    archive: &Verified,
+    signature: Option<&str>,
+    sync: &mut dyn FnMut() -> Result<()>,
+) -> Result<&'static str> {
     let name = match archive.form() {
         Form::Zstd => "factory.tar.zst",
         Form::Xz => "factory.tar.xz",
@@ -185,13 +195,38 @@ fn put(directory: &Path, archive: &Verified, signature: Option<&str>) -> Result<
         return Err(error);
     }
     let beside = directory.join(format!("{name}.minisig"));
-    match signature {
-        Some(text) => replace(&beside, text.as_bytes())?,
-        // One that lay there is another archive's.
-        None => remove(&beside)?,
+    let Some(signature) = signature else {
+        // Nothing asks for one here, but one of another archive would be looked at.
+        remove(&beside)?;
+        std::fs::rename(&new, &path).map_err(Error::file("renaming", &new))?;
+        return Ok(name);
+    };
+    let before = read_small(&beside, SIGNATURE_MAX).map_or_else(|_| String::new(), text);
+    // One that is taken without a signature would not be with another's.
+    if !before.is_empty() || !path.exists() {
+        replace(&beside, both(signature, &before).as_bytes())?;
+        sync()?;
     }
     std::fs::rename(&new, &path).map_err(Error::file("renaming", &new))?;
+    sync()?;
+    replace(&beside, signature.as_bytes())?;
     Ok(name)
+}
+
+/// A signature, and behind it as many of those before as are read: more than one where an earlier replacement
+/// was cut.
+fn both(signature: &str, before: &str) -> String {
+    let whole =
+        |lines: &[&str]| -> String { lines.iter().flat_map(|line| [*line, "\n"]).collect() };
+    let new: Vec<&str> = signature.lines().take(4).collect();
+    let mut all = whole(&new);
+    for old in before.lines().collect::<Vec<_>>().chunks(4) {
+        let old = whole(old);
+        if (all.len() + old.len()) as u64 <= SIGNATURE_MAX {
+            all.push_str(&old);
+        }
+    }
+    all
 }
 
 /// For root alone, as the system in it holds what is for root alone.
@@ -212,61 +247,14 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The root whose keys and policy the recovery kernel has: the live system, or, in an image that waits for
-/// its first boot, what that will be made from.
-fn source_of_recovery(store: &Btrfs, top: &Path) -> PathBuf {
-    let path = |place: Place| place.path(store.layout()).map(|path| top.join(path));
-    let places = [Place::Live(Part::System), Place::Factory(Part::System)];
-    let mut found = places.into_iter().filter_map(path);
-    found
-        .find(|path| path.is_dir())
-        .unwrap_or_else(|| top.into())
-}
-
-/// Why the recovery kernel will refuse the archive, with the way out, by the keys and the policy of the
-/// root that it is made from.
-fn refusal(root: &Path, archive: &Verified, signature: Option<&str>) -> Option<String> {
-    const REFUSES: &str = "this machine's recovery kernel will refuse it";
-    let keys = match keys_of(root) {
-        Ok(keys) => keys,
-        Err(error) => return Some(format!("{REFUSES}: {error}")),
-    };
-    let policy = read_small(&root.join(policy::PATH.trim_start_matches('/')), KEY_MAX);
-    let policy = policy
-        .ok()
-        .and_then(|bytes| policy::parse(&text(bytes)).ok());
-    let unsigned = policy.is_some_and(|policy| policy.tarball.unsigned);
-    match Trust::of(&keys, signature, unsigned) {
-        Some(Trust::Signed { keys, signature }) => {
-            (!archive.is_signed_by(keys, signature)).then(|| untrusted(REFUSES, archive, keys))
-        }
-        Some(Trust::Unsigned) => None,
-        None => Some(format!(
-            "{REFUSES}, as it is not signed: sign it, or write 'unsigned = true' below '[tarball]' in \
-             /etc/backstay/policy.toml and run 'backstay recovery install'"
-        )),
-    }
-}
-
-fn untrusted(refuses: &str, archive: &Verified, keys: &Keys) -> String {
-    let signer = archive.signer().unwrap_or_default();
-    let whose = match keys.is_empty() {
-        true => "as it trusts no key",
-        false => "as it does not trust the archive's key",
-    };
-    format!(
-        "{refuses}, {whose}: put the key {signer} into /etc/backstay/keys and run 'backstay recovery \
-         install'"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Archive, verify};
+    use crate::image::{Archive, Keys, Trust, verify};
     use crate::record::journal::Journal;
+    use crate::record::layout::Part;
     use crate::store::memory::Memory;
-    use crate::store::place::File as Record;
+    use crate::store::place::{File as Record, Place};
     use crate::transaction::model::{image, machine, root};
     use minisign::KeyPair;
     use std::os::unix::fs::PermissionsExt;
@@ -345,9 +333,13 @@ mod tests {
     }
 
     fn archive(here: &Path, key: Option<&KeyPair>) -> (Verified, Option<String>) {
-        let bytes = [0; 2048];
+        archive_of(here, key, 4)
+    }
+
+    fn archive_of(here: &Path, key: Option<&KeyPair>, blocks: usize) -> (Verified, Option<String>) {
+        let bytes = vec![0; blocks * 512];
         let path = here.join("a.tar");
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
         let signature = key.map(|key| {
             let signed = minisign::sign(Some(&key.pk), &key.sk, &bytes[..], None, None);
             signed.unwrap().to_string()
@@ -365,40 +357,48 @@ mod tests {
         (verify(open, &trust, &mut |_| {}).unwrap(), signature)
     }
 
+    /// Whatever instant the replacement is cut, and the next one after it, too: the archive under the name has
+    /// its signature beside it.
     #[test]
-    fn what_the_recovery_kernel_will_refuse_is_said_with_the_way_out() {
+    fn an_archive_lies_with_its_signature_while_another_takes_its_place() {
         let here = tempfile::tempdir().unwrap();
-        let root = here.path();
-        std::fs::create_dir_all(root.join("etc/backstay/keys")).unwrap();
-        let [key, other] = [(); 2].map(|()| KeyPair::generate_unencrypted_keypair().unwrap());
-        let trust = |key: &KeyPair| {
-            let text = key.pk.to_box().unwrap().to_string();
-            std::fs::write(root.join("etc/backstay/keys/a.pub"), text).unwrap();
+        let key = KeyPair::generate_unencrypted_keypair().unwrap();
+        let text = key.pk.to_box().unwrap().to_string();
+        let keys = Keys::parse(&[("k".into(), text)]).unwrap();
+        let holds = || {
+            let archive = Archive::open(&here.path().join("factory.tar")).unwrap();
+            let signature = std::fs::read_to_string(here.path().join("factory.tar.minisig"));
+            let trust = Trust::Signed {
+                keys: &keys,
+                signature: &signature.unwrap(),
+            };
+            verify(archive, &trust, &mut |_| {}).map(|it| it.length())
         };
-        let refused = |key: Option<&KeyPair>| {
-            let (archive, signature) = archive(root, key);
-            refusal(root, &archive, signature.as_deref())
+        let put_cut = |length: usize, cut: usize| {
+            let (archive, signature) = archive_of(here.path(), Some(&key), length);
+            tidy(here.path()).unwrap();
+            let mut left = cut;
+            put(here.path(), &archive, signature.as_deref(), &mut || {
+                if here.path().join("factory.tar").exists() {
+                    holds().unwrap();
+                }
+                left -= 1;
+                match left {
+                    0 => Err(Error::NotSetUp),
+                    _ => Ok(()),
+                }
+            })
         };
-        assert!(
-            refused(None)
-                .unwrap()
-                .contains("'unsigned = true' below '[tarball]'")
-        );
-        assert!(refused(Some(&key)).unwrap().contains("trusts no key"));
-        trust(&other);
-        let text = refused(Some(&key)).unwrap();
-        assert!(text.contains("into /etc/backstay/keys and run 'backstay recovery install'"));
-        trust(&key);
-        assert_eq!(refused(Some(&key)), None);
-        std::fs::write(
-            root.join("etc/backstay/policy.toml"),
-            "[tarball]\nunsigned = true\n",
-        )
-        .unwrap();
-        assert_eq!(refused(None), None);
-        assert!(refused(Some(&other)).is_some());
-        std::fs::remove_file(root.join("etc/backstay/keys/a.pub")).unwrap();
-        assert_eq!(refused(Some(&other)), None);
+        put_cut(1, 9).unwrap();
+        assert_eq!(holds().unwrap(), 512);
+        for (length, cut) in [(2, 1), (3, 1), (4, 2), (5, 1), (6, 2), (7, 2)] {
+            put_cut(length, cut).unwrap_err();
+            holds().unwrap();
+        }
+        put_cut(8, 9).unwrap();
+        assert_eq!(holds().unwrap(), 8 * 512);
+        let beside = std::fs::read_to_string(here.path().join("factory.tar.minisig")).unwrap();
+        assert_eq!(beside.lines().count(), 4);
     }
 
     #[test]
@@ -421,10 +421,10 @@ mod tests {
             keys: Vec::new(),
             unsigned: true,
         };
-        assert_eq!(verified(&args, &mut |_| {}).unwrap().1, None);
+        assert_eq!(verified(&args, None, &mut |_| {}).unwrap().1, None);
         tidy(here.path()).unwrap();
         assert_eq!(
-            put(here.path(), &unsigned, none.as_deref()).unwrap(),
+            put(here.path(), &unsigned, none.as_deref(), &mut || Ok(())).unwrap(),
             "factory.tar"
         );
         let mut left: Vec<_> = std::fs::read_dir(here.path())

@@ -22,8 +22,9 @@ use crate::say;
 use crate::sys::mount as sys_mount;
 use crate::sys::{self, console, process};
 
-/// Where an init may be, after the one that was asked for; the kernel's own list (init/main.c).
-pub const INITS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
+/// Where an init may be, after the one that was asked for; the kernel's own list (init/main.c) but the shell:
+/// a system that lost its init would hand root to whoever sits at the console.
+pub const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 /// What moves into the new root.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
 

@@ -115,13 +115,13 @@ fn the_init_that_was_asked_for_comes_first_if_it_can_be_executed() {
     create_dir_all(stage.root().join("etc/init")).unwrap();
     stage.link("/etc/passwd-of-the-host", "bin/init");
     for (asked, expected) in [
-        (None, vec!["/sbin/init", "/bin/sh"]),
-        (Some("/bin/sh"), vec!["/bin/sh", "/sbin/init", "/bin/sh"]),
-        (Some("/opt/not-executable"), vec!["/sbin/init", "/bin/sh"]),
-        (Some("/no/such"), vec!["/sbin/init", "/bin/sh"]),
+        (None, vec!["/sbin/init"]),
+        (Some("/bin/sh"), vec!["/bin/sh", "/sbin/init"]),
+        (Some("/opt/not-executable"), vec!["/sbin/init"]),
+        (Some("/no/such"), vec!["/sbin/init"]),
         (
             Some("/../../../../../bin/sh"),
-            vec!["/../../../../../bin/sh", "/sbin/init", "/bin/sh"],
+            vec!["/../../../../../bin/sh", "/sbin/init"],
         ),
     ] {
         assert_eq!(
@@ -130,4 +130,7 @@ fn the_init_that_was_asked_for_comes_first_if_it_can_be_executed() {
             "{asked:?}"
         );
     }
+    // A shell is no init unless it is asked for.
+    std::fs::remove_file(stage.root().join("sbin/init")).unwrap();
+    assert!(find_inits(&stage.root(), None).is_err());
 }

@@ -11,9 +11,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::sys::{self, kexec as sys_kexec, mount as sys_mount};
+use crate::sys::{self, Context, kexec as sys_kexec, mount as sys_mount};
 
 /// Where a root keeps its kernel, and the initramfs beside it.
 const PLACES: [(&str, &str); 2] = [
@@ -45,6 +46,9 @@ pub enum Error {
     /// The name says nothing about the release.
     #[error("the kernel {0:?} has no release in its name: it should be vmlinuz-RELEASE")]
     NoRelease(PathBuf),
+    /// A directory, a FIFO, a device.
+    #[error("{0:?} is not a regular file")]
+    NotFile(PathBuf),
     /// Not an x86 kernel image.
     #[error("{0:?} is not a Linux kernel image")]
     NotKernel(PathBuf),
@@ -230,6 +234,13 @@ fn open(root: &Path, dir: BorrowedFd<'_>, path: &Path) -> Result<Option<(File, P
     let root = std::fs::canonicalize(root)
         .map_err(|error| sys::Error::from_io(format!("realpath({root:?})"), &error))?;
     let inside = absolute.strip_prefix(&root).unwrap_or(&absolute).to_owned();
+    // The opening of a FIFO would wait for ever.
+    let mode = rustix::fs::fstat(&found)
+        .call(|| format!("fstat({absolute:?})"))?
+        .st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Err(Error::NotFile(inside));
+    }
     let file = File::open(&link)
         .map_err(|error| sys::Error::from_io(format!("open({absolute:?})"), &error))?;
     Ok(Some((file, inside)))
@@ -334,6 +345,15 @@ mod tests {
         assert!(matches!(
             RootKernel::find(text.path()),
             Err(Error::NotKernel(_))
+        ));
+        let fifo = root("vmlinuz-6.12.2", "6.12.2");
+        let path = fifo.path().join("boot/vmlinuz-6.12.2");
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        assert!(matches!(
+            RootKernel::find(fifo.path()),
+            Err(Error::NotFile(_))
         ));
         let empty = tempfile::tempdir().unwrap();
         assert!(matches!(RootKernel::find(empty.path()), Err(Error::None)));

@@ -101,7 +101,9 @@ pub fn verified(session: &Session, named: Option<&str>) -> Result<Verified, Unus
     let found = found?;
     let name = found.archive.name().to_owned();
     say!("verifying {name}");
-    let keys = Keys::read(Path::new(policy::KEYS))?;
+    let keys = Keys::read(Path::new(policy::KEYS), &mut |error| {
+        say!("{error}: it is left out");
+    })?;
     let unsigned = policy::of_initramfs().tarball.unsigned;
     let Some(trust) = Trust::of(&keys, found.signature.as_deref(), unsigned) else {
         return Err(Unusable::Unsigned(name));

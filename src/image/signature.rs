@@ -84,8 +84,12 @@ impl Keys {
             let line = text
                 .lines()
                 .map(str::trim)
-                .find(|line| !line.is_empty() && !line.starts_with("untrusted comment:"))
+                .find(is_key_line)
                 .ok_or_else(|| wrong("it holds no key"))?;
+            let keys = text.lines().map(str::trim).filter(is_key_line).count();
+            if keys > 1 {
+                return Err(wrong("it holds more than one key"));
+            }
             let key = PublicKey::from_base64(line).map_err(|error| wrong(&error.to_string()))?;
             let bytes = base64::decode(line.as_bytes()).unwrap_or_default();
             let id = key_id(&bytes).ok_or_else(|| wrong("it is too short"))?;
@@ -94,11 +98,25 @@ impl Keys {
         Ok(Keys(keys.collect::<Result<_>>()?))
     }
 
-    /// Every `*.pub` in a directory, sorted by name; a missing directory is no keys.
+    /// The keys among these texts; `skipped` gets the error of each that is none. To trust fewer is no
+    /// danger, and one bad file must not take the others' trust.
+    pub fn among(texts: &[(String, String)], skipped: &mut dyn FnMut(Error)) -> Keys {
+        let mut keys = Keys::default();
+        for text in texts {
+            match Keys::parse(std::slice::from_ref(text)) {
+                Ok(key) => keys.0.extend(key.0),
+                Err(error) => skipped(error),
+            }
+        }
+        keys
+    }
+
+    /// Every `*.pub` in a directory, sorted by name; a missing directory is no keys. `skipped` as in
+    /// [`Keys::among`].
     ///
     /// # Errors
-    /// [`Error::Key`]; [`Error::System`] when a file is there and cannot be read.
-    pub fn read(directory: &Path) -> Result<Keys> {
+    /// [`Error::System`] when the directory or a file in it cannot be read.
+    pub fn read(directory: &Path, skipped: &mut dyn FnMut(Error)) -> Result<Keys> {
         let shown = directory.display().to_string();
         let doing = || format!("reading the public keys in {shown}");
         let entries = match std::fs::read_dir(directory) {
@@ -131,7 +149,7 @@ impl Keys {
                 .doing(doing)?;
             texts.push((name, text));
         }
-        Keys::parse(&texts)
+        Ok(Keys::among(&texts, skipped))
     }
 
     /// Whether there is none.
@@ -168,8 +186,9 @@ impl Verified {
     /// Whether this signature of one of these keys holds: of the bytes that were read, which are not read
     /// again.
     pub fn is_signed_by(&self, keys: &Keys, signature: &str) -> bool {
-        Claim::read(&self.archive, keys, signature)
-            .is_ok_and(|claim| claim.check(&self.archive, &self.digest).is_ok())
+        Claims::read(&self.archive, keys, signature)
+            .and_then(|claims| claims.check(&self.archive, &self.digest))
+            .is_ok()
     }
 
     /// BLAKE2b-512 of the whole file.
@@ -193,14 +212,14 @@ pub fn verify(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verified> {
     // What can be told from the signature alone is told before gigabytes are read.
-    let claim = match trust {
-        Trust::Signed { keys, signature } => Some(Claim::read(&archive, keys, signature)?),
+    let claims = match trust {
+        Trust::Signed { keys, signature } => Some(Claims::read(&archive, keys, signature)?),
         Trust::Unsigned => None,
     };
     let digest = hash(&archive, progress)?;
-    let (signer, commented) = match claim {
-        Some(claim) => {
-            claim.check(&archive, &digest)?;
+    let (signer, commented) = match claims {
+        Some(claims) => {
+            let claim = claims.check(&archive, &digest)?;
             (Some(claim.signer), claim.commented)
         }
         None => (None, None),
@@ -227,8 +246,44 @@ struct Claim<'a> {
     commented: Option<u64>,
 }
 
+/// The claims of a file of signatures; each has four lines. There are two while one archive takes the place
+/// of another.
+struct Claims<'a>(Vec<Claim<'a>>);
+
+impl<'a> Claims<'a> {
+    /// At least one; an error where none can be read, and that of the first.
+    fn read(archive: &Archive, keys: &'a Keys, text: &str) -> Result<Claims<'a>> {
+        let lines: Vec<&str> = text.lines().collect();
+        let mut claims = Vec::new();
+        let mut first = None;
+        // A text without a line is a signature that lacks all of them.
+        for lines in lines.chunks(4).chain(lines.is_empty().then_some(&[][..])) {
+            match Claim::read(archive, keys, lines) {
+                Ok(claim) => claims.push(claim),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        match first.filter(|_| claims.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(Claims(claims)),
+        }
+    }
+
+    /// The claim that holds; an error where none does, and that of the first.
+    fn check(self, archive: &Archive, digest: &[u8; 64]) -> Result<Claim<'a>> {
+        let mut first = None;
+        for claim in self.0 {
+            match claim.check(archive, digest) {
+                Ok(()) => return Ok(claim),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(Error::NoKeys))
+    }
+}
+
 impl<'a> Claim<'a> {
-    fn read(archive: &Archive, keys: &'a Keys, text: &str) -> Result<Claim<'a>> {
+    fn read(archive: &Archive, keys: &'a Keys, lines: &[&str]) -> Result<Claim<'a>> {
         let name = || archive.name().to_owned();
         let unreadable = |why: &str| Error::SignatureUnreadable {
             name: name(),
@@ -237,13 +292,10 @@ impl<'a> Claim<'a> {
         if keys.is_empty() {
             return Err(Error::NoKeys);
         }
-        let mut lines: Vec<&str> = text.lines().map(str::trim_end).take(4).collect();
-        if lines.len() < 4 {
+        let [untrusted, line, comment, global] = lines else {
             return Err(unreadable("it has fewer than four lines"));
-        }
-        let Some(line) = lines.get_mut(1) else {
-            return Err(unreadable("it has one line"));
         };
+        let line = line.trim_end();
         let bytes = base64::decode(line.as_bytes()).unwrap_or_default();
         let Some(id) = key_id(&bytes) else {
             return Err(unreadable("its second line is no signature"));
@@ -265,7 +317,7 @@ impl<'a> Claim<'a> {
         // RW…) of the file's BLAKE2b-512. Written so, minisign-verify checks a digest that we
         // computed, and the archive is hashed once and not twice.
         let old = line.replacen("RU", "RW", 1);
-        *line = &old;
+        let lines = [untrusted.trim_end(), &old, comment, global.trim_end()];
         let signature = Signature::decode(&lines.join("\n"))
             .map_err(|error| unreadable(&error.to_string().to_lowercase()))?;
         let commented = signature
@@ -295,6 +347,10 @@ impl<'a> Claim<'a> {
 /// Two bytes of the algorithm, eight of the id, then the key or the signature.
 fn key_id(bytes: &[u8]) -> Option<[u8; 8]> {
     bytes.get(2..10)?.try_into().ok()
+}
+
+fn is_key_line(line: &&str) -> bool {
+    !line.is_empty() && !line.starts_with("untrusted comment:")
 }
 
 /// As minisign shows it.
@@ -440,19 +496,43 @@ mod tests {
     #[test]
     fn keys_are_read_from_a_directory_and_a_file_that_is_none_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(
-            Keys::read(&directory.path().join("none"))
-                .unwrap()
-                .is_empty()
-        );
+        let read = |name: &str| {
+            let mut skipped = Vec::new();
+            let mut skip = |error: Error| skipped.push(error.to_string());
+            let keys = Keys::read(&directory.path().join(name), &mut skip).unwrap();
+            (keys.0.len(), skipped)
+        };
+        assert_eq!(read("none"), (0, Vec::new()));
         let key = KeyPair::generate_unencrypted_keypair().unwrap();
         let text = key.pk.to_box().unwrap().to_string();
         std::fs::write(directory.path().join("a.pub"), &text).unwrap();
         std::fs::write(directory.path().join("b.pub"), key.pk.to_base64()).unwrap();
         std::fs::write(directory.path().join("README"), "no key").unwrap();
-        assert_eq!(Keys::read(directory.path()).unwrap().0.len(), 2);
-        std::fs::write(directory.path().join("c.pub"), "rubbish").unwrap();
-        let error = Keys::read(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("c.pub"), "{error}");
+        assert_eq!(read(""), (2, Vec::new()));
+        // One that cannot be used, or is not clear, takes nothing from the others.
+        std::fs::write(directory.path().join("0.pub"), "rubbish").unwrap();
+        std::fs::write(directory.path().join("c.pub"), format!("{text}{text}")).unwrap();
+        let (keys, skipped) = read("");
+        assert_eq!((keys, skipped.len()), (2, 2));
+        assert!(skipped[0].contains("0.pub") && skipped[1].contains("more than one"));
+    }
+
+    #[test]
+    fn of_several_signatures_one_must_hold_and_one_that_cannot_be_read_is_no_matter() {
+        let [key, other] = [(); 2].map(|()| KeyPair::generate_unencrypted_keypair().unwrap());
+        let bytes = Forge::new().end();
+        let good = signed(&key, &bytes, "c ");
+        let stale = signed(&key, b"another archive", "c");
+        let foreign = signed(&other, &bytes, "c");
+        let keys = trusting(&[&key]);
+        for before in [&stale, &foreign, "a\nb\nc\nd\n"] {
+            for text in [format!("{before}{good}"), format!("{good}{before}")] {
+                let verified = check(&bytes, &keys, &text).unwrap();
+                assert!(verified.is_signed_by(&keys, &text));
+            }
+        }
+        for text in [format!("{stale}{foreign}"), format!("{foreign}{stale}")] {
+            assert!(check(&bytes, &keys, &text).is_err());
+        }
     }
 }

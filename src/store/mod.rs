@@ -198,6 +198,10 @@ pub trait Store {
     /// What lies at a path inside a dataset; no symbolic link is followed.
     fn node(&self, place: Place, path: &str) -> Result<Option<Node>>;
 
+    /// Whether a regular file lies at a path inside a dataset that somebody may execute; no symbolic link is
+    /// followed.
+    fn is_executable(&self, place: Place, path: &str) -> Result<bool>;
+
     /// The names in a directory inside a dataset; empty when there is no such directory.
     fn names(&self, place: Place, path: &str) -> Result<Vec<String>>;
 

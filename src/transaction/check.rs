@@ -44,6 +44,15 @@ pub fn resolve<S: Store>(store: &S, root: Place, path: &str) -> Result<Option<St
     Ok(Some(done.join("/")))
 }
 
+/// The same, where a regular file is there.
+fn resolve_file<S: Store>(store: &S, root: Place, path: &str) -> Result<Option<String>, Error> {
+    let Some(path) = resolve(store, root, path)? else {
+        return Ok(None);
+    };
+    let is_file = store.node(root, &path)? == Some(Node::File);
+    Ok(is_file.then_some(path))
+}
+
 /// The names of a path, last first.
 fn components(path: &str) -> Vec<String> {
     path.split('/')
@@ -70,7 +79,7 @@ pub fn kernel<S: Store>(store: &S, root: Place) -> Result<Option<Kernel>, Error>
         ("boot/vmlinuz", "boot/initrd.img"),
         ("vmlinuz", "initrd.img"),
     ] {
-        let Some(image) = resolve(store, root, image)? else {
+        let Some(image) = resolve_file(store, root, image)? else {
             continue;
         };
         let Some(release) = image
@@ -85,7 +94,7 @@ pub fn kernel<S: Store>(store: &S, root: Place) -> Result<Option<Kernel>, Error>
         };
         return Ok(Some(Kernel {
             image,
-            initrd: resolve(store, root, initrd)?,
+            initrd: resolve_file(store, root, initrd)?,
             release,
         }));
     }
@@ -102,21 +111,36 @@ pub fn has_modules<S: Store>(store: &S, root: Place, release: &str) -> Result<bo
 pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
     let mut found = false;
     for init in INITS {
-        found = found || resolve(store, root, init)?.is_some();
+        found = found
+            || match resolve(store, root, init)? {
+                Some(init) => store.is_executable(root, &init)?,
+                None => false,
+            };
     }
     if !found {
-        return Err(Error::Unbootable("it has no init (/sbin/init)".to_owned()));
+        return Err(Error::Unbootable(
+            "it has no init (/sbin/init, a program)".to_owned(),
+        ));
     }
     let Some(kernel) = kernel(store, root)? else {
         return Err(Error::Unbootable(
-            "it has no kernel (/boot/vmlinuz or /vmlinuz, a link to vmlinuz-RELEASE)".to_owned(),
+            "it has no kernel (/boot/vmlinuz or /vmlinuz, a link to the file vmlinuz-RELEASE)"
+                .to_owned(),
         ));
     };
-    if kernel.initrd.is_none() {
+    let Some(initrd) = &kernel.initrd else {
         return Err(Error::Unbootable(format!(
             "it has no initramfs beside its kernel {} (boot/initrd.img or initrd.img)",
             kernel.release
         )));
+    };
+    for path in [&kernel.image, initrd] {
+        if store
+            .content(root, path)?
+            .is_none_or(|bytes| bytes.is_empty())
+        {
+            return Err(Error::Unbootable(format!("its /{path} is empty")));
+        }
     }
     if !has_modules(store, root, &kernel.release)? {
         return Err(Error::Unbootable(format!(
@@ -168,8 +192,13 @@ pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Err
     let mut lacking = Vec::new();
     for dataset in layout.config.iter().chain(&layout.data) {
         let at = dataset.mount.trim_start_matches('/');
-        let there = resolve(store, root, at)?.is_some();
-        if !there || store.node(root, at)? == Some(Node::Symlink) {
+        let node = match resolve(store, root, at)? {
+            // One that is a link may lead elsewhere by the time it is mounted on.
+            Some(_) if store.node(root, at)? == Some(Node::Symlink) => None,
+            Some(path) => store.node(root, &path)?,
+            None => None,
+        };
+        if node != Some(Node::Directory) {
             lacking.push(dataset.clone());
         }
     }

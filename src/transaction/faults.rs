@@ -448,6 +448,27 @@ fn where_no_number_is_left_the_change_is_refused() {
 }
 
 #[test]
+fn a_root_whose_kernel_or_initramfs_is_empty_or_no_file_is_not_promoted() {
+    for (path, content) in [
+        ("boot/vmlinuz-6.12", Content::File(Vec::new())),
+        ("boot/vmlinuz-6.12", Content::Directory),
+        ("boot/initrd.img", Content::File(Vec::new())),
+        ("boot/initrd.img", Content::Directory),
+        ("sbin/init", Content::Directory),
+        ("srv/data", Content::File(b"no directory".to_vec())),
+    ] {
+        let (mut store, mut records) = machine();
+        store.edit(|world, _| {
+            let system = Place::Snapshot(2, Part::System);
+            let tree = &mut world.datasets.get_mut(&system).unwrap().tree;
+            tree.insert(path.into(), content)
+        });
+        let error = go(&mut store, &mut records, &Intent::Rollback { to: 2 }).unwrap_err();
+        assert!(matches!(error, Error::Unbootable(_)), "{path}: {error}");
+    }
+}
+
+#[test]
 fn a_root_with_nothing_but_a_shell_or_with_a_link_as_mount_point_is_not_promoted() {
     for (gone, link) in [("sbin/init", None), ("srv/data", Some("/etc"))] {
         let (mut store, mut records) = machine();

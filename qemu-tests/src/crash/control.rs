@@ -127,6 +127,9 @@ impl Store for TwoRenames {
     fn node(&self, place: Place, path: &str) -> StoreResult<Option<Node>> {
         self.0.node(place, path)
     }
+    fn is_executable(&self, place: Place, path: &str) -> StoreResult<bool> {
+        self.0.is_executable(place, path)
+    }
     fn names(&self, place: Place, path: &str) -> StoreResult<Vec<String>> {
         self.0.names(place, path)
     }

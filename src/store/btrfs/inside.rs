@@ -7,7 +7,7 @@ use crate::store::Node;
 use crate::store::place::Place;
 use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, readlinkat};
+use rustix::fs::{FileType, fstat, readlinkat};
 
 impl Btrfs {
     /// The root of the dataset at a place, where one must be.
@@ -33,6 +33,17 @@ pub fn node(dataset: &OwnedFd, path: &str) -> Result<Option<Node>> {
             FileType::Symlink => Node::Symlink,
             _ => Node::Other,
         }))
+    };
+    look().doing(|| format!("looking at {path}"))
+}
+
+pub fn is_executable(dataset: &OwnedFd, path: &str) -> Result<bool> {
+    let look = || {
+        let Some(fd) = if_there(open(dataset, path, LOOK))? else {
+            return Ok(false);
+        };
+        let mode = fstat(&fd).call(|| format!("fstat({path:?})"))?.st_mode;
+        Ok(FileType::from_raw_mode(mode) == FileType::RegularFile && mode & 0o111 != 0)
     };
     look().doing(|| format!("looking at {path}"))
 }

@@ -255,6 +255,10 @@ impl Store for Btrfs {
         inside::node(&self.inside(place)?, path)
     }
 
+    fn is_executable(&self, place: Place, path: &str) -> Result<bool> {
+        inside::is_executable(&self.inside(place)?, path)
+    }
+
     fn names(&self, place: Place, path: &str) -> Result<Vec<String>> {
         inside::names(&self.inside(place)?, path)
     }

@@ -135,6 +135,9 @@ fn look_inside<B: Bench>(bench: &mut B) {
     ] {
         assert_eq!(store.node(LIVE, path).unwrap(), want, "{path}");
     }
+    for path in ["boot", "boot/vmlinuz", "boot/missing"] {
+        assert!(!store.is_executable(LIVE, path).unwrap(), "{path}");
+    }
     let mut names = store.names(LIVE, "boot").unwrap();
     names.sort();
     assert_eq!(names, ["vmlinuz", "vmlinuz-6.12"]);

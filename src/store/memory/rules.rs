@@ -504,6 +504,11 @@ impl Store for Memory {
         }))
     }
 
+    // Files have no mode here.
+    fn is_executable(&self, place: Place, path: &str) -> Result<bool> {
+        Ok(self.node(place, path)? == Some(Node::File))
+    }
+
     fn names(&self, place: Place, path: &str) -> Result<Vec<String>> {
         self.look()?;
         let prefix = if path.is_empty() {
