@@ -139,15 +139,18 @@ Otherwise the password is asked for on the terminal, or read from
 The secret key stays where images are made; only the public one goes into them.
 .SH KEYS AND POLICY
 Public keys of minisign, as .pub files in /usr/lib/backstay/keys and /etc/backstay/keys, are put into the
-recovery kernel's initramfs when that is made (init, recovery install, mark\-good), and so is
-/etc/backstay/policy.toml:
+recovery kernel's initramfs when that is made (init, recovery install), and so is
+/etc/backstay/policy.toml. One that is installed later counts after
+.BR "recovery install" ;
+.B factory keep
+refuses an archive that the present recovery kernel would refuse.
 .PP
 .nf
 [tarball]
 unsigned = true    # the agent takes a tarball without a signature; false if absent
 .fi
 .PP
-A policy that is not understood to the last word makes no initramfs.
+A policy that is not understood to the last word, or a file in the place of keys that is none, makes no initramfs.
 .SH EXIT STATUS
 .TP
 0

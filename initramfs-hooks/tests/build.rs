@@ -6,7 +6,7 @@
 use std::fs::{create_dir_all, read, write};
 use std::path::{Path, PathBuf};
 
-use backstay_initramfs::{Error, Options, build};
+use backstay_initramfs::{Error, Options, build, settings as settings_in};
 
 /// A static ELF header, as far as the builder looks at it.
 fn program() -> Vec<u8> {
@@ -103,6 +103,14 @@ fn keys_and_policy_come_along_and_the_administrators_key_replaces_the_vendors() 
         ("etc/backstay/policy.toml", b"[tarball]"),
     ];
     assert_eq!(settings, wanted);
+    let read: Vec<(String, Vec<u8>)> = settings_in(&options.output).unwrap().into_iter().collect();
+    let wanted = wanted.map(|(name, bytes)| {
+        let name = name.strip_prefix("etc/backstay/").unwrap();
+        (name.to_owned(), bytes.to_vec())
+    });
+    assert_eq!(read, wanted);
+    write(&options.output, "no archive").unwrap();
+    assert!(settings_in(&options.output).is_err());
 }
 
 #[test]

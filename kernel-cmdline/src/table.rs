@@ -323,7 +323,7 @@ pub const TABLE: &[Parameter] = &[
             "Taken only where the factory snapshot is missing or fails its check, and only \
              with a good signature, which lies beside it under the same name with .minisig \
              added. Without this parameter the one in the store is taken, if there is one: \
-             @backstay/factory.tar.zst, .xz, .gz or factory.tar.",
+             @backstay/factory.tar.zst, factory.tar.xz, factory.tar.gz or factory.tar.",
             "The device may hold FAT, ext2 to ext4, ISO 9660 or btrfs. It is mounted read-only; \
              nothing is written to it.",
         ],

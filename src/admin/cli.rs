@@ -164,8 +164,8 @@ pub struct Archived {
     /// Its signature, if that is not FILE.minisig
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
-    /// Trust this public key of minisign, instead of those in /usr/lib/backstay/keys and
-    /// /etc/backstay/keys; can be given several times
+    /// Trust this public key of minisign, instead of those that the store's recovery kernel trusts; can be
+    /// given several times
     #[arg(long = "key", value_name = "FILE")]
     pub keys: Vec<PathBuf>,
     /// Do not check any signature

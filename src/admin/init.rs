@@ -212,7 +212,7 @@ fn write_layout(store: &mut Btrfs, layout: &Layout, say: &mut dyn FnMut(&str)) -
         store.replace(File::Layout, &block)?;
         store.sync()?;
         say(&format!(
-            "recorded the layout: {} datasets",
+            "recorded the layout; datasets: {}",
             layout.all().count()
         ));
     }

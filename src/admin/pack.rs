@@ -343,11 +343,14 @@ impl Tree for OwnedFd {
 /// What is said at the end.
 pub fn summary(made: &Made) -> String {
     format!(
-        "{}: {} in {} entries, {} compressed{}",
+        "{}: {} in {} entries{}{}",
         made.output.display(),
         size(made.bytes),
         made.entries,
-        size(made.size),
+        match made.size == made.bytes {
+            true => String::new(),
+            false => format!(", {} compressed", size(made.size)),
+        },
         match &made.signature {
             Some(_) => ", signed",
             None => "",

@@ -170,9 +170,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 }
                 if intent == Intent::MakeFactory {
                     let health = prompt::words(facts.target);
-                    say!(
-                        "the factory snapshot is {health}: making it from the default tarball first"
-                    );
+                    say!("the factory snapshot is {health}: made from the default tarball first");
                     make_factory(session, asked.tarball.as_deref(), wish)?;
                     wish = after_factory(wish, request);
                     continue;

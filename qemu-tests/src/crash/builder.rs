@@ -227,7 +227,7 @@ fn system(root: &Path) -> Result<()> {
     let modules = format!("lib/modules/{release}");
     for name in [
         "boot",
-        "etc",
+        "etc/backstay",
         "sbin",
         "srv/data",
         CONFIG,
@@ -246,6 +246,7 @@ fn system(root: &Path) -> Result<()> {
             "kernel/fs/btrfs/btrfs.ko\n",
         ),
         (PATH, LAYOUT),
+        ("etc/backstay/policy.toml", "[tarball]\nunsigned = true\n"),
         ("etc/fstab", "LABEL=root / btrfs subvol=@rootfs 0 0\n"),
         ("etc/machine-id", ""),
     ] {

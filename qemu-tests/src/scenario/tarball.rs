@@ -144,7 +144,7 @@ fn missing(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
-            "the factory snapshot is missing: making it from the default tarball first",
+            "the factory snapshot is missing: made from the default tarball first",
             "verifying @backstay/factory.tar.zst",
             "its signature is good: key A833F66E1D4B9EDE",
             MADE,
@@ -200,7 +200,7 @@ fn first_boot(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
-            "the factory snapshot is missing: making it from the default tarball first",
+            "the factory snapshot is missing: made from the default tarball first",
             MADE,
             "done: first boot: start the factory version",
         ],
