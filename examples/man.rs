@@ -267,7 +267,7 @@ too,
 .I tarball
 (where it is, below the top level),
 .I warnings
-(why the recovery kernel will refuse it).
+(why the recovery kernel cannot use it).
 .TP
 .B factory pack
 .IR output ,
