@@ -43,7 +43,7 @@ fn configure(store: &Btrfs, system: Place, to: std::os::fd::BorrowedFd<'_>) -> R
     let layout = store.layout();
     if let Some(config) = &layout.config {
         let mount = config.mount.trim_start_matches('/');
-        let names = store.names(system, mount)?;
+        let names = store.entries(system, mount)?;
         if !names.is_empty() {
             let from = store.directory(system, mount)?;
             for name in names {

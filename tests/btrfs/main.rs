@@ -18,6 +18,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 mod bench;
+mod filling;
+#[path = "../../src/image/forge.rs"]
+#[expect(dead_code, reason = "most of its blocks are for attacks")]
+mod forge;
 // Not part of the library, which has no test code; its `crate::` paths are the two above.
 #[path = "../../src/store/conformance/mod.rs"]
 mod conformance;
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     }
     let all: Vec<Check> = bench::checks()
         .into_iter()
+        .chain(filling::checks())
         .chain(premises::checks())
         .collect();
     let wanted = |check: &&Check| {

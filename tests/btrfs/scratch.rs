@@ -50,6 +50,11 @@ impl Scratch {
         }
     }
 
+    /// A path beside the places where it is mounted.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.places.path().join(name)
+    }
+
     /// Mounts it, with these options, at a new place.
     pub fn try_mount(&mut self, read_only: bool, options: &str) -> rustix::io::Result<PathBuf> {
         let at = self.places.path().join(self.mounted.len().to_string());

@@ -5,7 +5,7 @@
 //! attributes, because those are metadata whatever the mount options say, and are never compressed.
 //! One file of data makes room for manifests and the log, which are too long to be metadata.
 
-use super::path::{DIRECTORY, if_there, make_directories, names, open, unlink};
+use super::path::{DIRECTORY, entries, if_there, make_directories, open, unlink};
 use super::{Doing, Result};
 use crate::store::place::STORE;
 use crate::sys::{self, Context};
@@ -67,7 +67,7 @@ pub fn give_up(top: impl AsFd) -> Result<bool> {
     let Some(held) = if_there(open(&top, directory(), DIRECTORY)).doing(doing)? else {
         return Ok(false);
     };
-    for name in names(&held).doing(doing)? {
+    for name in entries(&held).doing(doing)? {
         unlink(&held, &name)?;
     }
     let store = open(top, STORE, DIRECTORY).doing(doing)?;

@@ -8,6 +8,7 @@ use crate::store::place::Place;
 use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, fstat, readlinkat};
+use std::ffi::OsString;
 
 impl Btrfs {
     /// The root of the dataset at a place, where one must be.
@@ -19,6 +20,11 @@ impl Btrfs {
     pub fn directory(&self, place: Place, path: &str) -> Result<OwnedFd> {
         let root = self.inside(place)?;
         open(&root, path, DIRECTORY).doing(|| format!("opening {path} in {place:?}"))
+    }
+
+    /// As [`Store::names`](crate::store::Store::names), byte for byte: for who opens what has the names.
+    pub fn entries(&self, place: Place, path: &str) -> Result<Vec<OsString>> {
+        below(&self.inside(place)?, path, path::entries)
     }
 }
 
@@ -49,11 +55,19 @@ pub fn is_executable(dataset: &OwnedFd, path: &str) -> Result<bool> {
 }
 
 pub fn names(dataset: &OwnedFd, path: &str) -> Result<Vec<String>> {
-    let list = || match if_there(open(dataset, path, DIRECTORY))? {
-        Some(directory) => path::names(directory),
+    below(dataset, path, path::names)
+}
+
+fn below<T>(
+    dataset: &OwnedFd,
+    path: &str,
+    list: impl FnOnce(OwnedFd) -> sys::Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let names = || match if_there(open(dataset, path, DIRECTORY))? {
+        Some(directory) => list(directory),
         None => Ok(Vec::new()),
     };
-    list().doing(|| format!("listing {path}"))
+    names().doing(|| format!("listing {path}"))
 }
 
 pub fn link(dataset: &OwnedFd, path: &str) -> Result<Option<String>> {

@@ -1,13 +1,16 @@
 //! The numbered directories of the store.
 
 use super::file::kind;
-use super::path::{DIRECTORY, LOOK, if_there, make_directories, names, open, split, unlink};
+use super::path::{
+    DIRECTORY, LOOK, entries, if_there, make_directories, names, open, split, unlink,
+};
 use super::{Btrfs, Doing, Result};
 use crate::store::StoreError;
 use crate::store::place::{STORE, Set};
 use crate::sys::Context;
 use rustix::fs::{AtFlags, FileType, unlinkat};
 use rustix::io::Errno;
+use std::os::unix::ffi::OsStrExt;
 
 /// The number that a name is, if it is exactly how we write it.
 fn id(name: &str) -> Option<u32> {
@@ -47,10 +50,11 @@ impl Btrfs {
         let Some(directory) = if_there(open(&self.top, &path, DIRECTORY)).doing(doing)? else {
             return Ok(());
         };
-        let mut files = names(&directory).doing(doing)?;
+        let mut files = entries(&directory).doing(doing)?;
         for name in &files {
-            let entry = open(&directory, name, LOOK).doing(doing)?;
+            let entry = open(&directory, name.as_bytes(), LOOK).doing(doing)?;
             if kind(&entry).doing(doing)? == FileType::Directory {
+                let name = name.display();
                 return Err(StoreError::Place(format!("{path} still holds {name}")));
             }
         }

@@ -9,6 +9,8 @@ use crate::sys::{self, Context};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat2, unlinkat};
 use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// How directories are opened.
 pub const DIRECTORY: OFlags = OFlags::DIRECTORY;
@@ -128,15 +130,15 @@ pub fn make_directories(top: impl AsFd, path: &str) -> sys::Result<OwnedFd> {
     Ok(directory)
 }
 
-/// The names in a directory that is open, sorted; what is not UTF-8 is shown as well as it can be.
-pub fn names(directory: impl AsFd) -> sys::Result<Vec<String>> {
-    let read = || -> rustix::io::Result<Vec<String>> {
+/// The names in a directory that is open, sorted, byte for byte: by them the entries can be opened.
+pub fn entries(directory: impl AsFd) -> sys::Result<Vec<OsString>> {
+    let read = || -> rustix::io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
-            let name = entry.file_name();
-            if name.to_bytes() != b"." && name.to_bytes() != b".." {
-                names.push(name.to_string_lossy().into_owned());
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
             }
         }
         names.sort_unstable();
@@ -145,8 +147,16 @@ pub fn names(directory: impl AsFd) -> sys::Result<Vec<String>> {
     read().call(|| "getdents64".to_owned())
 }
 
+/// The same to be looked at or compared; what is not UTF-8 is shown as well as it can be, and nothing
+/// can be opened by it.
+pub fn names(directory: impl AsFd) -> sys::Result<Vec<String>> {
+    let shown = |name: OsString| name.to_string_lossy().into_owned();
+    Ok(entries(directory)?.into_iter().map(shown).collect())
+}
+
 /// Removes a file; none there is success.
-pub fn unlink(directory: impl AsFd, name: &str) -> Result<()> {
+pub fn unlink(directory: impl AsFd, name: impl AsRef<OsStr>) -> Result<()> {
+    let name = name.as_ref();
     match unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno)
