@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,9 @@ use crate::sys::{Context, process};
 
 /// The longest message, in bytes. Names in errors are cut to a line.
 const MESSAGE_MAX: usize = 16 * 1024;
+
+/// Whoever waits hears at least this often that it goes on.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What was extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +45,8 @@ pub struct Extracted {
 enum Message {
     /// Bytes of the archive that were read.
     Read(u64),
+    /// Entries that were extracted.
+    Made(u64),
     Done(Extracted),
     Failed(Error),
     /// Where a panic happened.
@@ -63,21 +70,19 @@ pub fn extract(
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .call(|| "pipe2(O_CLOEXEC)".into())
         .doing(starting)?;
-    let child = process::fork(|| child(verified, into, writer.as_fd(), limits)).doing(starting)?;
+    let parent = rustix::process::getpid();
+    let child = process::fork(|| {
+        // What nobody waits for must not go on writing.
+        match process::die_with(parent) {
+            Ok(()) => child(verified, into, writer.as_fd(), limits),
+            Err(_) => 4,
+        }
+    })
+    .doing(starting)?;
     drop(writer);
     let total = verified.archive().length();
-    let mut answer = None;
     let mut pipe = File::from(reader);
-    while let Some(message) = receive(&mut pipe) {
-        match message {
-            Message::Read(done) => progress(Progress {
-                phase: Phase::Extract,
-                done,
-                total,
-            }),
-            other => answer = answer.or(Some(other)),
-        }
-    }
+    let answer = listen(&mut pipe, total, TICK, progress);
     // A child that closed its pipe has ended or is about to; one that wrote rubbish must not linger.
     drop(pipe);
     let ended =
@@ -99,6 +104,48 @@ pub fn extract(
             died(format!("ended with status {status} and said nothing"))
         }
     }
+}
+
+/// What the child says at its end. Meanwhile `progress` hears how far it is, with each of its messages
+/// and whenever a tick passes without one.
+fn listen(
+    pipe: &mut File,
+    total: u64,
+    tick: Duration,
+    progress: &mut dyn FnMut(Progress),
+) -> Option<Message> {
+    let mut answer = None;
+    let mut now = Progress {
+        phase: Phase::Extract,
+        done: 0,
+        total,
+        made: 0,
+    };
+    loop {
+        if is_quiet(pipe, tick) {
+            progress(now);
+            continue;
+        }
+        match receive(pipe) {
+            None => return answer,
+            Some(Message::Read(done)) => now.done = done,
+            Some(Message::Made(made)) => now.made = made,
+            Some(other) => {
+                answer = answer.or(Some(other));
+                continue;
+            }
+        }
+        progress(now);
+    }
+}
+
+/// Whether the child says nothing for so long. An error of the call shows when the pipe is read.
+fn is_quiet(pipe: &File, tick: Duration) -> bool {
+    let Ok(tick) = Timespec::try_from(tick) else {
+        return false;
+    };
+    let mut pipes = [PollFd::new(pipe, PollFlags::IN)];
+    matches!(poll(&mut pipes, Some(&tick)), Ok(0) | Err(Errno::INTR))
 }
 
 /// Runs in the child, to its end; the status it exits with.
@@ -135,8 +182,16 @@ fn child(verified: &Verified, into: BorrowedFd<'_>, pipe: BorrowedFd<'_>, limits
         let seen = |read| {
             tell(pipe.as_fd(), &Message::Read(read));
         };
+        let mut told = Instant::now();
+        let mut made = |entries| {
+            if told.elapsed() >= TICK {
+                told = Instant::now();
+                tell(pipe.as_fd(), &Message::Made(entries));
+            }
+        };
         let digest = verified.digest();
-        let written = pipeline::run(&archive, digest, directory.as_fd(), limits, &seen)?;
+        let root = directory.as_fd();
+        let written = pipeline::run(&archive, digest, root, limits, &seen, &mut made)?;
         Ok(Extracted {
             entries: written.entries,
             bytes: written.bytes,
@@ -179,4 +234,28 @@ fn receive(pipe: &mut File) -> Option<Message> {
     let mut body = vec![0; length];
     pipe.read_exact(&mut body).ok()?;
     postcard::from_bytes(&body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_says_nothing_for_long_is_told_of_all_the_same() {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let child = std::thread::spawn(move || {
+            tell(writer.as_fd(), &Message::Read(7));
+            tell(writer.as_fd(), &Message::Made(3));
+            std::thread::sleep(Duration::from_millis(300));
+            tell(writer.as_fd(), &Message::Panicked("here".into()));
+        });
+        let mut told = Vec::new();
+        let tick = Duration::from_millis(20);
+        let answer = listen(&mut File::from(reader), 9, tick, &mut |now| told.push(now));
+        child.join().unwrap();
+        assert!(matches!(answer, Some(Message::Panicked(_))));
+        assert!(told.len() > 5, "{told:?}");
+        let last = told.last().unwrap();
+        assert_eq!((last.done, last.total, last.made), (7, 9, 3));
+    }
 }

@@ -1,4 +1,4 @@
-//! Progress as lines: percent, megabytes, time left; no cursor codes, so that a serial line bears it.
+//! Progress as lines: percent, megabytes, files, time left; no cursor codes, so that a serial line bears it.
 
 use super::{Phase, Progress};
 use std::time::{Duration, Instant};
@@ -44,22 +44,39 @@ impl Meter {
 }
 
 fn text(progress: &Progress, spent: Duration) -> String {
-    let Progress { phase, done, total } = *progress;
+    let Progress {
+        phase,
+        done,
+        total,
+        made,
+    } = *progress;
     let what = match phase {
         Phase::Verify => "verifying",
         Phase::Extract => "unpacking",
     };
     let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
     let megabytes = |bytes: u64| bytes / 1_000_000;
-    let left = total.saturating_sub(done);
-    let seconds = spent.as_millis().saturating_mul(u128::from(left));
-    let seconds = seconds.checked_div(u128::from(done).saturating_mul(1000));
-    let left = seconds.map_or(String::new(), |seconds| format!(", {seconds} s left"));
+    let files = match phase {
+        Phase::Verify => String::new(),
+        Phase::Extract => format!(", {made} files"),
+    };
+    let time = time(done, total, spent);
     format!(
-        "{what}: {percent}%, {} of {} MB{left}",
+        "{what}: {percent}%, {} of {} MB{files}, {time}",
         megabytes(done),
         megabytes(total)
     )
+}
+
+/// How long it takes yet; where that cannot be known, because nothing is done, or all was read and the
+/// rest is not in bytes, how long it took.
+fn time(done: u64, total: u64, spent: Duration) -> String {
+    let left = total.saturating_sub(done);
+    let seconds = spent.as_millis().saturating_mul(u128::from(left));
+    match seconds.checked_div(u128::from(done).saturating_mul(1000)) {
+        Some(seconds) if left > 0 => format!("{seconds} s left"),
+        _ => format!("{} s so far", spent.as_secs()),
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +92,7 @@ mod tests {
                 phase,
                 done,
                 total: 200_000_000,
+                made: seconds * 100,
             };
             (progress, start + Duration::from_secs(seconds))
         };
@@ -86,7 +104,11 @@ mod tests {
             at(Phase::Verify, 60_000_000, 6),
             at(Phase::Extract, 0, 20),
             at(Phase::Extract, 0, 26),
-            at(Phase::Extract, 200_000_000, 40),
+            at(Phase::Extract, 100_000_000, 40),
+            at(Phase::Extract, 100_000_000, 50),
+            at(Phase::Extract, 200_000_000, 60),
+            at(Phase::Extract, 200_000_000, 64),
+            at(Phase::Extract, 200_000_000, 65),
         ] {
             lines.extend(meter.line_at(&progress, now));
         }
@@ -94,8 +116,11 @@ mod tests {
             lines,
             [
                 "verifying: 25%, 50 of 200 MB, 15 s left",
-                "unpacking: 0%, 0 of 200 MB",
-                "unpacking: 100%, 200 of 200 MB, 0 s left",
+                "unpacking: 0%, 0 of 200 MB, 2600 files, 6 s so far",
+                "unpacking: 50%, 100 of 200 MB, 4000 files, 20 s left",
+                "unpacking: 50%, 100 of 200 MB, 5000 files, 30 s left",
+                "unpacking: 100%, 200 of 200 MB, 6000 files, 40 s so far",
+                "unpacking: 100%, 200 of 200 MB, 6500 files, 45 s so far",
             ]
         );
     }

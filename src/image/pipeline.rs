@@ -23,7 +23,7 @@ const PACKED: (usize, usize) = (1 << 20, 3);
 const PLAIN: (usize, usize) = (1 << 20, 6);
 
 /// Extracts the archive into an empty directory and compares what was read with `digest`. `seen` is told
-/// how many bytes of the archive were read.
+/// how many bytes of the archive were read, `made` how many entries were extracted.
 ///
 /// # Errors
 /// Any of [`Error`].
@@ -33,6 +33,7 @@ pub fn run(
     root: BorrowedFd<'_>,
     limits: &Limits,
     seen: &(dyn Fn(u64) + Sync),
+    made: &mut dyn FnMut(u64),
 ) -> Result<Written> {
     std::thread::scope(|scope| {
         let (sender, packed) = pipe(PACKED.1, PACKED.0);
@@ -43,14 +44,14 @@ pub fn run(
             .call(|| "clone".into())
             .doing(failed)?;
         let written = if archive.form() == Form::Plain {
-            write_all(packed, root, limits)
+            write_all(packed, root, limits, made)
         } else {
             let (sender, plain) = pipe(PLAIN.1, PLAIN.0);
             let decoder = Decompress::new(packed, archive.form(), limits);
             let started =
                 start("decompress").spawn_scoped(scope, move || decompress(decoder, sender));
             started.call(|| "clone".into()).doing(failed)?;
-            write_all(plain, root, limits)
+            write_all(plain, root, limits, made)
         };
         // What went wrong downstream may be the consequence of a file that is not what was verified.
         match reader.join() {
@@ -117,7 +118,7 @@ pub fn in_one_thread(bytes: &[u8], root: BorrowedFd<'_>, limits: &Limits) -> Res
         filled: 0,
         at: 0,
     };
-    write_all(source, root, limits)
+    write_all(source, root, limits, &mut |_| {})
 }
 
 struct Buffered<'a> {

@@ -18,4 +18,6 @@ pub struct Progress {
     pub done: u64,
     /// Bytes of the whole.
     pub total: u64,
+    /// Entries that were extracted: small files and directories take time without taking bytes.
+    pub made: u64,
 }

@@ -49,6 +49,7 @@ pub fn hash(archive: &Archive, progress: &mut dyn FnMut(Progress)) -> Result<[u8
                 phase: Phase::Verify,
                 done,
                 total,
+                made: 0,
             });
         }
     })

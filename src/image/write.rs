@@ -30,11 +30,17 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Extracts a whole archive into an empty directory. The process's umask must be 0.
+/// Extracts a whole archive into an empty directory; `made` is told how many entries that were so far.
+/// The process's umask must be 0.
 ///
 /// # Errors
 /// Any of [`Error`]; a part of the archive is there then.
-pub fn write_all<R: BufRead>(source: R, root: BorrowedFd<'_>, limits: &Limits) -> Result<Written> {
+pub fn write_all<R: BufRead>(
+    source: R,
+    root: BorrowedFd<'_>,
+    limits: &Limits,
+    made: &mut dyn FnMut(u64),
+) -> Result<Written> {
     empty(root)?;
     let mut reader = Reader::new(source, limits);
     let mut tree = Tree::new(root, limits);
@@ -46,6 +52,7 @@ pub fn write_all<R: BufRead>(source: R, root: BorrowedFd<'_>, limits: &Limits) -
             return Err(Error::limit(&entry.path, "entries", limits.entries));
         }
         one(&mut reader, &mut tree, &mut entry, creator, limits)?;
+        made(entries);
     }
     tree.finish()?;
     Ok(Written {

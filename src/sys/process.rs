@@ -52,6 +52,22 @@ pub fn fork(body: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
+/// Has this process killed when its parent, the process `parent`, ends. In a child of one that ended
+/// already, it does not return.
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn die_with(parent: rustix::process::Pid) -> Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .call(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)".into())?;
+    // One that ended before the call sends nothing.
+    if getppid() != Some(parent) {
+        std::process::abort();
+    }
+    Ok(())
+}
+
 /// Waits for any child, orphans included, and returns its id and end.
 ///
 /// # Errors

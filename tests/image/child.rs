@@ -1,10 +1,13 @@
 //! The confined child: what it may do, what it may not, and what its parent learns.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use backstay::image::{Error, Limits};
+use backstay::image::{Error, Limits, extract};
+use backstay::sys::process;
 
 use super::forge::{Block, Forge, zstd_stored, zstd_zeros};
 use super::{Place, Test, peak_of_children, verified};
@@ -34,6 +37,14 @@ pub const TESTS: &[Test] = &[
     (
         "the_child_filters_its_calls_and_leaves_nothing_open",
         the_child_filters_its_calls_and_leaves_nothing_open,
+    ),
+    (
+        "many_files_in_few_bytes_are_told_of_while_they_are_made",
+        many_files_in_few_bytes_are_told_of_while_they_are_made,
+    ),
+    (
+        "the_child_ends_with_its_parent",
+        the_child_ends_with_its_parent,
     ),
     (
         "an_error_of_the_child_arrives_as_itself",
@@ -212,6 +223,57 @@ fn the_child_filters_its_calls_and_leaves_nothing_open() {
     assert_eq!(extracted.entries, 1);
     // The child is gone: there is no other.
     assert!(nix::sys::wait::wait().is_err());
+}
+
+fn many_files_in_few_bytes_are_told_of_while_they_are_made() {
+    let place = Place::fresh();
+    let many = (0..100_000).fold(Forge::new(), |forge, number| {
+        forge.file(&format!("d/{number}"), b"")
+    });
+    fs::write(place.path("archive"), many.end()).unwrap();
+    let packed = Command::new("zstd")
+        .args(["-q", "-1", "--rm"])
+        .arg(place.path("archive"))
+        .status();
+    assert!(packed.unwrap().success());
+    let verified = verified(&place.path("archive.zst"));
+    let root = File::open(place.root()).unwrap();
+    let start = Instant::now();
+    let (mut told, mut longest, mut made) = (start, Duration::ZERO, 0);
+    extract(&verified, root.as_fd(), &Limits::default(), &mut |now| {
+        longest = longest.max(told.elapsed());
+        (told, made) = (Instant::now(), now.made);
+    })
+    .unwrap();
+    longest = longest.max(told.elapsed());
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    // What takes no second has nothing to tell.
+    assert!(made > 0 || start.elapsed() < Duration::from_secs(2));
+}
+
+fn the_child_ends_with_its_parent() {
+    // Minutes of work that leave nothing on the disk.
+    let archive = zstd_zeros(&Forge::new().file("f", b"").end(), 800_000);
+    let place = Place::fresh();
+    let verified = place.verified(&archive);
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let parent = process::fork(|| {
+        let limits = Limits {
+            bytes: u64::MAX,
+            ..Limits::default()
+        };
+        let root = File::open(place.root()).unwrap();
+        let _ = extract(&verified, root.as_fd(), &limits, &mut |_| {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+        });
+        0
+    });
+    let killed = process::Ended::Signal(libc::SIGKILL);
+    assert_eq!(process::reap(), Ok((parent.unwrap(), killed)));
+    let (_, child) = process::reap().unwrap();
+    rustix::process::set_child_subreaper(None).unwrap();
+    assert_eq!(child, killed);
 }
 
 fn an_error_of_the_child_arrives_as_itself() {
