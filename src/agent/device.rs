@@ -198,13 +198,7 @@ fn tell(name: Name<'_>, found: Option<&Found>, spent: Duration, limit: Option<Du
 }
 
 fn not_found(name: Name<'_>, limit: Duration, places: &Places) -> Error {
-    let present: Vec<String> = block::list(places)
-        .iter()
-        .map(|device| match device.content.uuid() {
-            Some(uuid) => format!("{} (UUID={uuid})", device.path.display()),
-            None => device.path.display().to_string(),
-        })
-        .collect();
+    let present: Vec<String> = block::list(places).iter().map(with_names).collect();
     let present = if present.is_empty() {
         "no block devices at all".into()
     } else {
@@ -214,6 +208,18 @@ fn not_found(name: Name<'_>, limit: Duration, places: &Places) -> Error {
         name: shown(name),
         seconds: limit.as_secs(),
         present,
+    }
+}
+
+/// A device with the names of its file system that a command line could have.
+fn with_names(device: &Device) -> String {
+    let uuid = device.content.id().map(|id| format!("UUID={id}"));
+    let label = device.content.label().map(|label| format!("LABEL={label}"));
+    let names: Vec<String> = uuid.into_iter().chain(label).collect();
+    let path = device.path.display();
+    match names.is_empty() {
+        true => path.to_string(),
+        false => format!("{path} ({})", names.join(", ")),
     }
 }
 

@@ -135,3 +135,26 @@ fn a_device_that_never_comes_is_an_error_that_lists_what_is_there() {
         "{error}"
     );
 }
+
+#[test]
+fn what_is_there_is_listed_with_each_name_that_a_command_line_could_have() {
+    let sb = ext4::Superblock {
+        uuid: Uuid([0xaa; 16]),
+        label: String::new(),
+    };
+    for (content, names) in [
+        (Content::Iso("RECOVERY".into()), " (LABEL=RECOVERY)"),
+        (
+            Content::Ext(sb),
+            " (UUID=aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa)",
+        ),
+        (Content::Unknown, ""),
+    ] {
+        assert_eq!(
+            with_names(&device("/dev/vda1", content)),
+            format!("/dev/vda1{names}")
+        );
+    }
+    let both = with_names(&member("/dev/vda2", 0xaa, 1, 1, 1));
+    assert!(both.ends_with(", LABEL=root)"), "{both}");
+}
