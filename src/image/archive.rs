@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use super::error::{Error, Result};
+use super::tar::is_header;
 use crate::sys::{self, Context};
 
 /// A regular file that is open for reading.
@@ -47,8 +48,10 @@ impl Form {
 
     /// What a file that begins with these 512 bytes (or fewer, if it is shorter) is.
     pub fn recognise(start: &[u8]) -> Option<Form> {
-        // A tar header has its magic at offset 257; an archive of nothing is all zeros.
+        // A tar header has its magic at offset 257, or is one that the reader names as too old; an archive
+        // of nothing is all zeros.
         let tar = start.get(257..262) == Some(b"ustar")
+            || is_header(start)
             || (start.len() == 512 && start.iter().all(|byte| *byte == 0));
         match start {
             // Frames, and skippable frames, which may come first.

@@ -133,6 +133,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A tar archive as it was before POSIX.
+    #[error(
+        "it is a tar archive of the old form (v7), which is not taken: pack it with 'tar --format=posix' or \
+         'backstay factory pack'"
+    )]
+    OldForm,
     /// Something follows the end of the archive.
     #[error(
         "something follows the end of the archive ({}): archives that were joined are not taken; pack it as one", .what

@@ -122,7 +122,7 @@ pub enum Difference {
     /// So many holes that extraction refuses their map.
     #[error("has more than {0} pieces of data: the archive has zeros for its holes")]
     Dense(usize),
-    /// Extractors make hard links to files only.
+    /// Not every extractor makes hard links to something else than files.
     #[error("is hard-linked and no regular file: the archive has it once for each name")]
     Separate,
 }

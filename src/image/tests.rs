@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
+use super::archive::Form;
 use super::attacks::Scene;
 use super::error::Error;
 use super::forge::{Block, Forge, zstd_stored, zstd_zeros};
@@ -56,6 +57,25 @@ fn what_is_in_an_archive_is_made_with_its_metadata() {
         fs::read_link(root.join("etc/mtab")).unwrap().to_str(),
         Some("../proc/self/mounts")
     );
+}
+
+#[test]
+fn a_link_or_a_pipe_may_have_several_names() {
+    let scene = Scene::new();
+    let archive = Forge::new()
+        .symlink("l", "nowhere")
+        .push(Block::new(b'6', "pipe"), b"")
+        .directory("d")
+        .hard_link("d/l", "l")
+        .hard_link("d/pipe", "pipe")
+        .end();
+    scene.extract(&archive).unwrap();
+    for name in ["l", "pipe"] {
+        let look = |path: String| fs::symlink_metadata(scene.root().join(path)).unwrap();
+        let (one, other) = (look(name.to_owned()), look(format!("d/{name}")));
+        assert_eq!((one.ino(), one.nlink()), (other.ino(), 2), "{name}");
+        assert_eq!(one.mtime(), 1_700_000_000, "{name}");
+    }
 }
 
 #[test]
@@ -155,10 +175,10 @@ fn entries_that_mean_nothing_or_two_things_are_refused() {
             Forge::new().file("f", b"").file("f/g", b""),
             "something else",
         ),
-        (Forge::new().hard_link("g", "f"), "no regular file"),
+        (Forge::new().hard_link("g", "f"), "no file that came"),
         (
             Forge::new().directory("d").hard_link("g", "d"),
-            "no regular file",
+            "no file that came",
         ),
         (
             Forge::new()
@@ -178,7 +198,7 @@ fn entries_that_mean_nothing_or_two_things_are_refused() {
         ),
         (
             Forge::new().push(Block::new(b'V', "volume"), b""),
-            "its type",
+            "without --label (-V)",
         ),
         (Forge::new().push(Block::new(b'M', "part"), b""), "its type"),
         (
@@ -197,7 +217,7 @@ fn entries_that_mean_nothing_or_two_things_are_refused() {
             Forge::new()
                 .directory("d")
                 .push(file().raw(257, b"\0\0\0\0\0\0\0\0"), b""),
-            "neither the POSIX",
+            "--format=posix",
         ),
         (
             Forge::new().push(Block::new(b'3', "dev").device(0x1000, 0), b""),
@@ -212,6 +232,24 @@ fn entries_that_mean_nothing_or_two_things_are_refused() {
         assert!(error.contains(words), "{words}: {error}");
         assert!(scene.is_safe());
     }
+    let before_posix = Forge::new().push(file().raw(257, &[0; 8]), b"").end();
+    for archive in [before_posix.clone(), gzip(&before_posix)] {
+        let error = Form::recognise(&archive).map(|_| Scene::new().extract(&archive).unwrap_err());
+        let error = error.unwrap().to_string();
+        assert!(error.contains("'tar --format=posix'"), "{error}");
+    }
+    let label = Block::new(b'g', "label").size(27);
+    let label = Forge::new().push(label, b"27 GNU.volume.label=system\n");
+    let error = Scene::new().extract(&label.end()).unwrap_err().to_string();
+    assert!(error.contains("without --label (-V)"), "{error}");
+    let key = Block::new(b'x', "x").size(25);
+    let key = Forge::new().push(key, b"25 SCHILY.xattr.user.\xe9=1\n");
+    let key = key.file("etc/cafe", b"").end();
+    let error = Scene::new().extract(&key).unwrap_err().to_string();
+    assert!(
+        error.contains("etc/cafe") && error.contains("--xattrs-exclude"),
+        "{error}"
+    );
     let mut sum = Forge::new().file("f", b"").end();
     sum[0] = b'g';
     let error = Scene::new().extract(&sum).unwrap_err().to_string();

@@ -204,7 +204,8 @@ fn fill<R: BufRead>(
     }
 }
 
-/// A hard link's target must be a regular file; as the tree was empty, this run made it.
+/// A hard link's target is anything but a directory; as the tree was empty, this run made it. A link that
+/// is the target is itself: nothing is followed, and it gets a second name.
 fn hard_link(
     tree: &mut Tree<'_>,
     target: &[u8],
@@ -225,7 +226,8 @@ fn hard_link(
         Error::refused(
             raw,
             format!(
-                "it is a hard link to {:?}, which is no regular file that came before it",
+                "it is a hard link to {:?}, which is no file that came before it: pack it with \
+                 'backstay factory pack' or GNU tar",
                 shown(target)
             ),
         )
@@ -247,7 +249,7 @@ fn hard_link(
                 .doing(doing);
         }
     };
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
         return Err(nothing());
     }
     // Without AT_SYMLINK_FOLLOW the last component is itself.

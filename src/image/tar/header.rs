@@ -66,17 +66,15 @@ pub fn path(header: &Header) -> Vec<u8> {
     }
 }
 
-/// Checks the sum and the format. What was written before POSIX has no magic: its fields end earlier,
-/// and nothing made in this century looks so.
-pub fn check(header: &Header) -> Result<(), &'static str> {
-    if header.verify_checksum().is_err() {
-        return Err("the checksum of a header does not match");
-    }
-    if header.is_gnu() || header.is_ustar() {
-        Ok(())
-    } else {
-        Err("a header is of neither the POSIX nor the GNU form: pack it with GNU tar or bsdtar")
-    }
+/// Whether its sum is right.
+pub fn is_whole(header: &Header) -> bool {
+    header.verify_checksum().is_ok()
+}
+
+/// Whether it is of the POSIX or the GNU form. What was written before POSIX has no magic, and its fields
+/// end earlier.
+pub fn is_known(header: &Header) -> bool {
+    header.is_gnu() || header.is_ustar()
 }
 
 /// The type's letter, for messages.

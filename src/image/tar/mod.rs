@@ -23,6 +23,12 @@ mod sparse;
 
 pub use reader::Reader;
 
+/// Whether these bytes begin with the header of an archive, be it of a form that is not taken.
+pub fn is_header(start: &[u8]) -> bool {
+    let block: Option<&[u8; 512]> = start.first_chunk();
+    block.is_some_and(|block| header::is_whole(tar_core::Header::from_bytes(block)))
+}
+
 /// One entry: what is to be made, and with what metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -37,6 +37,21 @@ pub struct SparseKeys {
     pub count: Option<u64>,
 }
 
+/// Why an extended header is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// No program means this.
+    Damaged(String),
+    /// It may be meant so, and the text says what to do about it.
+    Refused(String),
+}
+
+impl<T: Into<String>> From<T> for Wrong {
+    fn from(why: T) -> Wrong {
+        Wrong::Damaged(why.into())
+    }
+}
+
 /// Keys that say nothing about what is to be made: names of owners (numbers count), other times, notes,
 /// what the file was on the disk that it came from. `SCHILY.fflags` are chattr's flags, which GNU tar
 /// does not keep either.
@@ -65,14 +80,20 @@ const IGNORED: [&str; 18] = [
 ///
 /// # Errors
 /// What is wrong, for people.
-pub fn parse(data: &[u8], attributes: usize, stretches: usize) -> Result<Pax, String> {
+pub fn parse(data: &[u8], attributes: usize, stretches: usize) -> Result<Pax, Wrong> {
     let mut pax = Pax::default();
     for record in Records(data) {
         let (key, value) = record?;
-        let key = std::str::from_utf8(key).map_err(|_| "a PAX key is not text".to_owned())?;
+        let key = std::str::from_utf8(key).map_err(|_| {
+            let key = String::from_utf8_lossy(key);
+            let key: String = key.chars().take(60).collect();
+            Wrong::Refused(format!(
+                "its attribute {key:?} has a name that is no UTF-8: pack it without (--xattrs-exclude)"
+            ))
+        })?;
         pax.take(key, value, stretches)?;
         if pax.attributes.len() > attributes {
-            return Err(format!("it has more than {attributes} extended attributes"));
+            return Err(format!("it has more than {attributes} extended attributes").into());
         }
     }
     for (name, value) in std::mem::take(&mut pax.acls) {
@@ -90,6 +111,9 @@ pub fn parse(data: &[u8], attributes: usize, stretches: usize) -> Result<Pax, St
 pub fn global(data: &[u8]) -> Result<(), String> {
     for record in Records(data) {
         let (key, _) = record?;
+        if key == b"GNU.volume.label" {
+            return Err("the archive has a label: pack it without --label (-V)".into());
+        }
         if key != b"comment" {
             return Err(format!(
                 "a global PAX header sets {:?} for all entries: pack it without --pax-option",
@@ -101,7 +125,7 @@ pub fn global(data: &[u8]) -> Result<(), String> {
 }
 
 impl Pax {
-    fn take(&mut self, key: &str, value: &[u8], stretches: usize) -> Result<(), String> {
+    fn take(&mut self, key: &str, value: &[u8], stretches: usize) -> Result<(), Wrong> {
         let number = || decimal(value).ok_or_else(|| format!("PAX {key} is no number"));
         let id = || {
             let value = number()?;
@@ -127,7 +151,7 @@ impl Pax {
             }
             "hdrcharset" | "charset" => {
                 if value != b"BINARY" && value != b"ISO-IR 10646 2000 UTF-8" {
-                    return Err(format!("PAX {key} is neither BINARY nor UTF-8"));
+                    return Err(format!("PAX {key} is neither BINARY nor UTF-8").into());
                 }
             }
             "GNU.sparse.major" => self.sparse.major = Some(number()?),
@@ -176,16 +200,16 @@ impl Pax {
                     self.checked_attribute(name, value)?;
                 } else if !IGNORED.contains(&key) {
                     let key: String = key.chars().take(60).collect();
-                    return Err(format!(
+                    return Err(Wrong::Refused(format!(
                         "PAX {key:?} is not known here, and what it means would be lost: pack it without"
-                    ));
+                    )));
                 }
             }
         }
         Ok(())
     }
 
-    fn checked_attribute(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), String> {
+    fn checked_attribute(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), Wrong> {
         const SPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"btrfs."];
         let known = SPACES
             .iter()
@@ -194,10 +218,10 @@ impl Pax {
             || name == acl::DEFAULT;
         // XATTR_NAME_MAX and XATTR_SIZE_MAX (linux/limits.h).
         if !known || name.len() > 255 || name.contains(&0) || value.len() > 65536 {
-            return Err(format!(
+            return Err(Wrong::Refused(format!(
                 "its extended attribute {:?} is none that can be set: pack it without (--xattrs-exclude)",
                 String::from_utf8_lossy(name.get(..60).unwrap_or(&name))
-            ));
+            )));
         }
         self.attribute(name, value);
         Ok(())

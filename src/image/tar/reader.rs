@@ -82,7 +82,12 @@ impl<R: BufRead> Reader<R> {
                 return Ok(None);
             }
             let header = Header::from_bytes(&block);
-            header::check(header).map_err(|why| self.damaged(why))?;
+            if !header::is_whole(header) {
+                return Err(self.damaged("the checksum of a header does not match"));
+            }
+            if !header::is_known(header) {
+                return Err(Error::OldForm);
+            }
             let size = header::size(&header.as_ustar().size)
                 .ok_or_else(|| self.damaged("a header's size is no number"))?;
             let twice = || self.damaged("two extended headers of one kind are in a row");
@@ -94,7 +99,11 @@ impl<R: BufRead> Reader<R> {
                     let data = self.extension(size)?;
                     let limits = self.limits;
                     let parsed = pax::parse(&data, limits.attributes, limits.stretches);
-                    before.pax = Some(parsed.map_err(|why| self.damaged(why))?);
+                    before.pax = Some(match parsed {
+                        Ok(parsed) => parsed,
+                        Err(pax::Wrong::Damaged(why)) => return Err(self.damaged(why)),
+                        Err(pax::Wrong::Refused(why)) => return Err(self.refused_next(&why)),
+                    });
                 }
                 EntryType::XGlobalHeader => {
                     if !before.is_empty() {
@@ -191,9 +200,15 @@ impl<R: BufRead> Reader<R> {
             EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
             EntryType::Directory => Kind::Directory,
             EntryType::Fifo => Kind::Fifo,
+            other if other.to_byte() == b'V' => {
+                return Err(refused(
+                    "it is the archive's label: pack it without --label (-V)",
+                ));
+            }
             other => {
                 return Err(refused(&format!(
-                    "its type {:?} is not known here: pack it with GNU tar or bsdtar, as a plain archive",
+                    "its type {:?} is not known here: pack it with 'backstay factory pack' or \
+                     'tar --format=posix'",
                     header::letter(other)
                 )));
             }
@@ -388,6 +403,15 @@ impl<R: BufRead> Reader<R> {
             if self.at > self.limits.bytes {
                 return Err(Error::limit(b"", "bytes", self.limits.bytes));
             }
+        }
+    }
+
+    /// What the extended header that was just read says of the entry after it is not taken: the error names
+    /// that entry.
+    fn refused_next(&mut self, why: &str) -> Error {
+        match self.block() {
+            Ok(block) => Error::refused(&header::path(Header::from_bytes(&block)), why),
+            Err(error) => error,
         }
     }
 
