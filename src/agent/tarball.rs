@@ -13,14 +13,15 @@ use crate::image::signature::SIGNATURE_MAX;
 use crate::image::{Archive, Keys, Meter, Progress, Trust, Verified, verify};
 use crate::say;
 use crate::store::btrfs::Btrfs;
+use crate::store::btrfs::path::{DIRECTORY, names, open, split};
 use crate::store::place::STORE;
 use crate::sys::mount::{self as sys_mount, MountFlags};
 use crate::sys::{self, Context};
 use kernel_cmdline::Device;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
@@ -67,9 +68,47 @@ pub enum Unusable {
          /etc/backstay/policy.toml and rebuild the recovery kernel"
     )]
     Unsigned(String),
+    /// Nobody could say whose a signature is.
+    #[error(
+        "no public key is in this recovery kernel, so no signature can be checked: put the vendor's .pub file \
+         into {keys} of the system and run 'backstay recovery install'", keys = policy::KEYS
+    )]
+    NoKeys,
+    /// The other file system has no such file.
+    #[error("{device} has no {path}: correct the name in backstay.tarball={there}")]
+    Missing {
+        /// The device as the command line names it.
+        device: String,
+        /// The path on it.
+        path: String,
+        /// What lies in the same directory.
+        there: String,
+    },
+    /// A link that cannot be followed.
+    #[error("{path} on {device} is a link that {leads}: name the file itself in backstay.tarball=")]
+    Link {
+        /// The device as the command line names it.
+        device: String,
+        /// The path on it.
+        path: String,
+        /// Where to.
+        leads: &'static str,
+    },
+    /// Something that is read otherwise.
+    #[error("{path} on {device} is {kind} and not a file: {remedy}")]
+    Kind {
+        /// The device as the command line names it.
+        device: String,
+        /// The path on it.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// It, or its signature, is not what it must be.
     #[error(transparent)]
-    Image(#[from] crate::image::Error),
+    Image(crate::image::Error),
     /// It would not fit.
     #[error(
         "the system in {name} needs {needed} MB and {free} MB are free: remove something from the \
@@ -83,6 +122,15 @@ pub enum Unusable {
         /// Megabytes that there are.
         free: u64,
     },
+}
+
+impl From<crate::image::Error> for Unusable {
+    fn from(error: crate::image::Error) -> Unusable {
+        match error {
+            crate::image::Error::NoKeys => Unusable::NoKeys,
+            other => Unusable::Image(other),
+        }
+    }
 }
 
 /// An opened tarball, with the text of its signature.
@@ -195,21 +243,106 @@ fn elsewhere(session: &Session, named: &str) -> Result<Found, Unusable> {
     }
     let top = rustix::fs::open(at, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let top = top.call(|| format!("open({AT:?})"))?;
-    let open = |path: &str| -> sys::Result<File> {
-        // Links on it lead to something on it, or nowhere; a FIFO must not stop us.
-        let look = sys_mount::open_in_root(top.as_fd(), Path::new(path))?;
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&look));
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = rustix::fs::open(&path, flags, Mode::empty());
-        Ok(File::from(file.call(|| format!("open({path:?})"))?))
+    let other = Other {
+        top,
+        name: named.split_once(":/").map_or(named, |(name, _)| name),
     };
-    let archive = Archive::from_file(open(path)?, named.to_owned())?;
-    let signature = match open(&format!("{path}.minisig")) {
+    let archive = other.open(path, "name the tarball in backstay.tarball=")?;
+    let archive = Archive::from_file(archive, named.to_owned())?;
+    let beside = format!("{path}.minisig");
+    let signature = match other.open(&beside, "replace it by the .minisig file of the tarball") {
         Ok(file) => Some(text(file)?),
-        Err(error) if error.errno == Errno::NOENT => None,
-        Err(error) => return Err(error.into()),
+        Err(Unusable::Missing { .. }) => None,
+        Err(error) => return Err(error),
     };
     Ok(Found { archive, signature })
+}
+
+/// The other file system, mounted.
+struct Other<'a> {
+    top: OwnedFd,
+    /// As the command line has it.
+    name: &'a str,
+}
+
+impl Other<'_> {
+    /// Opens a regular file. Links lead to something on the same file system, or nowhere.
+    fn open(&self, path: &str, remedy: &'static str) -> Result<File, Unusable> {
+        let look = sys_mount::open_in_root(self.top.as_fd(), Path::new(path));
+        let look = look.map_err(|error| self.not_there(path, error))?;
+        let status = rustix::fs::fstat(&look).call(|| format!("fstat({path:?})"))?;
+        let kind = match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile => None,
+            FileType::Directory => Some("a directory"),
+            FileType::Fifo => Some("a FIFO"),
+            FileType::Socket => Some("a socket"),
+            _ => Some("a device"),
+        };
+        if let Some(kind) = kind {
+            return Err(Unusable::Kind {
+                device: self.name.to_owned(),
+                path: shown(path),
+                kind,
+                remedy,
+            });
+        }
+        // What was looked at is what is opened.
+        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&look));
+        let file = rustix::fs::open(&again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        Ok(File::from(file.call(|| format!("open({path:?})"))?))
+    }
+
+    fn not_there(&self, path: &str, error: sys::Error) -> Unusable {
+        let (device, shown) = (self.name.to_owned(), shown(path));
+        let link = |leads| Unusable::Link {
+            device: self.name.to_owned(),
+            path: shown.clone(),
+            leads,
+        };
+        match error.errno {
+            Errno::LOOP => link("leads back to itself"),
+            Errno::NOENT | Errno::NOTDIR if self.is_link(path) => link("leads nowhere"),
+            Errno::NOENT | Errno::NOTDIR => Unusable::Missing {
+                there: self.beside(path),
+                device,
+                path: shown,
+            },
+            _ => error.into(),
+        }
+    }
+
+    fn directory_of<'p>(&self, path: &'p str) -> sys::Result<(OwnedFd, &'p str)> {
+        let (directory, name) = split(path);
+        let directory = sys_mount::open_in_root(self.top.as_fd(), Path::new(directory))?;
+        Ok((directory, name))
+    }
+
+    fn is_link(&self, path: &str) -> bool {
+        self.directory_of(path).is_ok_and(|(directory, name)| {
+            let status = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            status.is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Symlink)
+        })
+    }
+
+    /// What lies where a file was looked for, as the end of a message; nothing where that is not known.
+    fn beside(&self, path: &str) -> String {
+        const MOST: usize = 8;
+        let list = || names(open(self.directory_of(path)?.0, "", DIRECTORY)?);
+        match list() {
+            Ok(names) if names.is_empty() => "; that directory is empty".to_owned(),
+            Ok(names) => {
+                let more = if names.len() > MOST { ", …" } else { "" };
+                let names: Vec<String> = names.into_iter().take(MOST).collect();
+                format!("; there are: {}{more}", names.join(", "))
+            }
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// A path as the command line has it.
+fn shown(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/'))
 }
 
 /// What is longer than a signature is cut, and then is none.
@@ -245,5 +378,63 @@ fn options(fs: &str, own: bool) -> &'static str {
         "btrfs" if own => "subvolid=5",
         "btrfs" => "rescue=nologreplay,subvolid=5",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn keys_that_are_missing_are_told_where_they_belong() {
+        let text = Unusable::from(crate::image::Error::NoKeys).to_string();
+        assert!(text.contains("into /etc/backstay/keys"), "{text}");
+        assert!(text.ends_with("run 'backstay recovery install'"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_file_on_another_file_system_is_named_with_the_way_out() {
+        let here = tempfile::tempdir().unwrap();
+        let at = |name: &str| here.path().join(name);
+        std::fs::create_dir_all(at("images/factory.tar.minisig")).unwrap();
+        std::fs::write(at("images/factory.tar"), "x").unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("/images/factory.tar", at("good")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let top = rustix::fs::open(here.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let other = Other {
+            top,
+            name: "LABEL=RECOVERY",
+        };
+        assert!(other.open("good", "").is_ok());
+        for (path, words) in [
+            (
+                "images/up",
+                "LABEL=RECOVERY has no /images/up: correct the name in backstay.tarball=; there are: \
+                 factory.tar, factory.tar.minisig",
+            ),
+            ("up/up", "LABEL=RECOVERY has no /up/up: correct"),
+            ("images/factory.tar/up", "LABEL=RECOVERY has no"),
+            (
+                "dangling",
+                "/dangling on LABEL=RECOVERY is a link that leads nowhere",
+            ),
+            ("loop", "is a link that leads back to itself: name the file"),
+            ("fifo", "is a FIFO and not a file: name another"),
+            (
+                "images",
+                "/images on LABEL=RECOVERY is a directory and not a file",
+            ),
+            (
+                "images/factory.tar.minisig",
+                "is a directory and not a file: name another",
+            ),
+        ] {
+            let error = other.open(path, "name another").unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert!(!error.contains("/proc") && !error.contains('\n'), "{error}");
+        }
     }
 }
