@@ -52,7 +52,8 @@ pub enum Error {
     },
     /// No key is there to trust.
     #[error(
-        "no public key is installed, so no signature can be checked: put the vendor's .pub file into the directory of keys"
+        "no public key is installed, so no signature can be checked: put the vendor's .pub file into \
+         /etc/backstay/keys"
     )]
     NoKeys,
     /// The signature itself cannot be read.
