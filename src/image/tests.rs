@@ -200,6 +200,10 @@ fn entries_that_mean_nothing_or_two_things_are_refused() {
             Forge::new().push(Block::new(b'V', "volume"), b""),
             "without --label (-V)",
         ),
+        (
+            Forge::new().push(Block::new(b'V', "volume").raw(257, &[0; 8]), b""),
+            "without --label (-V)",
+        ),
         (Forge::new().push(Block::new(b'M', "part"), b""), "its type"),
         (
             Forge::new().push(Block::new(b'A', "solaris"), b""),

@@ -85,6 +85,13 @@ impl<R: BufRead> Reader<R> {
             if !header::is_whole(header) {
                 return Err(self.damaged("the checksum of a header does not match"));
             }
+            // GNU tar writes no magic into it.
+            if header.entry_type().to_byte() == b'V' {
+                return Err(Error::refused(
+                    &header::path(header),
+                    "it is the archive's label: pack it without --label (-V)",
+                ));
+            }
             if !header::is_known(header) {
                 return Err(Error::OldForm);
             }
@@ -200,11 +207,6 @@ impl<R: BufRead> Reader<R> {
             EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
             EntryType::Directory => Kind::Directory,
             EntryType::Fifo => Kind::Fifo,
-            other if other.to_byte() == b'V' => {
-                return Err(refused(
-                    "it is the archive's label: pack it without --label (-V)",
-                ));
-            }
             other => {
                 return Err(refused(&format!(
                     "its type {:?} is not known here: pack it with 'backstay factory pack' or \
