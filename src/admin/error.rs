@@ -159,15 +159,9 @@ pub enum Error {
     /// It has no signature.
     #[error("{0:?} is missing: sign the archive with minisign, or say --unsigned")]
     Unsigned(PathBuf),
-    /// Nobody could say whose a signature is.
-    #[error(
-        "no public key is installed, so no signature can be checked: put the vendor's .pub file into \
-         /etc/backstay/keys, or name it by --key"
-    )]
-    NoKeys,
     /// The archive.
     #[error(transparent)]
-    Image(crate::image::Error),
+    Image(#[from] crate::image::Error),
     /// Its manifest is garbled.
     #[error(
         "the factory snapshot's manifest is damaged: remove @backstay/factory/manifest if the \
@@ -269,15 +263,6 @@ impl Error {
 /// Shorthand.
 pub type Result<T> = core::result::Result<T, Error>;
 
-impl From<crate::image::Error> for Error {
-    fn from(error: crate::image::Error) -> Error {
-        match error {
-            crate::image::Error::NoKeys => Error::NoKeys,
-            other => Error::Image(other),
-        }
-    }
-}
-
 /// The path as a person finds it: the top level is reached by a descriptor of ours, which is nobody
 /// else's.
 fn below_top(path: PathBuf) -> PathBuf {
@@ -297,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_shown_below_the_top_level_and_keys_have_their_place() {
+    fn a_path_is_shown_below_the_top_level() {
         let denied = || std::io::Error::from_raw_os_error(13);
         let error = Error::file("removing", "/proc/self/fd/3/@backstay/.factory.tar.new")(denied());
         let text = error.to_string();
@@ -310,11 +295,6 @@ mod tests {
             Error::file("reading", "/etc/x")(denied())
                 .to_string()
                 .contains("/etc/x")
-        );
-        let text = Error::from(crate::image::Error::NoKeys).to_string();
-        assert!(
-            text.contains("/etc/backstay/keys, or name it by --key"),
-            "{text}"
         );
     }
 }
