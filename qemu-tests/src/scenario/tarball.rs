@@ -170,7 +170,7 @@ fn tampered(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
-            "the factory snapshot is DAMAGED (changed since it was sealed): making it from the \
+            "the factory snapshot is DAMAGED (changed since it was sealed): made from the \
              default tarball first",
             "its signature is good: key A833F66E1D4B9EDE",
             MADE,
