@@ -194,6 +194,11 @@ pub enum Error {
     /// The initramfs could not be made.
     #[error("{0}")]
     Initramfs(String),
+    /// What the recovery kernel trusts cannot be read.
+    #[error(
+        "{0}: what the recovery kernel trusts is not known: make it anew with 'backstay recovery install'"
+    )]
+    RecoveryUnread(String),
     /// Kernel parameters that GRUB would not pass on.
     #[error("--cmdline {0}")]
     Cmdline(String),

@@ -23,7 +23,7 @@ pub fn by_recovery_kernel(top: &Path) -> Result<Option<Trusted>> {
         return Ok(None);
     }
     let settings = backstay_initramfs::settings(&recovery::initramfs(top));
-    let settings = settings.map_err(|error| Error::Initramfs(error.to_string()))?;
+    let settings = settings.map_err(|error| Error::RecoveryUnread(error.to_string()))?;
     let mut keys = Vec::new();
     let mut unsigned = false;
     for (name, bytes) in settings {
@@ -113,6 +113,10 @@ mod tests {
         let here = tempfile::tempdir().unwrap();
         let top = here.path();
         assert!(by_recovery_kernel(top).unwrap().is_none());
+        store(top, &[]);
+        std::fs::write(recovery::initramfs(top), "no archive").unwrap();
+        let unread = by_recovery_kernel(top).unwrap_err().to_string();
+        assert!(unread.contains("'backstay recovery install'"), "{unread}");
         let [key, other] = [(); 2].map(|()| KeyPair::generate_unencrypted_keypair().unwrap());
         let (archive, signature) = archive(top, &key);
         let refusal = |files: &[(&str, &str)], signature: Option<&str>| {

@@ -331,7 +331,7 @@ impl Other<'_> {
         match list() {
             Ok(names) if names.is_empty() => "; that directory is empty".to_owned(),
             Ok(names) => {
-                let more = if names.len() > MOST { ", …" } else { "" };
+                let more = if names.len() > MOST { ", ..." } else { "" };
                 let names: Vec<String> = names.into_iter().take(MOST).collect();
                 format!("; there are: {}{more}", names.join(", "))
             }

@@ -252,7 +252,7 @@ pub(super) fn shown(name: &[u8]) -> String {
         return text.into_owned();
     }
     let start: String = text.chars().take(LONGEST).collect();
-    format!("{start}…")
+    format!("{start}...")
 }
 
 fn at(entry: &str) -> String {

@@ -82,6 +82,23 @@ admin factory keep --from /mnt/nine.tar.zst --key /tmp/vendor.pub
 rm /mnt/nine.tar.zst /mnt/nine.tar.zst.minisig
 ";
 
+/// A recovery kernel whose initramfs cannot be read: what asks it whom to trust names the remedy, and what is
+/// told whom to trust goes on, here to an archive that is none.
+const UNREAD: &str = "
+unread=/mnt/@backstay/kernels/recovery/initrd.img
+mv $unread /mnt/whole.img
+echo garbage > $unread
+admin factory keep --from /mnt/@backstay/factory.tar.zst > /tmp/said 2>&1 && exit 1
+grep -q 'backstay recovery install' /tmp/said
+admin factory build --replace --from /mnt/@backstay/factory.tar.zst > /tmp/said 2>&1 && exit 1
+grep -q 'backstay recovery install' /tmp/said
+echo 'no archive' > /mnt/none.tar
+admin factory build --replace --unsigned --from /mnt/none.tar > /tmp/said 2>&1 && exit 1
+grep -q 'neither a tar archive' /tmp/said
+rm /mnt/none.tar
+mv /mnt/whole.img $unread
+";
+
 /// Writes into the factory snapshot.
 const TAMPER: &str = "
 factory=/mnt/@backstay/factory/system
@@ -164,7 +181,7 @@ fn missing(ctx: &mut Context) -> Result<()> {
 }
 
 fn tampered(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&used("tarball-kept-tampered", &[KEPT, TAMPER]))?;
+    let disk = ctx.take(&used("tarball-kept-tampered", &[KEPT, UNREAD, TAMPER]))?;
     let mut vm = ctx.boot(&disk)?;
     choose_and_confirm(&mut vm, &[menu::RESET, menu::RESET_SYSTEM])?;
     agent_says(
@@ -219,7 +236,7 @@ fn first_boot(ctx: &mut Context) -> Result<()> {
 }
 
 fn refused(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&used("tarball-kept-tampered", &[KEPT, TAMPER]))?;
+    let disk = ctx.take(&used("tarball-kept-tampered", &[KEPT, UNREAD, TAMPER]))?;
     let tarball = "/mnt/@backstay/factory.tar.zst";
     let resigned = format!(
         "{KEYS}\n/in/backstay --root /mnt factory pack /mnt/@backstay/grub \
