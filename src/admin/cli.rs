@@ -82,6 +82,16 @@ pub enum Command {
     Reset(Reset),
     /// Withdraw what waits for the next boot
     Cancel,
+    /// Put the live system on trial, after an upgrade in place: it falls back unless it is marked good
+    ///
+    /// Refused where nothing would mark it good.
+    Try,
+    /// Leave no start to the live system, which is on trial: the next start falls back
+    MarkBad {
+        /// Restart at once
+        #[arg(long)]
+        reboot: bool,
+    },
     /// Mark the live system as good; finishes 'reset everything'
     ///
     /// Run by backstay-mark-good.service after boot-complete.target.

@@ -183,6 +183,16 @@ pub enum Error {
     /// Another root runs than the one that would be marked.
     #[error("{0}")]
     NotLive(String),
+    /// Nothing would end its trial.
+    #[error(
+        "the live system would never be marked good: run 'systemctl enable backstay-mark-good', then try          it again"
+    )]
+    NeverMarked,
+    /// There is no trial to end.
+    #[error(
+        "the live system is not on trial, so nothing falls back by itself: 'backstay rollback' goes back"
+    )]
+    NotOnTrial,
     /// A system without a usable kernel.
     #[error("{0} has no kernel (boot/vmlinuz or vmlinuz, a link to vmlinuz-RELEASE)")]
     NoKernel(String),

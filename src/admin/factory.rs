@@ -174,6 +174,7 @@ fn copy<S: Store>(store: &mut S, now: u64, progress: &mut dyn FnMut(&str)) -> Re
         created: now,
         kernel: check::kernel(store, system)?.map(|kernel| kernel.release),
         clone_of: None,
+        good: false,
         members,
     };
     write_manifest(store, Set::Factory, &manifest)?;

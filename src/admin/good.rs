@@ -10,6 +10,7 @@
 
 use super::error::{Error, Result};
 use super::request::disarm_stale;
+use crate::policy::trial;
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
@@ -36,15 +37,23 @@ pub struct Marked {
     pub kept: Vec<String>,
 }
 
+/// The running system.
+#[derive(Clone, Copy, Debug)]
+pub struct Booted<'a> {
+    /// The dataset that it was booted from, by its name in the top level.
+    pub dataset: &'a str,
+    /// The agent started it by kexec, so that works on this machine.
+    pub by_kexec: bool,
+}
+
 /// Marks the live system good and finishes `reset everything`.
 ///
-/// `booted` is the dataset that the running system was booted from, by its name in the top level;
-/// `None` offline. `delete` says that a person wants the deletion to go on although somebody tried to
+/// `booted` is the running system; `None` offline. `delete` says that a person wants the deletion to go on although somebody tried to
 /// go back.
 pub fn mark_good<S: Store>(
     store: &mut S,
     records: &mut Records,
-    booted: Option<&str>,
+    booted: Option<Booted<'_>>,
     delete: bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Marked> {
@@ -52,9 +61,10 @@ pub fn mark_good<S: Store>(
         return Err(transaction::Error::Open.into());
     }
     let live_name = store.layout().system.live.clone();
-    if let Some(booted) = booted.filter(|booted| *booted != live_name.as_str()) {
+    if let Some(booted) = booted.filter(|booted| booted.dataset != live_name.as_str()) {
+        let dataset = booted.dataset;
         return Err(Error::NotLive(format!(
-            "this system was booted from {booted}, the live one is {live_name}: nothing was marked"
+            "this system was booted from {dataset}, the live one is {live_name}: nothing was marked"
         )));
     }
     let mut state = records.state.value.clone();
@@ -81,6 +91,8 @@ pub fn mark_good<S: Store>(
     }
     state.good = Some(live);
     state.rebooted_for = None;
+    state.kexec_proved |= booted.is_some_and(|booted| booted.by_kexec);
+    trial::confirm(&mut state);
     // Somebody who asked for a change in the meantime may need what would be deleted.
     let asked = state.request.is_some();
     match &mut state.destroy {

@@ -53,7 +53,10 @@ fn a_good_system_ends_reset_everything_and_keeps_factory_and_templates() {
     let marked = mark_good(
         &mut store,
         &mut records,
-        Some("@rootfs"),
+        Some(Booted {
+            dataset: "@rootfs",
+            by_kexec: false,
+        }),
         false,
         &mut |_| {},
     )
@@ -378,7 +381,11 @@ fn root_again(store: &mut Memory, before: crate::store::memory::Tree) {
 #[test]
 fn only_the_recorded_live_system_is_marked() {
     let (mut store, mut records) = machine();
-    let other = mark_good(&mut store, &mut records, Some("@other"), false, &mut |_| {});
+    let other = Booted {
+        dataset: "@other",
+        by_kexec: false,
+    };
+    let other = mark_good(&mut store, &mut records, Some(other), false, &mut |_| {});
     assert!(matches!(other, Err(Error::NotLive(_))));
     let mut state = records.state.value.clone();
     state.live.system = Uuid([7; 16]);

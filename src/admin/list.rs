@@ -216,6 +216,7 @@ fn origin(origin: Origin) -> &'static str {
         Origin::Extracted => "extracted",
         Origin::Failed => "failed",
         Origin::Superseded => "superseded",
+        Origin::DidNotStart => "did-not-start",
     }
 }
 

@@ -32,6 +32,7 @@ mod run_factory;
 pub mod snapshot;
 pub mod status;
 pub mod tarball;
+pub mod trial;
 pub mod trusted;
 
 use clap::{CommandFactory, Parser};

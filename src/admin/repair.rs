@@ -85,6 +85,7 @@ fn amend<S: Store>(store: &mut S) -> Result<State> {
             good: None,
             rebooted_for: None,
             destroy: None,
+            trial: None,
             ..before.clone()
         }
     } else {

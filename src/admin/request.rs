@@ -185,10 +185,7 @@ pub fn cancel<S: Store>(store: &mut S, records: &mut Records) -> Result<Option<R
 
 /// Removes the hint for GRUB when nothing waits for the agent. Says whether there was one.
 pub fn disarm_stale<S: Store>(store: &mut S, records: &Records) -> Result<bool> {
-    let state = &records.state.value;
-    let waits = state.request.is_some()
-        || state.parked.is_some()
-        || records.journal.value != Journal::Closed;
+    let waits = records.state.value.waits() || records.journal.value != Journal::Closed;
     if waits || store.read(File::Armed)?.is_none() {
         return Ok(false);
     }

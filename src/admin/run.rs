@@ -7,7 +7,7 @@ use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
     consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, snapshot,
-    status, tarball,
+    status, tarball, trial,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
@@ -58,6 +58,8 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
         Command::Reset(args) => reset(root, args, out),
         Command::Cancel => cancel(root, out),
+        Command::Try => try_live(root, out),
+        Command::MarkBad { reboot } => mark_bad(root, *reboot, out),
         Command::MarkGood(args) => mark(root, args.delete, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Completions { shell } => {
@@ -393,13 +395,82 @@ fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let Open {
+        mut store,
+        mut records,
+        ..
+    } = open(root, Lock::Try, out)?;
+    let tried = trial::begin(&mut store, &mut records)?;
+    note(&mut store, "the live system is on trial");
+    out.result(&tried);
+    if out.json {
+        return Ok(Ended::Done);
+    }
+    let to = match tried.fall_back_to {
+        Some(id) => format!("falls back to snapshot {id}"),
+        None => "opens its menu, as no snapshot was ever marked good".to_owned(),
+    };
+    out.say(&format!(
+        "the live system is on trial: unless it is marked good within {} starts, the machine {to}",
+        tried.tries
+    ));
+    if !tried.guarded {
+        out.say(
+            "a kernel that panics before the agent starts is not counted: no kexec was proved on this              machine yet",
+        );
+    }
+    Ok(Ended::Done)
+}
+
+#[derive(Serialize)]
+struct Bad {
+    fall_back_to: Option<u32>,
+}
+
+fn mark_bad(root: Option<&Path>, reboot: bool, out: Out) -> Result<Ended> {
+    if reboot && root.is_some() {
+        return Err(Error::RebootNeedsRunning);
+    }
+    let Open {
+        mut store,
+        mut records,
+        ..
+    } = open(root, Lock::Wait, out)?;
+    let to = trial::mark_bad(&mut store, &mut records)?;
+    note(&mut store, "the live system is marked bad");
+    out.result(&Bad { fall_back_to: to });
+    if !out.json {
+        out.say(&match to {
+            Some(id) => format!("marked bad: the next start falls back to snapshot {id}"),
+            None => {
+                "marked bad: nothing good is left to fall back to, so the next start opens the menu"
+                    .to_owned()
+            }
+        });
+    }
+    if reboot {
+        reboot::reboot()?;
+    }
+    Ok(Ended::Done)
+}
+
+/// Whether the agent started the running kernel by kexec: its command line says so.
+fn started_by_kexec() -> bool {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
+}
+
 fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     let Open {
         machine,
         mut store,
         mut records,
     } = open(root, Lock::Wait, out)?;
-    let booted = machine.booted.as_deref();
+    let booted = machine.booted.as_deref().map(|dataset| good::Booted {
+        dataset,
+        by_kexec: started_by_kexec(),
+    });
     let was_good = records.state.value.good;
     let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
         out.say(line);

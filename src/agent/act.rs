@@ -1,11 +1,12 @@
 //! Finishes what was left open, then decides and carries out, aloud.
 
-use super::asked::Asked;
+use super::asked::{self, Asked};
 use super::session::{self, Session};
 use super::{kernel, prompt, tarball};
 use crate::image::fill::fill;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::trial::{self, Start};
 use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
@@ -119,6 +120,9 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
         }
         let mut facts = facts(session, policy::target(wish, &state))?;
         facts.tarball |= asked.tarball.is_some();
+        if let Slots::Valid { value, .. } = &state {
+            facts.spent = catalogue::spent(&session.store, value)?;
+        }
         match policy::decide(wish, &state, &journal, &facts) {
             Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) if !session.is_copied() => {
                 say!("{lost}");
@@ -139,13 +143,13 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     let waits = match &state {
                         Slots::Valid { value, .. } => {
                             let mut after = value.clone();
-                            after.refused(wish);
+                            after.came_to_the_menu(wish, why);
                             after != *value
                         }
                         _ => false,
                     };
                     if waits {
-                        given_up(session, |state| state.refused(wish));
+                        given_up(session, |state| state.came_to_the_menu(wish, why));
                     }
                 }
                 return Ok(Next::Prompt(seconds));
@@ -176,6 +180,17 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     continue;
                 }
                 let carried = carry_out(session, &intent);
+                if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried)
+                    && !matches!(
+                        error,
+                        Error::Transaction(crate::transaction::Error::Unfinished(_))
+                    )
+                {
+                    // It lacks something that a start needs: the next one, or nothing, is taken.
+                    say!("not done: {error}");
+                    given_up(session, |state| state.remember_failed(*to));
+                    continue;
+                }
                 if let (Some(request), Wish::Change { present: true, .. }) = (request, wish)
                     && is_withdrawn(&session.store)
                 {
@@ -290,6 +305,33 @@ fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Result<()
     records.state.write(&mut session.store, state)?;
     recover(&mut session.store, &mut records, &mut |_| {})?;
     Ok(())
+}
+
+/// Counts the start of a system that is on trial, durably. Gives the number of the start, if it is counted.
+pub fn count_start(session: &mut Session) -> Result<Option<u8>, Error> {
+    let Slots::Valid { value, .. } = read_state(&session.store)? else {
+        return Ok(None);
+    };
+    let Start::Counted { n, of } = trial::start(&value) else {
+        return Ok(None);
+    };
+    remember(session, trial::count)?;
+    say!("this system is on trial: start {n} of {of} before it is marked good");
+    Ok(Some(n))
+}
+
+/// The system on trial cannot be started at all: no start is left to it, and what follows from that is
+/// done.
+pub fn failed_at_once(session: &mut Session) -> Next {
+    if let Err(error) = remember(session, trial::condemn) {
+        say!("that is not written down: {error}");
+        return Next::Prompt(None);
+    }
+    let nothing_asked = asked::read(b"");
+    decide_and_act(session, &nothing_asked).unwrap_or_else(|error| {
+        say!("not done: {error}");
+        Next::Prompt(None)
+    })
 }
 
 /// The facts that a decision needs.

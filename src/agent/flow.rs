@@ -266,7 +266,17 @@ fn start(
         .map(|session| session.store.layout().clone());
     loop {
         match root::mount_btrfs(found, boot, layout.as_ref()) {
-            Ok(root) => return hand_over(&root, line, boot, asked, session),
+            Ok(root) => match hand_over(&root, line, boot, asked, session) {
+                Ok(end) => return end,
+                // What is live now is another system, or the same one, not on trial any more.
+                Err(again) => {
+                    session = match ready(again.0, again.1) {
+                        Ok(session) => Some(session),
+                        Err(end) => return end,
+                    };
+                    continue;
+                }
+            },
             Err(error) => say!("{error}"),
         }
         match prompt::open(session.as_mut(), None) {
@@ -291,21 +301,39 @@ fn hand_over(
     boot: &Boot<'_>,
     asked: &Asked,
     mut session: Option<Session>,
-) -> End {
+) -> Result<End, Box<(Session, Next)>> {
     let at = &root.at;
     let flags = root::flags_naming(boot, root.subvolume.as_deref());
+    let handed_over = handed_over(asked, session.as_ref());
+    // Counted where the decision to start it falls, and not again in the kernel that is started.
+    let counted = match session.as_mut().filter(|_| !handed_over) {
+        Some(session) => act::count_start(session).unwrap_or_else(|error| {
+            say!("this start is not counted: {error}");
+            None
+        }),
+        None => None,
+    };
     let kernel = kernel::settle(
         at,
         line,
         flags.as_deref(),
-        handed_over(asked, session.as_ref()),
+        handed_over,
+        counted,
         session.as_mut(),
     );
+    if kernel == Kernel::Failed
+        && let Some(mut session) = session.take()
+    {
+        mount::clear(at);
+        let next = act::failed_at_once(&mut session);
+        return Err(Box::new((session, next)));
+    }
     if let Some(session) = session {
         session.close();
     }
-    match kernel {
-        Kernel::Stays => End::SwitchRoot {
+    Ok(match kernel {
+        // Without the store nothing is on trial.
+        Kernel::Stays | Kernel::Failed => End::SwitchRoot {
             root: at.display().to_string(),
             init: boot.init.map(str::to_owned),
             args: plain::init_args(),
@@ -318,5 +346,5 @@ fn hand_over(
                 End::Reboot
             }
         }
-    }
+    })
 }

@@ -26,6 +26,51 @@ pub enum Kernel {
     Loaded,
     /// Restart through GRUB, which boots the root's own kernel.
     Restart,
+    /// The system is on trial, and GRUB could not start its own kernel either.
+    Failed,
+}
+
+/// Seconds after a panic until a kernel on trial restarts the machine: long enough to be read.
+const PANIC: &str = "10";
+
+/// The own kernel of a system on trial, although the running one would do.
+fn on_trial(
+    root: &Path,
+    line: &[u8],
+    rootflags: Option<&str>,
+    counted: Option<u8>,
+    session: Option<&Session>,
+) -> Kernel {
+    let load = || -> Result<String, kexec::Error> {
+        let kernel = RootKernel::find(root)?;
+        if !kernel.has_initrd {
+            return Err(kexec::Error::NoInitrd(kernel.release));
+        }
+        let seq = session.map_or(1, sequence);
+        let line = command_line(line, rootflags, seq, counted)
+            .ok()
+            .and_then(|line| line.as_str().map(str::to_owned));
+        // One that does not fit is longer than any kernel takes.
+        kernel.load(&line.ok_or(kexec::Error::CommandLine {
+            length: usize::MAX,
+            max: kernel_cmdline::LINE_MAX,
+        })?)?;
+        Ok(kernel.release)
+    };
+    match load() {
+        Ok(release) => {
+            say!("starting the system's own kernel {release}");
+            Kernel::Loaded
+        }
+        Err(kexec::Error::Forbidden(why)) => {
+            say!("the system's own kernel is not tried, as kexec is not permitted here ({why})");
+            Kernel::Stays
+        }
+        Err(error) => {
+            say!("the system's own kernel cannot be started: {error}");
+            Kernel::Failed
+        }
+    }
 }
 
 /// Compares the running kernel with the root mounted at `root`, and prepares the hand-over.
@@ -35,9 +80,18 @@ pub fn settle(
     line: &[u8],
     rootflags: Option<&str>,
     handed_over: bool,
+    counted: Option<u8>,
     session: Option<&mut Session>,
 ) -> Kernel {
-    if kexec::fits_running_kernel(root).unwrap_or(false) {
+    let fits = kexec::fits_running_kernel(root).unwrap_or(false);
+    // What is on trial is tried as GRUB will start it, with its own kernel and initramfs.
+    if counted.is_some() {
+        match on_trial(root, line, rootflags, counted, session.as_deref()) {
+            Kernel::Stays => {}
+            other => return other,
+        }
+    }
+    if fits {
         return Kernel::Stays;
     }
     let running = kexec::running_release();
@@ -63,7 +117,7 @@ pub fn settle(
         return Kernel::Stays;
     }
     let seq = session.as_deref().map_or(1, sequence);
-    let error = match command_line(line, rootflags, seq) {
+    let error = match command_line(line, rootflags, seq, counted) {
         Ok(line) => match line.as_str().map(|line| kernel.load(line)) {
             Some(Ok(())) => {
                 say!("starting the system's own kernel {}", kernel.release);
@@ -101,7 +155,12 @@ pub fn cannot_boot_once(
 
 /// The present command line without what it asked of us, marked as a hand-over. The initramfs beside
 /// the kernel may be the distribution's, which mounts what `rootflags=` names.
-fn command_line(line: &[u8], rootflags: Option<&str>, seq: u32) -> Result<Line, DoesNotFit> {
+fn command_line(
+    line: &[u8],
+    rootflags: Option<&str>,
+    seq: u32,
+    counted: Option<u8>,
+) -> Result<Line, DoesNotFit> {
     let mut line = match rootflags {
         None => Line::without_backstay(line)?,
         Some(flags) => {
@@ -110,7 +169,12 @@ fn command_line(line: &[u8], rootflags: Option<&str>, seq: u32) -> Result<Line, 
             line
         }
     };
-    line.append("backstay.attempt", Some(&format!("{seq}:1")))?;
+    let n = counted.unwrap_or(1);
+    line.append("backstay.attempt", Some(&format!("{seq}:{n}")))?;
+    if counted.is_some() {
+        // A panic comes back to GRUB, and so to the next start.
+        line.append("panic", Some(PANIC))?;
+    }
     line.append("backstay.end", None)?;
     Ok(line)
 }
@@ -165,13 +229,16 @@ mod tests {
         let line = b"root=UUID=1 rootflags=subvol=@rootfs ro quiet \
                      backstay.rollback=previous backstay.present backstay.end\n";
         assert_eq!(
-            command_line(line, None, 7).unwrap().as_str().unwrap(),
+            command_line(line, None, 7, None).unwrap().as_str().unwrap(),
             "root=UUID=1 rootflags=subvol=@rootfs ro quiet backstay.attempt=7:1 backstay.end"
         );
         let line = b"root=UUID=1 rootflags=noatime,subvolid=256 ro backstay.menu -- single\n";
         let flags = Some("subvol=@rootfs,noatime");
         assert_eq!(
-            command_line(line, flags, 7).unwrap().as_str().unwrap(),
+            command_line(line, flags, 7, None)
+                .unwrap()
+                .as_str()
+                .unwrap(),
             "root=UUID=1 ro rootflags=subvol=@rootfs,noatime backstay.attempt=7:1 backstay.end \
              -- single"
         );

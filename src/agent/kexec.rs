@@ -62,6 +62,9 @@ pub enum Error {
         /// The release inside it.
         inside: String,
     },
+    /// It could not mount the root.
+    #[error("this root has no initramfs beside its kernel {0}")]
+    NoInitrd(String),
     /// The kernel could not load a driver.
     #[error("this root has no modules for its kernel {0}: lib/modules/{0} is missing")]
     NoModules(String),

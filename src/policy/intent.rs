@@ -13,6 +13,11 @@ pub enum Intent {
         /// The snapshot.
         to: u32,
     },
+    /// Promote this snapshot, because what is live did not start; nobody asked for it.
+    FallBack {
+        /// The snapshot.
+        to: u32,
+    },
     /// Promote this snapshot, undoing a rollback.
     Forward {
         /// The snapshot.
@@ -63,7 +68,8 @@ impl Intent {
                 keep_config: *keep_config,
             },
             Intent::ResetEverything => Verb::ResetEverything,
-            Intent::Return { .. }
+            Intent::FallBack { .. }
+            | Intent::Return { .. }
             | Intent::FirstBoot
             | Intent::MakeFactory
             | Intent::Snapshot { .. } => return None,
@@ -74,7 +80,9 @@ impl Intent {
     pub fn replaces(&self, part: Part) -> bool {
         let set = part != Part::System && !matches!(part, Part::Data(_));
         match self {
-            Intent::Rollback { .. } | Intent::Forward { .. } => set || part == Part::System,
+            Intent::Rollback { .. } | Intent::FallBack { .. } | Intent::Forward { .. } => {
+                set || part == Part::System
+            }
             Intent::ResetSystem { keep_config } => {
                 part == Part::System || (set && !(*keep_config && part == Part::Config))
             }
@@ -89,7 +97,9 @@ impl Intent {
     /// The sealed set whose clones become live, if there is one.
     pub fn source(&self) -> Option<Set> {
         match self {
-            Intent::Rollback { to } | Intent::Forward { to } => Some(Set::Snapshot(*to)),
+            Intent::Rollback { to } | Intent::FallBack { to } | Intent::Forward { to } => {
+                Some(Set::Snapshot(*to))
+            }
             Intent::Select { id } => Some(Set::Snapshot(*id)),
             Intent::ResetSystem { .. } | Intent::ResetEverything | Intent::FirstBoot => {
                 Some(Set::Factory)

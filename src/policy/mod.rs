@@ -9,6 +9,7 @@ pub mod refusal;
 pub mod resolve;
 #[cfg(test)]
 mod space;
+pub mod trial;
 
 use crate::record::Uuid;
 use crate::record::journal::Journal;
@@ -18,6 +19,7 @@ use crate::record::state::{Request, State, Verb};
 use crate::store::place::Set;
 use intent::Intent;
 use refusal::Refusal;
+use trial::Spent;
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Facts {
     pub tarball: bool,
     /// Health of the set that [`target`] named.
     pub target: Health,
+    /// What is done about the live system's trial, if no start is left to it.
+    pub spent: Option<Spent>,
 }
 
 /// What this boot does.
@@ -119,6 +123,14 @@ impl State {
                 present: true,
             } => self.attempted(verb),
             _ => {}
+        }
+    }
+
+    /// The menu opened, for this reason and for that wish, and will not open again for it by itself.
+    pub fn came_to_the_menu(&mut self, wish: Wish, why: Refusal) {
+        self.refused(wish);
+        if matches!(why, Refusal::FallbackFailed | Refusal::NothingGood) {
+            trial::give_up(self);
         }
     }
 }
@@ -223,6 +235,23 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
     }
 }
 
+/// Nobody asked for anything.
+fn unasked(facts: &Facts) -> Decision {
+    let given_up = |why| Decision::Menu {
+        seconds: None,
+        why: Some(why),
+    };
+    match facts.spent {
+        None => Decision::Boot(facts.live_missing.map(Refusal::LiveMissing)),
+        Some(Spent::FallBack(to)) => Decision::Transact {
+            intent: Intent::FallBack { to },
+            request: None,
+        },
+        Some(Spent::FallbackFailed) => given_up(Refusal::FallbackFailed),
+        Some(Spent::NothingGood) => given_up(Refusal::NothingGood),
+    }
+}
+
 /// Whether the store has a set of which the state does not know: the state is an older copy.
 pub fn is_behind(state: &State, facts: &Facts) -> bool {
     facts.newest_set.is_some_and(|id| id >= state.next_id)
@@ -268,9 +297,7 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             return refuse(wish, facts, Refusal::OldRequest(request.verb));
         }
         (_, Some(request)) => (request.verb, Some(request)),
-        (Wish::Boot, None) => {
-            return Decision::Boot(facts.live_missing.map(Refusal::LiveMissing));
-        }
+        (Wish::Boot, None) => return unasked(facts),
     };
     match resolve::first_step(verb, state, facts) {
         Ok(intent) => Decision::Transact { intent, request },

@@ -78,6 +78,16 @@ pub enum Refusal {
         what = lost(.1)
     )]
     ParkedLost(u32, Health),
+    /// The machine fell back, and what it fell back to did not start either.
+    #[error(
+        "the system did not start, nor did the one it fell back to: nothing more is changed by itself;          choose a snapshot, or let this one go on"
+    )]
+    FallbackFailed,
+    /// Nothing was ever marked good.
+    #[error(
+        "the system did not start, and no snapshot was ever marked good: choose one, or let this one go on"
+    )]
+    NothingGood,
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]
     Destroying,

@@ -121,6 +121,7 @@ fn all_facts() -> Vec<Facts> {
                     has_config: bit(5),
                     has_data: bit(5),
                     target,
+                    spent: None,
                 });
             }
         }

@@ -66,6 +66,8 @@ pub struct Label {
     pub created: u64,
     /// The snapshot it is a changed clone of.
     pub clone_of: Option<u32>,
+    /// It had been marked good.
+    pub good: bool,
 }
 
 /// A transaction past its commit point.

@@ -43,6 +43,8 @@ pub enum Origin {
     Failed,
     /// Somebody put another factory snapshot in its place.
     Superseded,
+    /// It did not start often enough, and the machine fell back.
+    DidNotStart,
 }
 
 /// One sealed member of the set.
@@ -71,6 +73,8 @@ pub struct Manifest {
     pub kernel: Option<Release>,
     /// The snapshot it is a changed clone of; 0 is the factory.
     pub clone_of: Option<u32>,
+    /// It had been marked good when it was sealed.
+    pub good: bool,
     /// Its members in the order of the exchanges. Of a parked set only the UUIDs count: it is not
     /// sealed, and what was written to it since is what returns.
     pub members: Vec<Member, { MAX_DATA + 3 }>,

@@ -96,6 +96,37 @@ pub enum Phase {
     Suspended,
 }
 
+/// The live system has to be marked good within some starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Only while this system dataset is live: a trial that names another one is inert.
+    pub system: Uuid,
+    /// Starts that it gets.
+    pub tries: u8,
+    /// Starts that were begun: each is counted durably before it.
+    pub begun: u8,
+    /// The machine fell back to it by itself, and does not fall back a second time.
+    pub fallback: bool,
+    /// GRUB starts the recovery kernel first, which counts and then starts the system's own by kexec.
+    pub guarded: bool,
+}
+
+/// The machine fell back by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FellBack {
+    /// The number under which the system that failed lies.
+    pub from: u32,
+    /// The snapshot that it fell back to.
+    pub to: u32,
+    /// Starts of what failed.
+    pub begun: u8,
+    /// Seconds since 1970; shown only.
+    pub at: u64,
+}
+
+/// Snapshots whose clones failed.
+pub type Failed = Vec<u32, 16>;
+
 /// What the last transaction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
@@ -132,6 +163,15 @@ pub struct State {
     pub recovery_kernel: Option<Release>,
     /// What the last transaction did.
     pub last: Option<Last>,
+    /// The live system is on trial.
+    pub trial: Option<Trial>,
+    /// Snapshots that the machine does not fall back to by itself: their clones failed. The oldest drops
+    /// out.
+    pub failed: Failed,
+    /// The last time that the machine fell back, until a person changes what is live.
+    pub fell_back: Option<FellBack>,
+    /// A system that was started by kexec was marked good on this machine: it can be relied on.
+    pub kexec_proved: bool,
 }
 
 impl Record for State {
@@ -153,6 +193,10 @@ impl State {
             good: None,
             recovery_kernel: None,
             last: None,
+            trial: None,
+            failed: Failed::new(),
+            fell_back: None,
+            kexec_proved: false,
         }
     }
 
@@ -161,6 +205,33 @@ impl State {
         if let Some(request) = self.request.take() {
             self.attempted(request.verb);
         }
+    }
+
+    /// Whether something waits for the agent, for which GRUB starts the recovery kernel: a request, the
+    /// return from a boot once, a trial.
+    pub fn waits(&self) -> bool {
+        self.request.is_some() || self.parked.is_some() || self.guarded()
+    }
+
+    /// Whether a trial waits for the agent.
+    pub fn guarded(&self) -> bool {
+        self.live_trial().is_some_and(|trial| trial.guarded)
+    }
+
+    /// The trial of what is live, if it is on trial.
+    pub fn live_trial(&self) -> Option<Trial> {
+        self.trial.filter(|trial| trial.system == self.live.system)
+    }
+
+    /// A clone of this snapshot failed: it is no automatic target any more.
+    pub fn remember_failed(&mut self, id: u32) {
+        if self.failed.contains(&id) {
+            return;
+        }
+        if self.failed.is_full() {
+            self.failed.remove(0);
+        }
+        self.failed.push(id).ok();
     }
 
     /// This verb is tried. If it would withdraw the destruction when it succeeds, a person wants what

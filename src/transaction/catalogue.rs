@@ -1,6 +1,7 @@
 //! What the store holds: snapshots with their manifests, and whether they are what they were.
 
 use super::Error;
+use crate::policy::trial::{self, Spent, Start};
 use crate::policy::{Facts, Health};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
@@ -131,6 +132,22 @@ pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> 
     }
 }
 
+/// What is done about the live system's trial, if no start is left to it.
+pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error> {
+    let Start::Spent(spent) = trial::start(state) else {
+        return Ok(None);
+    };
+    let mut good = Vec::new();
+    for id in ids(store)? {
+        let set = Set::Snapshot(id);
+        let marked = manifest(store, set)?.is_some_and(|it| it.kind == Kind::Snapshot && it.good);
+        if marked && matches!(health(store, set)?, Health::Sound | Health::WithoutConfig) {
+            good.push(id);
+        }
+    }
+    Ok(Some(trial::spent(state, spent, &good)))
+}
+
 /// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.
 pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Result<Facts, Error> {
     let layout = store.layout().clone();
@@ -162,5 +179,6 @@ pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Res
         has_data: !layout.data.is_empty(),
         tarball: store.has_tarball()?,
         target: target.map_or(Ok(Health::Absent), |set| health(store, set))?,
+        spent: None,
     })
 }

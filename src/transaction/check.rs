@@ -163,6 +163,22 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
     }
 }
 
+/// Where systemd finds what a target wants, in its own order.
+const UNITS: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
+
+/// Whether a system marks itself good once it is up: backstay's own unit is wanted by one of its targets.
+pub fn marks_itself_good<S: Store>(store: &S, root: Place) -> Result<bool, Error> {
+    for units in UNITS {
+        for target in ["multi-user", "graphical", "default", "boot-complete"] {
+            let path = format!("{units}/{target}.target.wants/backstay-mark-good.service");
+            if resolve(store, root, &path)?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Where a system declares the applications that keep data.
 const APPS: &str = "usr/lib/backstay/apps.d";
 

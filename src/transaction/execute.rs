@@ -177,7 +177,7 @@ fn prepare<S: Store>(
     {
         return Err(Error::FactoryHeld(why));
     }
-    let label = label(store, plan, now)?;
+    let label = label(store, records, plan, now)?;
     progress(&Step::Arm);
     with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
     store.sync()?;
@@ -228,7 +228,12 @@ fn prepare<S: Store>(
     let swaps = swaps(store, plan)?;
     let live = records.state.value.live.system;
     let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
+    let at = system.map_or(Place::Live(Part::System), |swap| swap.staged);
     let mut after = plan.completed(system.map_or(live, |swap| swap.new));
+    // It could not end the trial, and would be left for no reason.
+    if plan.arms() && !check::marks_itself_good(store, at)? {
+        after.trial = None;
+    }
     let lacks = |part| {
         swaps
             .iter()
@@ -382,7 +387,7 @@ fn swaps<S: Store>(store: &S, plan: &Plan) -> Result<Vec<Swap, MAX_PARTS>, Error
     Ok(swaps)
 }
 
-fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
+fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Result<Label, Error> {
     if plan.intent == Intent::MakeFactory {
         return factory::label(store, now);
     }
@@ -395,11 +400,20 @@ fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
     let (origin, why) = match (&plan.intent, &plan.ending) {
         (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
+        (Intent::FallBack { to }, _) => (
+            Origin::DidNotStart,
+            format!("did not start, fell back to {to}"),
+        ),
         (Intent::Forward { to }, _) => (Origin::Replaced, format!("before forward to {to}")),
         (Intent::Select { id }, _) => (Origin::Replaced, format!("parked, {id} is booted once")),
         (Intent::Return { .. }, _) => (Origin::BootedOnce, "was booted once".to_owned()),
         (_, Ending::Sealed(origin)) => (*origin, "before reset".to_owned()),
         _ => (Origin::Built, String::new()),
+    };
+    let state = &records.state.value;
+    let is_good = match store.dataset(live)? {
+        Some(dataset) => state.good == Some(dataset.identity.uuid) && state.live_trial().is_none(),
+        None => false,
     };
     let title = match version {
         Some(version) if why.is_empty() => title(&version),
@@ -411,6 +425,7 @@ fn label<S: Store>(store: &S, plan: &Plan, now: u64) -> Result<Label, Error> {
         origin,
         created: now,
         clone_of: plan.was_clone_of,
+        good: is_good,
     })
 }
 

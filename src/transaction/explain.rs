@@ -81,6 +81,7 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
 pub fn title(intent: &Intent) -> String {
     match intent {
         Intent::Rollback { to } => format!("roll back to snapshot {to}"),
+        Intent::FallBack { to } => format!("fall back to snapshot {to}, the newest good one"),
         Intent::Forward { to } => format!("roll forward to snapshot {to}"),
         Intent::Select { id } => format!("boot a clone of snapshot {id} once"),
         Intent::Return { .. } => "return from the snapshot that was booted once".to_owned(),
@@ -137,7 +138,7 @@ fn lasts(intent: &Intent) -> String {
 fn undo(plan: &Plan) -> String {
     let id = plan.id;
     match plan.intent {
-        Intent::Rollback { .. } | Intent::Forward { .. } => {
+        Intent::Rollback { .. } | Intent::FallBack { .. } | Intent::Forward { .. } => {
             let way = if plan.after.newer.first() == Some(&id) {
                 "forward".to_owned()
             } else if plan.after.older.last() == Some(&id) {

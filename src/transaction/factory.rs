@@ -40,6 +40,7 @@ pub(super) fn label<S: Store>(store: &S, now: u64) -> Result<Label, Error> {
         origin,
         created: now,
         clone_of: None,
+        good: false,
     })
 }
 
@@ -87,6 +88,7 @@ fn manifest<S: Store>(store: &mut S, id: u32, now: u64) -> Result<Manifest, Erro
         created: now,
         kernel: check::kernel(store, system)?.map(|kernel| kernel.release),
         clone_of: None,
+        good: false,
         members,
     })
 }
@@ -109,6 +111,7 @@ fn retire<S: Store>(store: &mut S, id: u32, label: &Label) -> Result<(), Error> 
         created: label.created,
         kernel: None,
         clone_of: None,
+        good: false,
         members,
     };
     write_manifest(store, set, &manifest)?;

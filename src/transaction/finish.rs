@@ -273,6 +273,7 @@ fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<M
         created: label.created,
         kernel: kernel.map(|kernel| kernel.release),
         clone_of: label.clone_of,
+        good: label.good,
         members: Bounded::new(),
     })
 }

@@ -3,10 +3,11 @@
 use super::catalogue;
 use crate::policy::history;
 use crate::policy::intent::Intent;
+use crate::policy::trial;
 use crate::record::journal::Outcome;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::{Manifest, Origin};
-use crate::record::state::{Destroy, Last, Live, Phase, State, Verb};
+use crate::record::state::{Destroy, FellBack, Last, Live, Phase, State, Trial, Verb};
 use crate::store::Access;
 use crate::store::place::{Place, Set};
 
@@ -238,16 +239,20 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
         Some((Part::Config, defaults))
     };
     let mut sources: Vec<(Part, Place)> = match intent {
-        Intent::Rollback { to: id } | Intent::Forward { to: id } | Intent::Select { id } => {
+        Intent::Rollback { to: id }
+        | Intent::FallBack { to: id }
+        | Intent::Forward { to: id }
+        | Intent::Select { id } => {
             let set = Set::Snapshot(*id);
-            // A boot once is for looking: it goes on with the present data.
-            let brings = !matches!(intent, Intent::Select { .. });
+            // A boot once is for looking, and nobody asked for a fallback: both go on with the present data.
+            let brings = !matches!(intent, Intent::Select { .. } | Intent::FallBack { .. });
             let data = layout.data_parts().filter(|part| {
                 brings && source.is_some_and(|manifest| manifest.identity(*part).is_some())
             });
             // So that its changes to the configuration do not stay either.
             let once = [Part::Config, Part::Defaults].into_iter();
-            let once = once.filter_map(from_live).filter(|_| !brings);
+            let is_once = matches!(intent, Intent::Select { .. });
+            let once = once.filter_map(from_live).filter(|_| is_once);
             from_set(set)
                 .chain(once)
                 .chain(data.map(|part| (part, set.place(part))))
@@ -296,6 +301,7 @@ fn exchanged(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
 fn ending(intent: &Intent) -> Ending {
     match intent {
         Intent::Rollback { .. } | Intent::Forward { .. } => Ending::Sealed(Origin::Replaced),
+        Intent::FallBack { .. } => Ending::Sealed(Origin::DidNotStart),
         Intent::Select { .. } => Ending::Parked,
         Intent::Return { .. } => Ending::Sealed(Origin::BootedOnce),
         Intent::ResetConfig { .. } | Intent::ResetSystem { .. } | Intent::ResetEverything => {
@@ -326,7 +332,9 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         _ => after.next_id = id.saturating_add(1),
     }
     match intent {
-        Intent::Rollback { to } | Intent::Forward { to } => history::go_to(&mut after, *to, id),
+        Intent::Rollback { to } | Intent::FallBack { to } | Intent::Forward { to } => {
+            history::go_to(&mut after, *to, id);
+        }
         Intent::Select { .. } => after.parked = Some(id),
         Intent::ResetConfig { .. }
         | Intent::ResetSystem { .. }
@@ -335,7 +343,25 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
     }
     match intent {
-        Intent::Rollback { to } | Intent::Forward { to } => after.live.clone_of = Some(*to),
+        Intent::FallBack { to } => {
+            if let Some(failed) = state.live.clone_of {
+                after.remember_failed(failed);
+            }
+            after.fell_back = Some(FellBack {
+                from: id,
+                to: *to,
+                begun: state.live_trial().map_or(0, |trial| trial.begun),
+                at: now,
+            });
+        }
+        // Somebody decided what is live.
+        _ if intent.verb().is_some() => after.fell_back = None,
+        _ => {}
+    }
+    match intent {
+        Intent::Rollback { to } | Intent::FallBack { to } | Intent::Forward { to } => {
+            after.live.clone_of = Some(*to);
+        }
         Intent::ResetSystem { .. } | Intent::ResetEverything | Intent::FirstBoot => {
             after.live.clone_of = Some(0);
         }
@@ -346,6 +372,14 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
     ) {
         after.good = None;
+        // Whose it is, is known when it is made.
+        after.trial = is_tried(intent).then_some(Trial {
+            system: after.live.system,
+            tries: trial::TRIES,
+            begun: 0,
+            fallback: matches!(intent, Intent::FallBack { .. }),
+            guarded: state.kexec_proved,
+        });
         // Only a reset of the configuration leaves the system that the deletion waits for.
         if !matches!(intent, Intent::ResetConfig { .. }) {
             after.destroy = None;
@@ -359,6 +393,24 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
         });
     }
     after
+}
+
+/// Whether what becomes live has to be marked good. A boot once returns by itself, what it returns to
+/// was live before, and a first boot has nothing to fall back to.
+fn is_tried(intent: &Intent) -> bool {
+    match intent {
+        Intent::Rollback { .. }
+        | Intent::FallBack { .. }
+        | Intent::Forward { .. }
+        | Intent::ResetConfig { .. }
+        | Intent::ResetSystem { .. }
+        | Intent::ResetEverything => true,
+        Intent::Select { .. }
+        | Intent::Return { .. }
+        | Intent::FirstBoot
+        | Intent::MakeFactory
+        | Intent::Snapshot { .. } => false,
+    }
 }
 
 impl Plan {
@@ -376,7 +428,17 @@ impl Plan {
         {
             destroy.live = system;
         }
+        if let Some(trial) = &mut after.trial
+            && self.arms()
+        {
+            trial.system = system;
+        }
         after
+    }
+
+    /// Whether what is live afterwards is on trial.
+    pub fn arms(&self) -> bool {
+        is_tried(&self.intent)
     }
 
     /// The parts whose live dataset is replaced.

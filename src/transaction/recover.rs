@@ -27,8 +27,7 @@ pub enum Recovered {
 /// Whether GRUB boots the recovery kernel although nothing waits for it: the power went between
 /// the last record and the removal of the hint.
 pub fn hint_is_stale<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
-    let state = &records.state.value;
-    let waits = state.request.is_some() || state.parked.is_some();
+    let waits = records.state.value.waits();
     let closed = records.journal.value == Journal::Closed;
     Ok(closed && !waits && store.read(File::Armed)?.is_some())
 }
@@ -164,7 +163,8 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
         records.journal.write(store, Journal::Closed)?;
     }
     // A request was used up before anything was prepared: one that is there is an old copy.
-    if records.state.value.parked.is_none() {
+    let state = &records.state.value;
+    if state.parked.is_none() && !state.guarded() {
         store.remove(File::Armed)?;
         store.sync()?;
     }
@@ -181,8 +181,7 @@ pub(super) fn disarm<S: Store>(store: &mut S, records: &Records) -> Result<(), E
 
 /// Removes the hint, unless something waits for the agent.
 pub(super) fn disarm_known<S: Store>(store: &mut S, records: &Records) -> Result<(), Error> {
-    let state = &records.state.value;
-    if state.parked.is_none() && state.request.is_none() {
+    if !records.state.value.waits() {
         store.remove(File::Armed)?;
         store.sync()?;
     }

@@ -10,6 +10,7 @@ use super::{root, tree};
 use crate::agent::act;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::trial;
 use crate::policy::{Decision, Wish, decide, target};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
@@ -82,7 +83,10 @@ fn act(
 ) -> Result<(), Error> {
     for _ in 0..ROUNDS {
         let (state, journal) = (read_state(store)?, read_journal(store)?);
-        let facts = catalogue::facts(store, target(wish, &state), false)?;
+        let mut facts = catalogue::facts(store, target(wish, &state), false)?;
+        if let Slots::Valid { value, .. } = &state {
+            facts.spent = catalogue::spent(store, value)?;
+        }
         match decide(wish, &state, &journal, &facts) {
             Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) => {
                 booted.refusals.push(lost);
@@ -101,8 +105,8 @@ fn act(
                 return Ok(());
             }
             Decision::Menu { why, .. } => {
-                if why.is_some() && read_journal_closed(store) {
-                    withdraw_refused(store, wish).ok();
+                if let Some(why) = why.filter(|_| read_journal_closed(store)) {
+                    remember(store, |state| state.came_to_the_menu(wish, why)).ok();
                 }
                 booted.refusals.extend(why);
                 booted.prompt = true;
@@ -131,7 +135,14 @@ fn act(
                         return Err(error);
                     }
                 };
-                execute_with(store, &mut records, &plan, 1000, &mut fill, &mut |_| {})?;
+                let done = execute_with(store, &mut records, &plan, 1000, &mut fill, &mut |_| {});
+                if let (Intent::FallBack { to }, Err(error)) = (&intent, &done)
+                    && !matches!(error, Error::Unfinished(_))
+                {
+                    remember(store, |state| state.remember_failed(*to)).ok();
+                    continue;
+                }
+                done?;
                 after(store);
                 if intent == Intent::MakeFactory {
                     wish = act::after_factory(wish, request);
@@ -177,6 +188,14 @@ pub fn boot(store: &mut Memory, wish: Wish, after: &mut dyn FnMut(&Memory)) -> B
         booted.errors.push(error);
     }
     if let Err(error) = act(store, wish, &mut booted, after) {
+        booted.errors.push(error);
+    }
+    // Before the hand-over.
+    if !booted.prompt
+        && let Ok(Slots::Valid { value, .. }) = read_state(store)
+        && matches!(trial::start(&value), trial::Start::Counted { .. })
+        && let Err(error) = remember(store, trial::count)
+    {
         booted.errors.push(error);
     }
     booted.mixed = recover::live_set_is_mixed(store).unwrap_or(true);

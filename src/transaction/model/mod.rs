@@ -4,7 +4,7 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs` what is explored; `controls.rs` stores that are wrong and
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs` what is explored; `controls.rs` stores that are wrong and
 //!   must be caught
 
 pub(crate) mod acts;
@@ -15,6 +15,7 @@ mod errors;
 pub(super) mod explore;
 pub(super) mod form;
 mod lost_state;
+mod trials;
 mod verbs;
 
 use super::records::Records;
@@ -175,6 +176,7 @@ fn sealed(store: &mut Memory, set: Set, name: &str) {
         created: 0,
         kernel: None,
         clone_of: None,
+        good: false,
         members,
     };
     store.edit(|world, _| {

@@ -1,0 +1,211 @@
+//! Trials: counted, confirmed, fallen back from, given up, and cut anywhere on the way.
+
+use super::super::records::Records;
+use super::acts::Act;
+use super::form::live;
+use super::machine;
+use crate::admin::trial::{begin, mark_bad};
+use crate::policy::refusal::Refusal;
+use crate::record::layout::Part;
+use crate::record::state::{State, Verb};
+use crate::store::Store;
+use crate::store::memory::{Content, Memory};
+use crate::store::place::File;
+
+const UNIT: &str = "etc/systemd/system/multi-user.target.wants/backstay-mark-good.service";
+
+/// The machine of the model, whose systems mark themselves good; the live one was, and is kept as 3.
+fn good_machine() -> Memory {
+    let (mut store, _) = machine();
+    store.edit(|world, _| {
+        for (place, dataset) in world.datasets.iter_mut() {
+            if place.part() == Part::System {
+                for (at, _) in UNIT.match_indices('/') {
+                    let directory = UNIT[..at].to_owned();
+                    dataset.tree.insert(directory, Content::Directory);
+                }
+                let unit = Content::File(b"unit".to_vec());
+                dataset.tree.insert(UNIT.to_owned(), unit);
+            }
+        }
+    });
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    assert!(Act::Snapshot.run(&mut store, &mut |_| {}).is_ok());
+    store
+}
+
+fn state(store: &Memory) -> State {
+    Records::open(store).unwrap().state.value.clone()
+}
+
+/// A start in which nobody asks for anything; whether it went to the live system without a word.
+fn start(store: &mut Memory) -> bool {
+    Act::Start.run(store, &mut |_| {}).is_ok()
+}
+
+fn version(store: &Memory) -> String {
+    match &live(store)[&Part::System]["etc/version"] {
+        Content::File(text) => String::from_utf8_lossy(text).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn roll_back_to_2(store: &mut Memory) {
+    let back = Act::Present(Verb::Rollback(Some(2)));
+    assert!(back.run(store, &mut |_| {}).is_ok());
+    assert_eq!(version(store), "2");
+}
+
+fn begun(store: &Memory) -> Option<u8> {
+    state(store).live_trial().map(|trial| trial.begun)
+}
+
+#[test]
+fn a_promoted_system_is_on_trial_and_confirmed_by_its_mark() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    assert_eq!(begun(&store), Some(1));
+    assert!(start(&mut store));
+    assert_eq!(begun(&store), Some(2));
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    assert_eq!(begun(&store), None);
+    // However often it is started then.
+    let before = state(&store);
+    for _ in 0..30 {
+        assert!(start(&mut store));
+    }
+    assert_eq!(state(&store), before);
+    assert_eq!(version(&store), "2");
+}
+
+#[test]
+fn one_that_is_never_marked_is_left_for_the_newest_good_snapshot_once() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    assert!(start(&mut store) && start(&mut store));
+    // The fourth start. What was live before the rollback was good, and is 4.
+    assert!(start(&mut store));
+    assert_eq!(version(&store), "live");
+    let after = state(&store);
+    let fell = after.fell_back.unwrap();
+    assert_eq!((fell.from, fell.to, fell.begun), (5, 4, 3));
+    assert_eq!(after.failed, [2]);
+    assert!(after.live_trial().unwrap().fallback && begun(&store) == Some(1));
+    // It does not start either: the menu, once, and then it goes on with it.
+    assert!(start(&mut store) && start(&mut store));
+    let super::acts::Ended::Booted(booted) = Act::Start.run(&mut store, &mut |_| {}) else {
+        panic!("a start is a start");
+    };
+    assert!(booted.prompt);
+    assert_eq!(booted.refusals, [Refusal::FallbackFailed]);
+    assert_eq!(state(&store).failed, [2, 4]);
+    assert!(start(&mut store) && start(&mut store));
+    assert_eq!(version(&store), "live");
+}
+
+#[test]
+fn a_person_may_go_to_what_failed_and_is_not_taken_back_to_it() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    for _ in 0..3 {
+        assert!(start(&mut store));
+    }
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    roll_back_to_2(&mut store);
+    assert_eq!(state(&store).fell_back, None);
+    for _ in 0..3 {
+        assert!(start(&mut store));
+    }
+    assert_eq!(version(&store), "live");
+    let to = state(&store).fell_back.unwrap().to;
+    assert!(![2, 4].contains(&to), "{to}");
+}
+
+#[test]
+fn an_upgrade_in_place_is_tried_and_falls_back_to_the_snapshot_before_it() {
+    let mut store = good_machine();
+    let mut records = Records::open(&store).unwrap();
+    let tried = begin(&mut store, &mut records).unwrap();
+    assert_eq!((tried.fall_back_to, tried.guarded), (Some(3), false));
+    for _ in 0..3 {
+        assert!(start(&mut store));
+    }
+    assert!(start(&mut store));
+    assert_eq!(state(&store).fell_back.unwrap().to, 3);
+}
+
+#[test]
+fn a_system_that_is_marked_bad_falls_back_at_the_next_start() {
+    let mut store = good_machine();
+    let mut records = Records::open(&store).unwrap();
+    assert!(mark_bad(&mut store, &mut records).is_err());
+    roll_back_to_2(&mut store);
+    let mut records = Records::open(&store).unwrap();
+    assert_eq!(mark_bad(&mut store, &mut records).unwrap(), Some(4));
+    assert!(start(&mut store));
+    assert_eq!(version(&store), "live");
+}
+
+#[test]
+fn a_system_that_cannot_mark_itself_is_not_on_trial() {
+    let mut store = good_machine();
+    store.edit(|world, _| {
+        for dataset in world.datasets.values_mut() {
+            dataset.tree.remove(UNIT);
+        }
+    });
+    roll_back_to_2(&mut store);
+    assert_eq!(begun(&store), None);
+    let mut records = Records::open(&store).unwrap();
+    let error = begin(&mut store, &mut records).unwrap_err();
+    assert!(error.to_string().contains("systemctl enable"), "{error}");
+}
+
+#[test]
+fn a_trial_that_is_guarded_keeps_grub_armed_until_it_is_over() {
+    let mut store = good_machine();
+    let mut records = Records::open(&store).unwrap();
+    let mut proved = records.state.value.clone();
+    proved.kexec_proved = true;
+    records.state.write(&mut store, proved).unwrap();
+    let armed = |store: &Memory| store.read(File::Armed).unwrap().is_some();
+    roll_back_to_2(&mut store);
+    assert!(armed(&store));
+    assert!(start(&mut store) && armed(&store));
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    assert!(!armed(&store));
+    let mut records = Records::open(&store).unwrap();
+    assert!(begin(&mut store, &mut records).unwrap().guarded);
+    assert!(armed(&store));
+}
+
+/// The power goes at every operation of the start that falls back: what is live is the one or the other,
+/// whole, and further starts end where an undisturbed one does.
+#[test]
+fn a_fallback_that_is_cut_anywhere_is_finished_or_begun_anew() {
+    let mut before = good_machine();
+    roll_back_to_2(&mut before);
+    assert!(start(&mut before) && start(&mut before));
+    let mut cuts = 0;
+    for power in 0.. {
+        let mut store = before.clone();
+        store.power = Some(power);
+        Act::Start.run(&mut store, &mut |_| {});
+        let ended = store.power != Some(0);
+        for mut left in store.after_power_cut() {
+            cuts += 1;
+            left.power = None;
+            for _ in 0..2 {
+                start(&mut left);
+            }
+            assert_eq!(version(&left), "live", "{power}");
+            let state = state(&left);
+            assert_eq!(state.fell_back.unwrap().to, 4);
+            assert!(state.live_trial().unwrap().begun <= 3);
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(cuts > 50, "{cuts}");
+}
