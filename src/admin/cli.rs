@@ -111,6 +111,10 @@ pub struct MarkGood {
     /// Delete what 'reset everything' replaced although somebody tried to go back
     #[arg(long)]
     pub delete: bool,
+    /// Run the checks in /etc/backstay/health.d first: if a required one fails, nothing is marked, and a
+    /// system on trial restarts
+    #[arg(long, conflicts_with = "delete")]
+    pub check: bool,
 }
 
 /// `init`.

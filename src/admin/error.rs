@@ -188,6 +188,14 @@ pub enum Error {
         "the live system would never be marked good: run 'systemctl enable backstay-mark-good', then try          it again"
     )]
     NeverMarked,
+    /// A health check failed.
+    #[error(
+        "not marked good: the check {0} failed ({1}); see the journal, and mend what it looks at"
+    )]
+    Unhealthy(String, String),
+    /// Health checks look at what runs.
+    #[error("--check looks at the running system, which is not the one that --root names")]
+    CheckNeedsRunning,
     /// There is no trial to end.
     #[error(
         "the live system is not on trial, so nothing falls back by itself: 'backstay rollback' goes back"

@@ -14,6 +14,7 @@ pub mod factory;
 mod files;
 pub mod good;
 pub mod grub;
+pub mod health;
 pub mod init;
 pub mod initramfs;
 pub mod layout_file;

@@ -6,8 +6,8 @@ use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
-    consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, snapshot,
-    status, tarball, trial,
+    consent, good, grub, health, init, initramfs, list, reboot, recovery, request, run_factory,
+    snapshot, status, tarball, trial,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
@@ -60,7 +60,12 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Cancel => cancel(root, out),
         Command::Try => try_live(root, out),
         Command::MarkBad { reboot } => mark_bad(root, *reboot, out),
-        Command::MarkGood(args) => mark(root, args.delete, out),
+        Command::MarkGood(args) => {
+            if args.check {
+                healthy(root, out)?;
+            }
+            mark(root, args.delete, out)
+        }
         Command::Initramfs(args) => archive(args, out),
         Command::Completions { shell } => {
             let mut command = super::command();
@@ -459,6 +464,35 @@ fn mark_bad(root: Option<&Path>, reboot: bool, out: Out) -> Result<Ended> {
 fn started_by_kexec() -> bool {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
     kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
+}
+
+/// Runs the health checks of the running system. Where a required one fails, a system on trial restarts: the
+/// next start is counted, or falls back.
+fn healthy(root: Option<&Path>, out: Out) -> Result<()> {
+    if root.is_some() {
+        return Err(Error::CheckNeedsRunning);
+    }
+    let directory = Path::new(health::DIRECTORY);
+    let checked = health::run(directory, health::LIMIT, &mut |line| eprintln!("{line}"))?;
+    let Some(health::Checked {
+        name,
+        failed: Some(why),
+        ..
+    }) = health::first_failure(&checked)
+    else {
+        return Ok(());
+    };
+    let Open {
+        mut store, records, ..
+    } = open(root, Lock::Wait, out)?;
+    let on_trial = records.state.value.live_trial().is_some();
+    note(&mut store, &format!("not marked good: {name}: {why}"));
+    drop(store);
+    if on_trial {
+        eprintln!("the system is on trial: restarting it");
+        reboot::reboot()?;
+    }
+    Err(Error::Unhealthy(name.clone(), why.clone()))
 }
 
 fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
