@@ -78,6 +78,28 @@ Where somebody tried to go back, or to reset the system, and that was not done, 
 until it is done or
 .B backstay mark\-good \-\-delete
 is run.
+.SH TRIALS
+A system that was promoted has to be marked good within three starts; one that was upgraded in place is put on
+trial by
+.BR "backstay try" .
+Where it is not marked, the machine falls back by itself to the newest snapshot that had been marked good, once; data
+stays, and what failed is kept as a snapshot.
+.B backstay status
+says whether that happened, and how to undo it.
+.B backstay mark\-bad
+leaves no start to a system on trial.
+A trial is armed only where
+.I backstay\-mark\-good.service
+is wanted by one of the system's targets:
+.BR "systemctl enable backstay\-mark\-good" .
+.PP
+That service first runs the executables in
+.I /etc/backstay/health.d/required
+and
+.IR /etc/backstay/health.d/wanted ,
+in the order of their names, 60 seconds each
+.RB ( "backstay mark\-good \-\-check" ).
+A required one that fails keeps the system from being marked good; while it is on trial, it restarts.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -223,6 +245,19 @@ and
 .IR at ,
 .IR id ),
 .IR parked ,
+.I trial
+(null, or
+.IR begun ,
+.IR tries ,
+.I guarded
+(whether a kernel that panics before the agent starts is counted),
+.IR fall_back_to ),
+.I fell_back
+(null, or
+.IR from ,
+.IR to ,
+.IR begun ,
+.IR at ),
 .IR destroys_up_to ,
 .IR destruction_suspended ,
 .I strays
@@ -281,6 +316,14 @@ too,
 (what a factory version should not hold),
 .I different
 (what is not in the archive as it is in the root).
+.TP
+.B try
+.IR tries ,
+.IR guarded ,
+.IR fall_back_to .
+.TP
+.B mark\-bad
+.IR fall_back_to .
 .TP
 .B mark\-good
 .IR good ,

@@ -53,6 +53,32 @@ pub struct Change {
     pub id: Option<u32>,
 }
 
+/// A trial of the live system. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OnTrial {
+    /// Starts that were begun.
+    pub begun: u8,
+    /// Starts that it gets.
+    pub tries: u8,
+    /// Whether a kernel that panics before the agent starts is counted.
+    pub guarded: bool,
+    /// The snapshot that the machine falls back to if it is not marked good.
+    pub fall_back_to: Option<u32>,
+}
+
+/// The machine fell back by itself. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FellBack {
+    /// The number under which what failed lies.
+    pub from: u32,
+    /// The snapshot that it fell back to.
+    pub to: u32,
+    /// Starts of what failed.
+    pub begun: u8,
+    /// When, by a clock that may have been wrong.
+    pub at: String,
+}
+
 /// Everything that `status` shows. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -80,6 +106,10 @@ pub struct Status {
     pub request: Option<Change>,
     /// A snapshot is booted once; the next boot returns to what is parked under this id.
     pub parked: Option<u32>,
+    /// The live system's trial.
+    pub trial: Option<OnTrial>,
+    /// The last time that the machine fell back by itself, until somebody changes what is live.
+    pub fell_back: Option<FellBack>,
     /// After `reset everything`: snapshots up to this id are deleted by `mark-good`.
     pub destroys_up_to: Option<u32>,
     /// Whether that deletion is suspended, because somebody tried to go back.
@@ -148,6 +178,16 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
             id: None,
         }),
         parked: of.and_then(|state| state.parked),
+        trial: match of {
+            Some(state) => on_trial(store, state)?,
+            None => None,
+        },
+        fell_back: of.and_then(|state| state.fell_back).map(|it| FellBack {
+            from: it.from,
+            to: it.to,
+            begun: it.begun,
+            at: utc(it.at),
+        }),
         destroys_up_to: of
             .and_then(|state| state.destroy)
             .map(|destroy| destroy.up_to),
@@ -214,10 +254,25 @@ fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
+fn on_trial<S: Store>(store: &S, state: &State) -> Result<Option<OnTrial>> {
+    let Some(trial) = state.live_trial() else {
+        return Ok(None);
+    };
+    Ok(Some(OnTrial {
+        begun: trial.begun,
+        tries: trial.tries,
+        guarded: trial.guarded,
+        fall_back_to: super::trial::fall_back_to(store, state)?,
+    }))
+}
+
 fn last(state: &State) -> Option<Change> {
     let last = state.last?;
     let what = match last.verb {
         Some(verb) => verb.to_string(),
+        None if state.fell_back.is_some_and(|it| it.from == last.id) => {
+            "fell back by itself".to_owned()
+        }
         None if state.older.last() == Some(&last.id) => "snapshot".to_owned(),
         None => "return from a snapshot that was booted once".to_owned(),
     };
@@ -242,6 +297,16 @@ impl core::fmt::Display for Status {
                 line("kernel", kernel)?;
                 line("clone of", &clone_of(live.clone_of))?;
                 line("marked good", if live.good { "yes" } else { "not yet" })?;
+                if let Some(trial) = &self.trial {
+                    let OnTrial { begun, tries, .. } = trial;
+                    let then = match trial.fall_back_to {
+                        Some(id) => format!("else the machine falls back to snapshot {id}"),
+                        None => {
+                            "else the menu opens: nothing good is there to fall back to".to_owned()
+                        }
+                    };
+                    line("on trial", &format!("start {begun} of {tries}; {then}"))?;
+                }
             }
             None if self.first_boot => {
                 line(
@@ -276,6 +341,21 @@ impl core::fmt::Display for Status {
         line("factory", &self.factory)?;
         if let Some(tarball) = &self.around.tarball {
             line("default tarball", &tarball.to_string())?;
+        }
+        if let Some(FellBack {
+            from,
+            to,
+            begun,
+            at,
+        }) = &self.fell_back
+        {
+            line(
+                "FELL BACK",
+                &format!(
+                    "to snapshot {to} at {at}: what is kept as {from} was not marked good in {begun} starts; \
+                     'backstay rollback {from}' tries it again"
+                ),
+            )?;
         }
         if let Some(last) = &self.last {
             let id = last.id.unwrap_or_default();
