@@ -42,6 +42,7 @@ pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
         tries: TRIES,
         begun: 0,
         fallback: false,
+        clone_of: None,
         guarded: state.kexec_proved,
     });
     if state.guarded() {

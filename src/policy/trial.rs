@@ -73,7 +73,7 @@ pub fn spent(state: &State, trial: Trial, good: &[u32]) -> Spent {
     // failed would be the same again.
     let target = good
         .iter()
-        .filter(|id| !state.failed.contains(id) && state.live.clone_of != Some(**id))
+        .filter(|id| !state.failed.contains(id) && trial.clone_of != Some(**id))
         .max();
     target.map_or(Spent::NothingGood, |id| Spent::FallBack(*id))
 }
@@ -93,7 +93,7 @@ pub fn condemn(state: &mut State) {
 /// Nothing is left to be done by itself: it is started from now on without being counted, and what it is
 /// a clone of is no target any more.
 pub fn give_up(state: &mut State) {
-    if let Some(id) = state.live_trial().and(state.live.clone_of) {
+    if let Some(id) = state.live_trial().and_then(|trial| trial.clone_of) {
         state.remember_failed(id);
     }
     state.trial = None;
@@ -109,7 +109,7 @@ mod tests {
         let system = Uuid([7; 16]);
         let live = Live {
             system,
-            clone_of: Some(4),
+            clone_of: Some(1),
         };
         State {
             trial: Some(Trial {
@@ -117,6 +117,7 @@ mod tests {
                 tries: TRIES,
                 begun,
                 fallback,
+                clone_of: Some(4),
                 guarded: false,
             }),
             ..State::new(live)
@@ -164,7 +165,7 @@ mod tests {
         assert_eq!(to(&state, &[2, 9, 3]), Spent::FallBack(9));
         state.remember_failed(9);
         assert_eq!(to(&state, &[2, 9, 3]), Spent::FallBack(3));
-        // What is live is a clone of 4.
+        // What failed is a clone of 4.
         assert_eq!(to(&state, &[4]), Spent::NothingGood);
         assert_eq!(to(&state, &[]), Spent::NothingGood);
     }

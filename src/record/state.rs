@@ -107,6 +107,9 @@ pub struct Trial {
     pub begun: u8,
     /// The machine fell back to it by itself, and does not fall back a second time.
     pub fallback: bool,
+    /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
+    /// an upgrade in place.
+    pub clone_of: Option<u32>,
     /// GRUB starts the recovery kernel first, which counts and then starts the system's own by kexec.
     pub guarded: bool,
 }
@@ -220,7 +223,9 @@ impl State {
 
     /// The trial of what is live, if it is on trial.
     pub fn live_trial(&self) -> Option<Trial> {
-        self.trial.filter(|trial| trial.system == self.live.system)
+        // What is booted once is another system, which returns by itself.
+        self.trial
+            .filter(|trial| trial.system == self.live.system && self.parked.is_none())
     }
 
     /// A clone of this snapshot failed: it is no automatic target any more.

@@ -344,7 +344,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
     }
     match intent {
         Intent::FallBack { to } => {
-            if let Some(failed) = state.live.clone_of {
+            if let Some(failed) = state.live_trial().and_then(|trial| trial.clone_of) {
                 after.remember_failed(failed);
             }
             after.fell_back = Some(FellBack {
@@ -378,6 +378,10 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
             tries: trial::TRIES,
             begun: 0,
             fallback: matches!(intent, Intent::FallBack { .. }),
+            clone_of: match intent.source() {
+                Some(Set::Snapshot(id)) => Some(id),
+                _ => None,
+            },
             guarded: state.kexec_proved,
         });
         // Only a reset of the configuration leaves the system that the deletion waits for.

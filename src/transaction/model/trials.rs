@@ -132,6 +132,21 @@ fn an_upgrade_in_place_is_tried_and_falls_back_to_the_snapshot_before_it() {
     }
     assert!(start(&mut store));
     assert_eq!(state(&store).fell_back.unwrap().to, 3);
+    // What it was a clone of long ago has not failed.
+    assert!(state(&store).failed.is_empty());
+}
+
+#[test]
+fn a_system_that_is_booted_once_does_not_use_up_the_trial_of_what_is_parked() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    let once = Act::Present(Verb::Select(1));
+    assert!(once.run(&mut store, &mut |_| {}).is_ok());
+    assert_eq!(version(&store), "1");
+    assert_eq!(state(&store).trial.unwrap().begun, 1);
+    // The return goes on with it.
+    assert!(start(&mut store));
+    assert_eq!((version(&store), begun(&store)), ("2".to_owned(), Some(2)));
 }
 
 #[test]
