@@ -184,7 +184,11 @@ fn read_value<'a>(form: Value, value: Option<&'a [u8]>) -> Option<Given<'a>> {
         (Value::Attempt, Some(text)) => {
             let colon = text.iter().position(|byte| *byte == b':')?;
             let (seq, n) = text.split_at_checked(colon)?;
-            let (seq, n) = (number(seq)?, number(n.strip_prefix(b":")?)?);
+            let n = match n.strip_prefix(b":")? {
+                b"0" => 0,
+                n => number(n)?,
+            };
+            let seq = number(seq)?;
             Some(Given::Attempt(Attempt { seq, n }))
         }
         (Value::Location, Some(text)) => location(text).map(Given::Location),

@@ -80,7 +80,7 @@ pub enum Fence {
 pub struct Attempt {
     /// Sequence number of the state record that counted it.
     pub seq: u32,
-    /// Which attempt of the trial this is, from 1.
+    /// Which attempt of the trial this is, from 1; 0 where the recovery kernel started itself.
     pub n: u32,
 }
 

@@ -77,7 +77,7 @@ pub enum Value {
     Id,
     /// Seconds: decimal, 1 to 86400, no sign, no leading zero.
     Seconds,
-    /// `SEQ:N`, two numbers written as an id is.
+    /// `SEQ:N`, two numbers written as an id is; N may be 0.
     Attempt,
     /// `SOURCE:/PATH`, at most 255 bytes, from the letters that every boot loader leaves alone.
     Location,
@@ -364,10 +364,13 @@ pub const TABLE: &[Parameter] = &[
         forms: &[form(
             Value::Attempt,
             Effect::Attempt,
-            "attempt N of the trial counted by state record SEQ",
+            "attempt N of the trial counted by state record SEQ; 0: kexec itself is tried",
         )],
         meaning: "this boot is a counted attempt of a trial",
-        help: &["Added by backstay itself when it starts a trial's kernel. Not for people."],
+        help: &[
+            "Added by backstay itself when it starts a kernel by kexec: a trial's, or, with N=0, the \
+             recovery kernel's own, to see whether this machine can do that. Not for people.",
+        ],
     },
     Parameter {
         name: "end",

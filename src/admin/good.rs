@@ -14,7 +14,7 @@ use crate::policy::trial;
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
-use crate::record::state::{Destroy, Phase};
+use crate::record::state::{Destroy, Kexec, Phase};
 use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::finish::with_ballast;
@@ -91,7 +91,9 @@ pub fn mark_good<S: Store>(
     }
     state.good = Some(live);
     state.rebooted_for = None;
-    state.kexec_proved |= booted.is_some_and(|booted| booted.by_kexec);
+    if booted.is_some_and(|booted| booted.by_kexec) {
+        state.kexec = Kexec::Works;
+    }
     trial::confirm(&mut state);
     // Somebody who asked for a change in the meantime may need what would be deleted.
     let asked = state.request.is_some();

@@ -12,7 +12,7 @@ use crate::record::block;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::Release;
 use crate::record::slots::Slots;
-use crate::record::state::{Live, State};
+use crate::record::state::{Kexec, Live, State};
 use crate::store::btrfs::{Btrfs, Remade};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Access, Store};
@@ -308,6 +308,8 @@ pub fn remember_kernel<S: Store>(
     if kernel.is_some() {
         let mut state = records.state.value.clone();
         state.recovery_kernel = kernel;
+        // Another kernel may be able to.
+        state.kexec = Kexec::Unknown;
         records.state.write(store, state)?;
     }
     Ok(())

@@ -420,9 +420,10 @@ fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
         "the live system is on trial: unless it is marked good within {} starts, the machine {to}",
         tried.tries
     ));
-    if !tried.guarded {
+    if !tried.kexec {
         out.say(
-            "a kernel that panics before the agent starts is not counted: no kexec was proved on this              machine yet",
+            "kexec failed on this machine: a start is counted, but with the recovery kernel; one that \
+             panics in its own kernel is not",
         );
     }
     Ok(Ended::Done)

@@ -8,7 +8,7 @@ use super::request;
 use crate::policy::trial::{self, TRIES};
 use crate::record::Uuid;
 use crate::record::layout::Part;
-use crate::record::state::{State, Trial};
+use crate::record::state::{Kexec, State, Trial};
 use crate::store::Store;
 use crate::store::place::{File, Place};
 use crate::transaction::check;
@@ -22,8 +22,9 @@ use serde::Serialize;
 pub struct Tried {
     /// Starts until the machine falls back.
     pub tries: u8,
-    /// Whether a start is counted even where the system's own kernel never comes to the agent.
-    pub guarded: bool,
+    /// Whether it is started with its own kernel by kexec, so that one that panics at once is counted.
+    /// False where kexec failed on this machine.
+    pub kexec: bool,
     /// The snapshot that the machine would fall back to today.
     pub fall_back_to: Option<u32>,
 }
@@ -43,16 +44,14 @@ pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
         begun: 0,
         fallback: false,
         clone_of: None,
-        guarded: state.kexec_proved,
+        guarded: true,
     });
-    if state.guarded() {
-        // The hint before the trial: without one it only costs a start through the recovery kernel.
-        with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
-        store.sync()?;
-    }
+    // The hint before the trial: without one it only costs a start through the recovery kernel.
+    with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
+    store.sync()?;
     let tried = Tried {
         tries: TRIES,
-        guarded: state.guarded(),
+        kexec: state.kexec != Kexec::Fails,
         fall_back_to: fall_back_to(store, &state)?,
     };
     records.state.write(store, state)?;

@@ -291,7 +291,7 @@ fn given_up(session: &mut Session, change: impl FnOnce(&mut State)) {
 }
 
 /// Writes this change of the state, if it changes anything and no copy of the disk is attached.
-fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Result<(), Error> {
+pub fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Result<(), Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(());
     };

@@ -235,11 +235,16 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     })
 }
 
-/// Whether an agent started this kernel by kexec, and the state is still as it left it.
+/// Whether an agent has decided, and started this kernel by kexec for it; the state is still as it left it.
 fn handed_over(asked: &Asked, session: Option<&Session>) -> bool {
-    asked.attempt.is_some_and(|attempt| {
-        session.is_none_or(|session| kernel::sequence(session) == attempt.seq)
-    })
+    asked.attempt.is_some_and(|attempt| attempt.n > 0)
+        && session.is_none_or(|session| as_it_was_left(asked, session))
+}
+
+/// Whether the state is still as the agent left it that started this kernel by kexec.
+fn as_it_was_left(asked: &Asked, session: &Session) -> bool {
+    let seq = kernel::sequence(session);
+    asked.attempt.is_some_and(|attempt| attempt.seq == seq)
 }
 
 fn can_boot(session: &Session) -> bool {
@@ -303,6 +308,22 @@ fn hand_over(
     mut session: Option<Session>,
 ) -> Result<End, Box<(Session, Next)>> {
     let at = &root.at;
+    let probed = asked.attempt.is_some_and(|attempt| attempt.n == 0);
+    if let Some(tried) = session
+        .as_mut()
+        .filter(|session| !handed_over(asked, Some(session)))
+    {
+        let probed = probed && as_it_was_left(asked, tried);
+        match kernel::probe(tried, line, probed) {
+            Ok(true) => {
+                session.take().map(Session::close);
+                mount::clear(at);
+                return Ok(End::Kexec);
+            }
+            Ok(false) => {}
+            Err(error) => say!("whether kexec works here was not found out: {error}"),
+        }
+    }
     let flags = root::flags_naming(boot, root.subvolume.as_deref());
     let handed_over = handed_over(asked, session.as_ref());
     // Counted where the decision to start it falls, and not again in the kernel that is started.

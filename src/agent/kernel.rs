@@ -6,14 +6,17 @@
 //! Where kexec is forbidden, the machine restarts through GRUB, once for a live system: a mark in
 //! the state is durable before.
 
+use super::act;
 use super::kexec::{self, RootKernel};
 use super::session::Session;
 use crate::record::Uuid;
 use crate::record::layout::Part;
+use crate::record::slots::Slots;
+use crate::record::state::Kexec;
 use crate::say;
 use crate::store::place::Place;
 use crate::transaction::check;
-use crate::transaction::records::Records;
+use crate::transaction::records::{Records, read_state};
 use kernel_cmdline::{DoesNotFit, Line};
 use std::path::Path;
 
@@ -30,8 +33,58 @@ pub enum Kernel {
     Failed,
 }
 
+/// Where the recovery kernel lies.
+const RECOVERY: &str = "@backstay/kernels/recovery";
 /// Seconds after a panic until a kernel on trial restarts the machine: long enough to be read.
 const PANIC: &str = "10";
+
+/// Before the first start on trial: whether this machine can start a kernel by kexec, which is known once the
+/// recovery kernel has started itself. `probed`: it has, just now. True: it is loaded, jump.
+///
+/// A machine where that fails would otherwise lose a healthy system: no start of it would come up.
+pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, super::act::Error> {
+    let Slots::Valid { value: state, .. } = read_state(&session.store)? else {
+        return Ok(false);
+    };
+    if state.live_trial().is_none() || session.is_copied() {
+        return Ok(false);
+    }
+    match state.kexec {
+        Kexec::Works | Kexec::Fails => Ok(false),
+        Kexec::Tried => {
+            let works = probed;
+            if !works {
+                say!("the recovery kernel did not come up when it started itself by kexec");
+                say!("from now on starts are counted without it");
+            }
+            let found = if works { Kexec::Works } else { Kexec::Fails };
+            act::remember(session, |state| state.kexec = found)?;
+            Ok(false)
+        }
+        Kexec::Unknown if kexec::forbidden_here().is_some() => Ok(false),
+        Kexec::Unknown => {
+            act::remember(session, |state| state.kexec = Kexec::Tried)?;
+            let directory = session.top().join(RECOVERY);
+            let loaded = command_line(line, None, sequence(session), Some(0))
+                .ok()
+                .as_ref()
+                .and_then(Line::as_str)
+                .map(|line| kexec::load_recovery(&directory, line));
+            if let Some(Ok(())) = loaded {
+                say!("before the first start on trial, the recovery kernel starts itself once,");
+                say!("to see whether this machine can do that");
+                return Ok(true);
+            }
+            let why = loaded.and_then(Result::err);
+            let why = why.map_or("the command line does not fit".to_owned(), |it| {
+                it.to_string()
+            });
+            say!("a kernel cannot be started by kexec here: {why}");
+            act::remember(session, |state| state.kexec = Kexec::Fails)?;
+            Ok(false)
+        }
+    }
+}
 
 /// The own kernel of a system on trial, although the running one would do.
 fn on_trial(
@@ -41,6 +94,9 @@ fn on_trial(
     counted: Option<u8>,
     session: Option<&Session>,
 ) -> Kernel {
+    if session.is_some_and(|session| !kexec_works(session)) {
+        return Kernel::Stays;
+    }
     let load = || -> Result<String, kexec::Error> {
         let kernel = RootKernel::find(root)?;
         if !kernel.has_initrd {
@@ -183,6 +239,13 @@ fn command_line(
 pub fn sequence(session: &Session) -> u32 {
     let seq = Records::open(&session.store).map_or(1, |records| records.state.seq());
     u32::try_from(seq).unwrap_or(u32::MAX).max(1)
+}
+
+fn kexec_works(session: &Session) -> bool {
+    !matches!(
+        read_state(&session.store),
+        Ok(Slots::Valid { value, .. }) if value.kexec == Kexec::Fails
+    )
 }
 
 /// Restarts through GRUB unless that was done for this live system already.

@@ -101,6 +101,29 @@ pub enum Forbidden {
     Signature,
 }
 
+/// The recovery kernel in a directory: a kernel and its initramfs, whatever their release.
+///
+/// # Errors
+/// One is missing or is no kernel; loading it failed.
+pub fn load_recovery(directory: &Path, cmdline: &str) -> Result<(), Error> {
+    let dir = sys_mount::open_dir_path(directory)?;
+    let there = |name: &str| open(directory, dir.as_fd(), Path::new(name));
+    let (mut kernel, path) = there("vmlinuz")?.ok_or(Error::None)?;
+    let image = read_image(&mut kernel)?.ok_or(Error::NotKernel(path.clone()))?;
+    let Some((initrd, _)) = there("initrd.img")? else {
+        return Err(Error::NoInitrd(image.release));
+    };
+    RootKernel {
+        release: image.release,
+        path,
+        has_initrd: true,
+        kernel,
+        initrd: Some(initrd),
+        cmdline_max: image.cmdline_max,
+    }
+    .load(cmdline)
+}
+
 impl RootKernel {
     /// Finds and checks the kernel of the root mounted at `root`.
     ///

@@ -87,6 +87,11 @@ impl Session {
         })
     }
 
+    /// Where the top level is mounted.
+    pub fn top(&self) -> &Path {
+        Path::new(READ_ONLY_AT)
+    }
+
     /// Whether these devices carry the store's own file system.
     pub fn is_on(&self, other: &Found) -> bool {
         self.found.uuid().is_some() && self.found.uuid() == other.uuid()

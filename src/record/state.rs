@@ -110,8 +110,23 @@ pub struct Trial {
     /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
     /// an upgrade in place.
     pub clone_of: Option<u32>,
-    /// GRUB starts the recovery kernel first, which counts and then starts the system's own by kexec.
+    /// GRUB starts the recovery kernel first, which counts. Not where that would keep the system from its
+    /// own kernel.
     pub guarded: bool,
+}
+
+/// Whether a kernel can start another one by kexec on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kexec {
+    /// Not tried yet.
+    #[default]
+    Unknown,
+    /// The recovery kernel started itself, and has not come up yet.
+    Tried,
+    /// It came up.
+    Works,
+    /// It never came up, or could not be loaded.
+    Fails,
 }
 
 /// The machine fell back by itself.
@@ -173,8 +188,8 @@ pub struct State {
     pub failed: Failed,
     /// The last time that the machine fell back, until a person changes what is live.
     pub fell_back: Option<FellBack>,
-    /// A system that was started by kexec was marked good on this machine: it can be relied on.
-    pub kexec_proved: bool,
+    /// Whether kexec is to be relied on.
+    pub kexec: Kexec,
 }
 
 impl Record for State {
@@ -199,7 +214,7 @@ impl State {
             trial: None,
             failed: Failed::new(),
             fell_back: None,
-            kexec_proved: false,
+            kexec: Kexec::Unknown,
         }
     }
 

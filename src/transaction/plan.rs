@@ -382,7 +382,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
                 Some(Set::Snapshot(id)) => Some(id),
                 _ => None,
             },
-            guarded: state.kexec_proved,
+            guarded: true,
         });
         // Only a reset of the configuration leaves the system that the deletion waits for.
         if !matches!(intent, Intent::ResetConfig { .. }) {
