@@ -20,6 +20,7 @@ mod selftest;
 pub mod steps;
 pub mod store;
 mod tarball;
+mod trial;
 
 use std::time::Duration;
 
@@ -171,6 +172,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "tarball",
         scenarios: tarball::SCENARIOS,
+    },
+    Group {
+        name: "trial",
+        scenarios: trial::SCENARIOS,
     },
     Group {
         name: "kernel",
