@@ -287,6 +287,7 @@ and
 .IR stays ,
 .IR lost ,
 .IR lasts ,
+.IR trial ,
 .IR undo ,
 .IR unchecked .
 .TP

@@ -1,8 +1,10 @@
 //! A plan in words: what changes, what stays, how to undo it.
 
 use super::Error;
+use super::check::marks_itself_good;
 use super::plan::{Plan, Step};
 use crate::policy::intent::Intent;
+use crate::policy::trial::TRIES;
 use crate::record::layout::{Layout, Part};
 use crate::store::Store;
 use crate::store::place::Place;
@@ -21,6 +23,8 @@ pub struct Explanation {
     pub lost: Vec<String>,
     /// Whether it lasts.
     pub lasts: String,
+    /// What happens by itself if it does not start; empty where it is not on trial.
+    pub trial: String,
     /// How to undo it.
     pub undo: String,
     /// What was not looked at.
@@ -55,6 +59,7 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         stays,
         lost: lost(&plan.intent, plan.id),
         lasts: lasts(&plan.intent),
+        trial: String::new(),
         undo: undo(plan),
         unchecked: unchecked(plan, layout),
     }
@@ -73,6 +78,12 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
                 );
             }
         }
+    }
+    let source = plan.replaced().find(|(part, _)| *part == Part::System);
+    let system = source.and_then(|(_, from)| from);
+    if plan.arms() && marks_itself_good(store, system.unwrap_or(Place::Live(Part::System)))? {
+        explanation.trial =
+            format!("on trial: unless it is marked good within {TRIES} starts, the machine falls back");
     }
     Ok(explanation)
 }
@@ -183,7 +194,7 @@ impl core::fmt::Display for Explanation {
         for (i, line) in self.lost.iter().enumerate() {
             writeln!(f, "  {}{line}", if i == 0 { "LOST: " } else { "      " })?;
         }
-        for line in [&self.lasts, &self.undo, &self.unchecked] {
+        for line in [&self.lasts, &self.trial, &self.undo, &self.unchecked] {
             if !line.is_empty() {
                 writeln!(f, "  {line}")?;
             }

@@ -90,7 +90,7 @@ fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
         ctx.step("it panics, and restarts by itself");
         agent_begins(&mut vm, "starting the system")?;
     }
-    agent_says(&mut vm, &["done: fall back to snapshot 3"])?;
+    agent_says(&mut vm, &["done: fall back to snapshot 3, the newest good one"])?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
@@ -105,7 +105,7 @@ fn kernel_missing(ctx: &mut Context) -> Result<()> {
     tiny.succeed("rm /boot/vmlinuz*")?;
     tiny.restart()?;
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(&mut vm, &["done: fall back to snapshot 3"])?;
+    agent_says(&mut vm, &["done: fall back to snapshot 3, the newest good one"])?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
