@@ -92,6 +92,10 @@ pub enum Command {
         #[arg(long)]
         reboot: bool,
     },
+    /// Restart the live system if it is on trial, because its start has failed
+    ///
+    /// Run by backstay-start-failed.service.
+    StartFailed,
     /// Mark the live system as good; finishes 'reset everything'
     ///
     /// Run by backstay-mark-good.service after boot-complete.target.
@@ -111,8 +115,7 @@ pub struct MarkGood {
     /// Delete what 'reset everything' replaced although somebody tried to go back
     #[arg(long)]
     pub delete: bool,
-    /// Run the checks in /etc/backstay/health.d first: if a required one fails, nothing is marked, and a
-    /// system on trial restarts
+    /// Run the checks in /etc/backstay/health.d first: if a required one fails, nothing is marked
     #[arg(long, conflicts_with = "delete")]
     pub check: bool,
 }

@@ -6,8 +6,8 @@ use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
-    consent, good, grub, health, init, initramfs, list, reboot, recovery, request, run_factory,
-    snapshot, status, tarball, trial,
+    consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_trial,
+    snapshot, status, tarball,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
@@ -58,11 +58,12 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
         Command::Reset(args) => reset(root, args, out),
         Command::Cancel => cancel(root, out),
-        Command::Try => try_live(root, out),
-        Command::MarkBad { reboot } => mark_bad(root, *reboot, out),
+        Command::Try => run_trial::try_live(root, out),
+        Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),
+        Command::StartFailed => run_trial::start_failed(root, out),
         Command::MarkGood(args) => {
             if args.check {
-                healthy(root, out)?;
+                run_trial::healthy(root, out)?;
             }
             mark(root, args.delete, out)
         }
@@ -400,100 +401,10 @@ fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
-    let Open {
-        mut store,
-        mut records,
-        ..
-    } = open(root, Lock::Try, out)?;
-    let tried = trial::begin(&mut store, &mut records)?;
-    note(&mut store, "the live system is on trial");
-    out.result(&tried);
-    if out.json {
-        return Ok(Ended::Done);
-    }
-    let to = match tried.fall_back_to {
-        Some(id) => format!("falls back to snapshot {id}"),
-        None => "opens its menu, as no snapshot was ever marked good".to_owned(),
-    };
-    out.say(&format!(
-        "the live system is on trial: unless it is marked good within {} starts, the machine {to}",
-        tried.tries
-    ));
-    if !tried.kexec {
-        out.say(
-            "kexec failed on this machine: a start is counted, but with the recovery kernel; one that \
-             panics in its own kernel is not",
-        );
-    }
-    Ok(Ended::Done)
-}
-
-#[derive(Serialize)]
-struct Bad {
-    fall_back_to: Option<u32>,
-}
-
-fn mark_bad(root: Option<&Path>, reboot: bool, out: Out) -> Result<Ended> {
-    if reboot && root.is_some() {
-        return Err(Error::RebootNeedsRunning);
-    }
-    let Open {
-        mut store,
-        mut records,
-        ..
-    } = open(root, Lock::Wait, out)?;
-    let to = trial::mark_bad(&mut store, &mut records)?;
-    note(&mut store, "the live system is marked bad");
-    out.result(&Bad { fall_back_to: to });
-    if !out.json {
-        out.say(&match to {
-            Some(id) => format!("marked bad: the next start falls back to snapshot {id}"),
-            None => {
-                "marked bad: nothing good is left to fall back to, so the next start opens the menu"
-                    .to_owned()
-            }
-        });
-    }
-    if reboot {
-        reboot::reboot()?;
-    }
-    Ok(Ended::Done)
-}
-
 /// Whether the agent started the running kernel by kexec: its command line says so.
 fn started_by_kexec() -> bool {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
     kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
-}
-
-/// Runs the health checks of the running system. Where a required one fails, a system on trial restarts: the
-/// next start is counted, or falls back.
-fn healthy(root: Option<&Path>, out: Out) -> Result<()> {
-    if root.is_some() {
-        return Err(Error::CheckNeedsRunning);
-    }
-    let directory = Path::new(health::DIRECTORY);
-    let checked = health::run(directory, health::LIMIT, &mut |line| eprintln!("{line}"))?;
-    let Some(health::Checked {
-        name,
-        failed: Some(why),
-        ..
-    }) = health::first_failure(&checked)
-    else {
-        return Ok(());
-    };
-    let Open {
-        mut store, records, ..
-    } = open(root, Lock::Wait, out)?;
-    let on_trial = records.state.value.live_trial().is_some();
-    note(&mut store, &format!("not marked good: {name}: {why}"));
-    drop(store);
-    if on_trial {
-        eprintln!("the system is on trial: restarting it");
-        reboot::reboot()?;
-    }
-    Err(Error::Unhealthy(name.clone(), why.clone()))
 }
 
 fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {

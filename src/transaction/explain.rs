@@ -82,8 +82,9 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     let source = plan.replaced().find(|(part, _)| *part == Part::System);
     let system = source.and_then(|(_, from)| from);
     if plan.arms() && marks_itself_good(store, system.unwrap_or(Place::Live(Part::System)))? {
-        explanation.trial =
-            format!("on trial: unless it is marked good within {TRIES} starts, the machine falls back");
+        explanation.trial = format!(
+            "on trial: unless it is marked good within {TRIES} starts, the machine falls back"
+        );
     }
     Ok(explanation)
 }

@@ -7,10 +7,11 @@ cp /in/backstay $root/usr/bin/backstay
 cp /in/backstay-init $root/usr/lib/backstay/backstay-init
 chmod 755 $root/usr/bin/backstay $root/usr/lib/backstay/backstay-init
 if [ -d $root/usr/lib/systemd/system ]; then
-    cp /in/backstay-mark-good.service $root/usr/lib/systemd/system/
-    mkdir -p $root/etc/systemd/system/multi-user.target.wants
-    ln -s /usr/lib/systemd/system/backstay-mark-good.service \
-        $root/etc/systemd/system/multi-user.target.wants/
+    cp /in/backstay-*.service $root/usr/lib/systemd/system/
+    wants=$root/etc/systemd/system
+    mkdir -p $wants/multi-user.target.wants $wants/emergency.target.wants
+    ln -s /usr/lib/systemd/system/backstay-mark-good.service $wants/multi-user.target.wants/
+    ln -s /usr/lib/systemd/system/backstay-start-failed.service $wants/emergency.target.wants/
 fi
 our_initramfs "$(ls $root/usr/lib/modules)"
 admin init --cmdline "$CMDLINE"

@@ -13,7 +13,16 @@ use crate::cache::{Cache, Key};
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job};
 
-const MARK_GOOD: &str = include_str!("../../../systemd/backstay-mark-good.service");
+const UNITS: [(&str, &str); 2] = [
+    (
+        "backstay-mark-good.service",
+        include_str!("../../../systemd/backstay-mark-good.service"),
+    ),
+    (
+        "backstay-start-failed.service",
+        include_str!("../../../systemd/backstay-start-failed.service"),
+    ),
+];
 const LAYER2: &str = include_str!("../../images/store/layer2.sh");
 
 /// What the kernel is told at every boot of a test machine. All but the first save time under emulation
@@ -33,7 +42,7 @@ pub fn layer2(system: System) -> Result<Image, Error> {
         .text(&script)
         .file(&programs.admin)?
         .file(&programs.agent)?
-        .text(MARK_GOOD)
+        .text(&UNITS.map(|(_, text)| text).concat())
         .finish();
     let name = format!("{}-layer2", system.name());
     let path = Cache::local()?.entry(&name, "img", &key, |path| {
@@ -121,10 +130,12 @@ fn in_store(script: &str) -> String {
 
 fn job(what: &str, script: String, disk: &Path) -> Result<Job, Error> {
     let programs = programs::ensure()?;
-    Ok(Job::new(what, script)
+    let job = Job::new(what, script)
         .disk(Disk::read_write(disk))
         .file("backstay", &programs.admin)
         .file("backstay-init", &programs.agent)
-        .text("backstay-mark-good.service", MARK_GOOD)
-        .timeout(Duration::from_secs(400)))
+        .timeout(Duration::from_secs(400));
+    Ok(UNITS
+        .iter()
+        .fold(job, |job, (name, text)| job.text(*name, *text)))
 }

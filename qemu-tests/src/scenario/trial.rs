@@ -56,7 +56,10 @@ fn roll_back(vm: &mut Vm) -> Result<()> {
 
 /// The good system comes up, on trial, and is marked good.
 fn good_again(ctx: &Context, vm: &mut Vm) -> Result<()> {
-    agent_says(vm, &["this system is on trial: start 1 of 3 before it is marked good"])?;
+    agent_says(
+        vm,
+        &["this system is on trial: start 1 of 3 before it is marked good"],
+    )?;
     let mut tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
     let status = tiny.succeed("backstay status")?;
@@ -90,7 +93,10 @@ fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
         ctx.step("it panics, and restarts by itself");
         agent_begins(&mut vm, "starting the system")?;
     }
-    agent_says(&mut vm, &["done: fall back to snapshot 3, the newest good one"])?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
@@ -105,7 +111,10 @@ fn kernel_missing(ctx: &mut Context) -> Result<()> {
     tiny.succeed("rm /boot/vmlinuz*")?;
     tiny.restart()?;
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(&mut vm, &["done: fall back to snapshot 3, the newest good one"])?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
