@@ -19,6 +19,7 @@ use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::finish::with_ballast;
 use crate::transaction::records::Records;
+use crate::transaction::recover;
 use crate::transaction::{self, catalogue};
 use serde::Serialize;
 
@@ -88,6 +89,14 @@ pub fn mark_good<S: Store>(
              marked; if it was put there on purpose, 'backstay init --repair' takes it over",
             live, state.live.system
         )));
+    }
+    if booted.is_some() {
+        // A full disk must not keep a system on trial.
+        if let Err(error) = recover::use_up_next_entry(store) {
+            progress(&format!(
+                "grub-reboot's choice stays, and is taken again: {error}"
+            ));
+        }
     }
     state.good = Some(live);
     state.rebooted_for = None;

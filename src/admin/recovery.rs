@@ -5,7 +5,7 @@
 //! recovery kernel under the one name or the other.
 
 use super::error::{Error, Result};
-use super::files::copy;
+use super::files::{copy, replace};
 use super::initramfs::{AGENT, build};
 use crate::record::layout::Part;
 use crate::record::manifest::Release;
@@ -14,6 +14,7 @@ use crate::store::place::{Place, STORE};
 use crate::sys::Context;
 use crate::transaction::check;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
@@ -73,7 +74,8 @@ pub fn install<S: Store>(
     remove(&new)?;
     std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
     let made = build(&root, &kernel.release, &agent, &new.join("initrd.img"))
-        .and_then(|_| copy(&root.join(&kernel.image), &new.join("vmlinuz")));
+        .and_then(|_| copy(&root.join(&kernel.image), &new.join("vmlinuz")))
+        .and_then(|()| write_sums(&new));
     if let Err(error) = made {
         remove(&new)?;
         return Err(error);
@@ -82,6 +84,20 @@ pub fn install<S: Store>(
     put_in_place(top)?;
     store.sync()?;
     Ok(kernel.release)
+}
+
+/// Writes what GRUB compares the files with before it starts them unattended: as sha256sum(1) does.
+fn write_sums(directory: &Path) -> Result<()> {
+    let mut text = String::new();
+    for name in FILES {
+        let path = directory.join(name);
+        let bytes = std::fs::read(&path).map_err(Error::file("reading", &path))?;
+        for byte in Sha256::digest(&bytes) {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text.push_str(&format!("  {name}\n"));
+    }
+    replace(&directory.join("sums"), text.as_bytes())
 }
 
 /// The agent's program: the named one, else that of the live system. Where it is missing, its path is
@@ -145,6 +161,19 @@ mod tests {
         assert!(!text.contains("/proc/"), "{text}");
         let named = Path::new("/tmp/agent");
         assert_eq!(program(root, "@rootfs", Some(named)).unwrap(), named);
+    }
+
+    #[test]
+    fn the_sums_are_those_of_sha256sum() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in FILES {
+            std::fs::write(directory.path().join(name), "abc").unwrap();
+        }
+        write_sums(directory.path()).unwrap();
+        let text = std::fs::read_to_string(directory.path().join("sums")).unwrap();
+        // FIPS 180-4's example.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(text, format!("{abc}  vmlinuz\n{abc}  initrd.img\n"));
     }
 
     #[test]

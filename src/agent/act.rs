@@ -307,6 +307,16 @@ pub fn remember(session: &mut Session, change: impl FnOnce(&mut State)) -> Resul
     Ok(())
 }
 
+/// What `grub-reboot` chose was taken by this start; GRUB cannot write that down.
+pub fn use_up_next_entry(session: &mut Session) -> Result<(), Error> {
+    if session.is_copied() || recover::next_entry_used_up(&session.store)?.is_none() {
+        return Ok(());
+    }
+    session.make_writable()?;
+    recover::use_up_next_entry(&mut session.store)?;
+    Ok(())
+}
+
 /// Counts the start of a system that is on trial, durably. Gives the number of the start, if it is counted.
 pub fn count_start(session: &mut Session) -> Result<Option<u8>, Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {

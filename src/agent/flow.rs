@@ -222,6 +222,9 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
     if let Err(error) = act::finish_open(session) {
         say!("an earlier change could not be finished: {error}");
     }
+    if let Err(error) = act::use_up_next_entry(session) {
+        log::warn!("grub-reboot's choice stays, and is taken again: {error}");
+    }
     act::decide_and_act(session, asked).unwrap_or_else(|error| {
         match &error {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),

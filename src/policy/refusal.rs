@@ -79,14 +79,10 @@ pub enum Refusal {
     )]
     ParkedLost(u32, Health),
     /// The machine fell back, and what it fell back to did not start either.
-    #[error(
-        "the system did not start, nor did the one it fell back to: nothing more is changed by itself;          choose a snapshot, or let this one go on"
-    )]
+    #[error("neither the system nor the one before it came up: choose a snapshot, or let it go on")]
     FallbackFailed,
     /// Nothing was ever marked good.
-    #[error(
-        "the system did not start, and no snapshot was ever marked good: choose one, or let this one go on"
-    )]
+    #[error("the system did not come up, and no snapshot is good: choose one, or let it go on")]
     NothingGood,
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]

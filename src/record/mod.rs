@@ -13,6 +13,7 @@
 //! bytes are read before anything is trusted.
 
 pub mod block;
+pub mod grubenv;
 pub mod journal;
 pub mod layout;
 pub mod manifest;

@@ -103,6 +103,8 @@ pub enum File {
     MenuCfg(Set),
     /// What makes GRUB boot the recovery kernel.
     Armed,
+    /// GRUB's environment block.
+    GrubEnv,
     /// The image builder's marker: this store may have its first boot.
     FirstBoot,
     /// What was done and why, bounded.
@@ -119,6 +121,7 @@ impl File {
             File::Manifest(set) => format!("{}/manifest", set.directory()),
             File::MenuCfg(set) => format!("{}/menu.cfg", set.directory()),
             File::Armed => format!("{STORE}/grub/armed.cfg"),
+            File::GrubEnv => format!("{STORE}/grub/grubenv"),
             File::FirstBoot => format!("{STORE}/first-boot"),
             File::Log => format!("{STORE}/log"),
         }

@@ -7,6 +7,7 @@ use super::plan::Step;
 use super::records::{Records, read_journal};
 use super::{Error, catalogue};
 use crate::record::Uuid;
+use crate::record::grubenv;
 use crate::record::journal::{Journal, Made, Preparing};
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
@@ -22,6 +23,22 @@ pub enum Recovered {
     Undone(u32),
     /// It had been committed: it is whole now.
     Finished(u32, Done),
+}
+
+/// Takes a choice for one start out of GRUB's environment, where one stands: it was taken. Says whether it did.
+pub fn use_up_next_entry<S: Store>(store: &mut S) -> Result<bool, Error> {
+    let Some(block) = next_entry_used_up(store)? else {
+        return Ok(false);
+    };
+    store.replace(File::GrubEnv, &block)?;
+    store.sync()?;
+    Ok(true)
+}
+
+/// GRUB's environment without a choice for one start; `None` where none stands there.
+pub fn next_entry_used_up<S: Store>(store: &S) -> Result<Option<Vec<u8>>, Error> {
+    let block = store.read(File::GrubEnv)?;
+    Ok(block.and_then(|block| grubenv::without_next_entry(&block)))
 }
 
 /// Whether GRUB boots the recovery kernel although nothing waits for it: the power went between

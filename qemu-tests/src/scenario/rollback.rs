@@ -221,7 +221,7 @@ fn stuck_entry(ctx: &mut Context) -> Result<()> {
         System::Tiny,
         "rollback-entry-stuck",
         "grub-editenv /mnt/@backstay/grub/grubenv create
-         grub-editenv /mnt/@backstay/grub/grubenv set next_entry=backstay-rollback",
+         grub-editenv /mnt/@backstay/grub/grubenv set saved_entry=backstay-rollback",
     );
     let disk = ctx.take(&stuck)?;
     let mut vm = ctx.boot(&disk)?;

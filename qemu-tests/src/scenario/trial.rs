@@ -1,13 +1,17 @@
 //! A system that does not start is left by itself, once, for the one that was good before.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::rollback::TINY_DATA;
-use super::steps::{THREE_VERSIONS, agent_begins, agent_says, choose_and_confirm, menu};
+use super::steps::{THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu};
 use super::store::Store;
 use super::{Context, Scenario};
-use crate::image::{Fixture, System};
-use crate::vm::Vm;
+use crate::grub_menu::Answer;
+use crate::image::{Fixture, System, alter};
+use crate::random::Random;
+use crate::vm::{Vm, VmConfig};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::tiny(
@@ -21,6 +25,55 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "the kernel of what was promoted is gone: the good system at once",
         kernel_missing,
     ),
+    Scenario::tiny(
+        "trial-init-missing-falls-back",
+        "an upgrade in place has lost its init: the snapshot before it at once",
+        init_missing,
+    ),
+    Scenario::tiny(
+        "recovery-kernel-missing-boots-live",
+        "a trial without any recovery kernel: GRUB starts the system itself",
+        recovery_missing,
+    ),
+    Scenario::tiny(
+        "recovery-initrd-corrupt-does-not-loop",
+        "a damaged recovery kernel is passed over: the one before it, then the system's own",
+        recovery_corrupt,
+    ),
+    Scenario::tiny(
+        "armed-cfg-garbled-boots-live",
+        "what tells GRUB that a trial waits is garbage: the system starts, and is counted",
+        armed_garbled,
+    ),
+    Scenario::tiny(
+        "all-candidates-fail-ends-in-menu-then-boots",
+        "what failed and what the machine fell back to: the menu, once, and then on with the boot",
+        all_fail,
+    )
+    .usually(300),
+    Scenario::tiny(
+        "failed-version-not-offered-again",
+        "a version that failed is no target a second time, although it was good once",
+        not_again,
+    )
+    .usually(300),
+    Scenario::tiny(
+        "clock-in-the-past",
+        "the clock is in 2001 while the machine falls back: the newest good snapshot all the same",
+        past,
+    ),
+    Scenario::tiny(
+        "stale-next-entry-does-not-repeat",
+        "what grub-reboot chose is chosen once, although GRUB cannot write that down",
+        stale_next_entry,
+    ),
+    Scenario::tiny(
+        "power-cut-thirty-times-stays-put",
+        "a confirmed system whose start is cut thirty times is the same afterwards",
+        thirty_cuts,
+    )
+    .usually(400)
+    .within(Duration::from_secs(1200)),
 ];
 
 /// What says that a system marks itself good. Nothing runs it on the small disk.
@@ -117,5 +170,206 @@ fn kernel_missing(ctx: &mut Context) -> Result<()> {
     )?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
+    Ok(())
+}
+
+fn init_missing(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut vm = ctx.boot(&disk)?;
+    let mut tiny = vm.tiny()?;
+    ctx.step("an upgrade in place, which goes wrong");
+    tiny.succeed("backstay snapshot")?;
+    tiny.succeed("backstay try")?;
+    tiny.succeed("rm /sbin/init")?;
+    tiny.restart()?;
+    agent_begins(&mut vm, "starting the system")?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    good_again(ctx, &mut vm)
+}
+
+/// The live system is on trial, and `change` is done to the disk.
+fn on_trial_and(ctx: &Context, change: &str) -> Result<Vm> {
+    let disk = ctx.take(&good_and("kernel-good", "")).and_then(|disk| {
+        alter(&disk, &format!("admin try\n{change}"))?;
+        Ok(disk)
+    })?;
+    ctx.boot(&disk)
+}
+
+fn live_comes_up(vm: &mut Vm) -> Result<()> {
+    let mut tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    tiny.succeed("backstay mark-good")?;
+    tiny.power_off()
+}
+
+fn recovery_missing(ctx: &mut Context) -> Result<()> {
+    let mut vm = on_trial_and(ctx, "rm -r /mnt/@backstay/kernels/recovery*")?;
+    vm.serial()
+        .expect_text("No recovery kernel on this disk loads.")?;
+    live_comes_up(&mut vm)
+}
+
+/// Cuts the end off an initramfs.
+const DAMAGE: &str = "truncate -s -1000000 /mnt/@backstay/kernels/recovery/initrd.img";
+
+fn recovery_corrupt(ctx: &mut Context) -> Result<()> {
+    let mut vm = on_trial_and(ctx, DAMAGE)?;
+    vm.serial().expect_text("/kernels/recovery is damaged.")?;
+    live_comes_up(&mut vm)?;
+    ctx.step("with a recovery kernel before it, which is whole");
+    let before = format!("admin recovery install\n{DAMAGE}");
+    let mut vm = on_trial_and(ctx, &before)?;
+    vm.serial().expect_text("/kernels/recovery is damaged.")?;
+    agent_says(
+        &mut vm,
+        &["before the first start on trial, the recovery kernel starts itself once,"],
+    )?;
+    live_comes_up(&mut vm)
+}
+
+fn armed_garbled(ctx: &mut Context) -> Result<()> {
+    let garble = "head -c 4096 /dev/urandom > /mnt/@backstay/grub/armed.cfg";
+    let mut vm = on_trial_and(ctx, garble)?;
+    agent_says(
+        &mut vm,
+        &["this system is on trial: start 1 of 3 before it is marked good"],
+    )?;
+    live_comes_up(&mut vm)
+}
+
+/// Starts of what is live, none of which is marked good.
+fn starts(vm: &mut Vm, version: [&str; 2], from: u8) -> Result<()> {
+    for n in from..=3 {
+        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
+        agent_says(vm, &[&counted])?;
+        let tiny = vm.tiny()?;
+        tiny.expect(version[0], version[1], TINY_DATA)?;
+        tiny.restart()?;
+    }
+    Ok(())
+}
+
+fn all_fail(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    starts(&mut vm, ["2", "2"], 1)?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    starts(&mut vm, ["3", "3-changed"], 1)?;
+    ctx.step("nothing is left: the menu, with nobody there");
+    agent_says(
+        &mut vm,
+        &["neither the system nor the one before it came up: choose a snapshot, or let it go on"],
+    )?;
+    let tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    tiny.restart()?;
+    ctx.step("from then on it starts without being counted");
+    let tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    tiny.power_off()
+}
+
+fn not_again(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    let mut tiny = vm.tiny()?;
+    ctx.step("version 2 is good, and kept as a snapshot; then an upgrade in place fails");
+    tiny.succeed("backstay mark-good")?;
+    tiny.succeed("backstay snapshot")?;
+    tiny.succeed("backstay try")?;
+    tiny.succeed("backstay mark-bad")?;
+    tiny.restart()?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 4, the newest good one"],
+    )?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("2", "2", TINY_DATA)?;
+    tiny.succeed("backstay mark-good")?;
+    ctx.step(
+        "a person goes forward to it, and it fails again: neither it nor its clone is a target",
+    );
+    tiny.succeed("backstay rollback 4")?;
+    tiny.restart()?;
+    let mut tiny = vm.tiny()?;
+    tiny.succeed("backstay mark-bad")?;
+    tiny.restart()?;
+    vm.serial().expect_text("done: fall back to snapshot ")?;
+    let mut tiny = vm.tiny()?;
+    let status = tiny.succeed("backstay status --json")?;
+    ctx.check(!status.contains("\"to\":4"), || status.clone())?;
+    tiny.power_off()
+}
+
+fn past(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    config.extra = vec!["-rtc".into(), "base=2001-01-01T00:00:00".into()];
+    let mut vm = ctx.start(config)?;
+    roll_back(&mut vm)?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("2", "2", TINY_DATA)?;
+    tiny.succeed("backstay mark-bad")?;
+    tiny.restart()?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    good_again(ctx, &mut vm)?;
+    ctx.expect_store(&disk, &fallen_back())?;
+    Ok(())
+}
+
+fn stale_next_entry(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let choose = "grub-editenv /mnt/@backstay/grub/grubenv create
+                  grub-editenv /mnt/@backstay/grub/grubenv set next_entry=backstay-rollback";
+    for answer in [Answer::Nothing, Answer::Esc] {
+        alter(&disk, choose)?;
+        let mut vm = ctx.boot(&disk)?;
+        asked_and(&mut vm, answer)?;
+        let mut tiny = vm.tiny()?;
+        // The agent was there only if something was to be done.
+        tiny.succeed("backstay mark-good")?;
+        tiny.restart()?;
+        ctx.step("the next start asks nothing");
+        let current = vm.grub().wait()?.current().to_owned();
+        ctx.check(current == menu::START, || {
+            format!("GRUB would start {current:?}")
+        })?;
+        vm.tiny()?.power_off()?;
+    }
+    Ok(())
+}
+
+fn thirty_cuts(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut random = Random::new(30);
+    for n in 1..=30 {
+        let wait = Duration::from_millis(500 + random.below(9500));
+        ctx.step(format!("start {n}, and the power goes after {wait:?}"));
+        let vm = ctx.boot(&disk)?;
+        std::thread::sleep(wait);
+        vm.pull_plug()?;
+    }
+    let mut vm = ctx.boot(&disk)?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    let status = tiny.succeed("backstay status --json")?;
+    ctx.check(status.contains("\"fell_back\":null"), || status.clone())?;
+    tiny.power_off()?;
+    let untouched = Store::live("3", "3-changed", "3")
+        .snapshot(1, ["1", "1", "1"])
+        .snapshot(2, ["2", "2", "2"]);
+    ctx.expect_store(&disk, &untouched)?;
     Ok(())
 }
