@@ -52,14 +52,15 @@ impl Line {
         Self::without(line, |token, _| is_ours(token.key))
     }
 
-    /// The same, and without the kernel's parameter `name`, which after `--` is init's and stays.
+    /// The same, and without the kernel's parameters `names`, which after `--` are init's and stay.
     ///
     /// # Errors
     ///
     /// [`DoesNotFit::TooLong`].
-    pub fn without_backstay_and(line: &[u8], name: &str) -> Result<Self, DoesNotFit> {
+    pub fn without_backstay_and(line: &[u8], names: &[&str]) -> Result<Self, DoesNotFit> {
         Self::without(line, |token, kernels| {
-            is_ours(token.key) || (kernels && same_name(token.key, name.as_bytes()))
+            let named = |name: &&str| same_name(token.key, name.as_bytes());
+            is_ours(token.key) || (kernels && names.iter().any(named))
         })
     }
 
@@ -221,7 +222,7 @@ mod tests {
             ),
             ("rootflags rootflagss=1", "rootflagss=1"),
         ] {
-            let built = Line::without_backstay_and(line.as_bytes(), "rootflags").unwrap();
+            let built = Line::without_backstay_and(line.as_bytes(), &["x", "rootflags"]).unwrap();
             assert_eq!(built.as_str(), Some(expected), "{line}");
         }
     }

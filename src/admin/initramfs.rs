@@ -25,10 +25,14 @@ pub fn build(root: &Path, release: &str, agent: &Path, output: &Path) -> Result<
 pub fn full(options: &Options) -> Result<u64> {
     // Better no initramfs than one whose agent does not understand what it is allowed, or whom to trust.
     let policy = options.root.join("etc/backstay/policy.toml");
+    let mut options = options.clone();
     if let Ok(text) = std::fs::read_to_string(&policy) {
-        crate::agent::policy::parse(&text)
+        let policy = crate::agent::policy::parse(&text)
             .map_err(|error| Error::Initramfs(format!("/etc/backstay/{error}")))?;
+        let driver = policy.watchdog.and_then(|watchdog| watchdog.driver);
+        options.extra_modules.extend(driver);
     }
+    let options = &options;
     let keys = backstay_initramfs::keys(&options.root);
     let keys = keys.map_err(|error| Error::Initramfs(error.to_string()))?;
     for (name, bytes) in keys {

@@ -9,6 +9,7 @@ use super::{
     consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_trial,
     snapshot, status, tarball,
 };
+use crate::agent::{policy, watchdog};
 use crate::record::slots::Slots;
 use crate::record::state::{Ticket, Verb};
 use crate::store::btrfs::Btrfs;
@@ -418,6 +419,7 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
         by_kexec: started_by_kexec(),
     });
     let was_good = records.state.value.good;
+    let was_tried = records.state.value.live_trial().is_some();
     let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
         out.say(line);
     })?;
@@ -428,6 +430,9 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     }
     if !out.json {
         out.say("the live system is marked good");
+    }
+    if was_tried && root.is_none() {
+        watchdog::stop(policy::of_initramfs().watchdog.is_some());
     }
     let state = &records.state.value;
     if state.destroy.is_some() && state.request.is_some() {

@@ -16,7 +16,7 @@ use super::modules::Modules;
 use super::pid1::{End, WorkerMode};
 use super::prompt::{self, Choice};
 use super::session::{self, Session};
-use super::{hibernation, mount, plain, root, superblock};
+use super::{hibernation, mount, plain, root, superblock, watchdog};
 use crate::policy::Wish;
 use crate::say;
 use crate::store::Store;
@@ -354,6 +354,10 @@ fn hand_over(
     }
     if let Some(session) = session {
         session.close();
+    }
+    // Its driver may have stopped it when the kernel on trial loaded it.
+    if (counted.is_some() || handed_over) && kernel != Kernel::Restart {
+        watchdog::arm(kernel == Kernel::Loaded);
     }
     Ok(match kernel {
         // Without the store nothing is on trial.

@@ -9,6 +9,7 @@
 use super::act;
 use super::kexec::{self, RootKernel};
 use super::session::Session;
+use super::{policy, watchdog};
 use crate::record::Uuid;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
@@ -217,19 +218,25 @@ fn command_line(
     seq: u32,
     counted: Option<u8>,
 ) -> Result<Line, DoesNotFit> {
-    let mut line = match rootflags {
-        None => Line::without_backstay(line)?,
-        Some(flags) => {
-            let mut line = Line::without_backstay_and(line, "rootflags")?;
-            line.append("rootflags", Some(flags))?;
-            line
-        }
-    };
+    let mut left_out = Vec::new();
+    if counted != Some(0) {
+        // GRUB gives it to the recovery kernel, which stays itself only when it is tried whether kexec works.
+        left_out.push(watchdog::NOT_STOPPED);
+    }
+    left_out.extend(rootflags.is_some().then_some("rootflags"));
+    let mut line = Line::without_backstay_and(line, &left_out)?;
+    if let Some(flags) = rootflags {
+        line.append("rootflags", Some(flags))?;
+    }
     let n = counted.unwrap_or(1);
     line.append("backstay.attempt", Some(&format!("{seq}:{n}")))?;
     if counted.is_some() {
         // A panic comes back to GRUB, and so to the next start.
         line.append("panic", Some(PANIC))?;
+    }
+    if counted.is_some_and(|n| n > 0) && policy::of_initramfs().watchdog.is_some() {
+        let (name, value) = watchdog::LEFT_ALONE;
+        line.append(name, Some(value))?;
     }
     line.append("backstay.end", None)?;
     Ok(line)

@@ -40,4 +40,5 @@ pub mod session;
 pub mod setup;
 pub mod superblock;
 pub mod tarball;
+pub mod watchdog;
 pub mod worker;

@@ -4,6 +4,10 @@
 //! ```toml
 //! [tarball]
 //! unsigned = true    # take a default tarball whose signature nobody can check
+//!
+//! [watchdog]
+//! seconds = 120      # a system on trial must be up by then, or take the watchdog over
+//! driver = "iTCO_wdt"
 //! ```
 //! Absent, or not understood to the last word, it allows nothing.
 
@@ -13,14 +17,28 @@ use serde::Deserialize;
 pub const PATH: &str = "/etc/backstay/policy.toml";
 /// Where it has the keys whose signatures count.
 pub const KEYS: &str = "/etc/backstay/keys";
+/// The watchdog's device: the kernel's first.
+pub const WATCHDOG: &str = "/dev/watchdog0";
 
 /// The whole file. The default is the strictest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// About default tarballs.
     #[serde(default)]
     pub tarball: Tarball,
+    /// The watchdog of a system on trial; absent: none.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// `[watchdog]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    /// From the hand-over until the system must be up, in seconds.
+    pub seconds: u32,
+    /// The kernel module of its driver, if it is one: it goes into the initramfs.
+    pub driver: Option<String>,
 }
 
 /// `[tarball]`.

@@ -5,6 +5,7 @@
 
 use super::act::{self, Error};
 use super::session::Session;
+use super::{policy, watchdog};
 use crate::policy::Health;
 use crate::record::manifest::{Kind, Manifest};
 use crate::record::state::{State, Verb};
@@ -113,6 +114,7 @@ impl Keyboard {
 /// left. `seconds` is `None` where the live system cannot boot: then it waits for a person.
 pub fn open(mut session: Option<&mut Session>, mut seconds: Option<u32>) -> Choice {
     let mut keyboard = Keyboard { typed: Vec::new() };
+    watchdog::stop(policy::of_initramfs().watchdog.is_some());
     say!("recovery prompt; type 'help' and Enter");
     match seconds {
         Some(seconds) => say!("nothing typed for {seconds} seconds: the system starts"),

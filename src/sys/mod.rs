@@ -19,6 +19,7 @@ pub mod power;
 pub mod probe;
 pub mod process;
 pub mod uevent;
+pub mod watchdog;
 
 use rustix::io::Errno;
 

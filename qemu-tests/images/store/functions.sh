@@ -78,7 +78,7 @@ copy_modules() {
     mkdir -p "$2/usr/lib/modules/$release"
     cd "$1/usr/lib/modules/$release"
     for module in btrfs ext4 isofs vfat nls_ascii nls_cp437 overlay loop dummy virtio_pci virtio_blk virtio_net \
-        virtio_scsi virtio_console virtio-rng nvme ahci sd_mod dm-mod; do
+        virtio_scsi virtio_console virtio-rng nvme ahci sd_mod dm-mod i6300esb; do
         sed -n "s|^\(.*/$module\.ko[^:]*\):|\1|p" modules.dep
     done | tr ' ' '\n' | sort -u | while read -r file; do
         [ -n "$file" ] || continue

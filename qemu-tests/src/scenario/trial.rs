@@ -26,6 +26,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         kernel_missing,
     ),
     Scenario::tiny(
+        "trial-hangs-before-agent-falls-back",
+        "the kernel of what was promoted stops before it does anything: the watchdog ends each start",
+        hangs_early,
+    )
+    .usually(400)
+    .within(Duration::from_secs(900)),
+    Scenario::tiny(
+        "trial-hangs-in-userspace-falls-back",
+        "the init of what was promoted sleeps for ever: the watchdog ends each start",
+        hangs_late,
+    )
+    .usually(400)
+    .within(Duration::from_secs(900)),
+    Scenario::tiny(
         "trial-init-missing-falls-back",
         "an upgrade in place has lost its init: the snapshot before it at once",
         init_missing,
@@ -87,10 +101,17 @@ ln -s /usr/lib/systemd/system/backstay-mark-good.service $wants/
 
 /// Version 3 is live and good; `broken` is done to the system of version 2 before it becomes snapshot 2.
 fn good_and(name: &str, broken: &str) -> Fixture {
+    good_with(name, "", broken)
+}
+
+/// The same where all versions have this.
+fn good_with(name: &str, all: &str, broken: &str) -> Fixture {
     let versions = THREE_VERSIONS.replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"));
-    let mended = "cp -a /tmp/boot/. /mnt/@rootfs/boot/";
+    let mended = "cp -a /tmp/boot/. /mnt/@rootfs/boot/
+                  [ ! -e /tmp/init ] || { rm /mnt/@rootfs/sbin/init; cp -a /tmp/init /mnt/@rootfs/sbin/init; }";
     let versions = versions.replace("upgrade 3\n", &format!("upgrade 3\n{mended}\n"));
-    let script = format!("{UNIT}cp -a /mnt/@rootfs/boot /tmp/boot\n{versions}admin mark-good\n");
+    let script =
+        format!("{UNIT}{all}cp -a /mnt/@rootfs/boot /tmp/boot\n{versions}admin mark-good\n");
     Fixture::new(System::Tiny, name, script)
 }
 
@@ -171,6 +192,56 @@ fn kernel_missing(ctx: &mut Context) -> Result<()> {
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
+}
+
+/// The watchdog of QEMU, for a system on trial.
+const WATCHDOG: &str = "
+mkdir -p /mnt/@rootfs/etc/backstay
+printf '[watchdog]\nseconds = 60\ndriver = \"i6300esb\"\n' > /mnt/@rootfs/etc/backstay/policy.toml
+our_initramfs \"$(ls /mnt/@rootfs/usr/lib/modules)\"
+admin recovery install
+";
+
+/// Version 2 hangs after `broken`; each of its starts is ended by the watchdog.
+fn hangs(ctx: &mut Context, name: &str, broken: &str) -> Result<()> {
+    let disk = ctx.take(&good_with(name, WATCHDOG, broken))?;
+    let mut config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    config.extra = ["-device", "i6300esb", "-action", "watchdog=reset"]
+        .map(Into::into)
+        .to_vec();
+    let mut vm = ctx.start(config)?;
+    roll_back(&mut vm)?;
+    for n in 1..=3 {
+        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
+        agent_says(&mut vm, &[&counted])?;
+        agent_says(
+            &mut vm,
+            &["the watchdog runs: a reset in 60 s unless the system is up by then"],
+        )?;
+        ctx.step("it hangs, and is reset");
+        vm.grub().wait()?;
+        agent_begins(&mut vm, "starting the system")?;
+    }
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    good_again(ctx, &mut vm)?;
+    ctx.expect_store(&disk, &fallen_back())?;
+    Ok(())
+}
+
+fn hangs_early(ctx: &mut Context) -> Result<()> {
+    let garbage = "dd if=/dev/urandom bs=4096 count=16 seek=1000 conv=notrunc of=$(echo /mnt/@rootfs/boot/vmlinuz-*)";
+    hangs(ctx, "hangs-early", garbage)
+}
+
+fn hangs_late(ctx: &mut Context) -> Result<()> {
+    let sleeps = "cp -a /mnt/@rootfs/sbin/init /tmp/init
+                  rm /mnt/@rootfs/sbin/init
+                  printf '#!/bin/sh\nexec sleep 1000000\n' > /mnt/@rootfs/sbin/init
+                  chmod 755 /mnt/@rootfs/sbin/init";
+    hangs(ctx, "hangs-late", sleeps)
 }
 
 fn init_missing(ctx: &mut Context) -> Result<()> {
