@@ -2,7 +2,7 @@
 
 use super::asked::{self, Asked};
 use super::session::{self, Session};
-use super::{kernel, prompt, tarball};
+use super::{boot_record, kernel, prompt, tarball};
 use crate::image::fill::fill;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
@@ -131,6 +131,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
             Decision::Boot(refusal) => {
                 if let Some(refusal) = refusal {
                     say!("{refusal}");
+                    boot_record::refused(&refusal.to_string());
                     say!("nothing was changed; starting the system");
                     withdraw_refused(session, wish)?;
                 }
@@ -139,6 +140,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
             Decision::Menu { seconds, why } => {
                 if let Some(why) = why {
                     say!("{why}");
+                    boot_record::refused(&why.to_string());
                     // It must not come true after a repair. The prompt opens whatever becomes of this.
                     let waits = match &state {
                         Slots::Valid { value, .. } => {
@@ -165,9 +167,11 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 }
                 if let (Some(request), Wish::Boot) = (request, wish) {
                     say!("the running system asked to {}", request.verb);
+                    boot_record::requested(&request.verb.to_string());
                 }
                 if let Some(why) = hindrance(session, &intent, wish, request)? {
                     say!("{why}");
+                    boot_record::refused(&why);
                     say!("nothing was changed; starting the system");
                     withdraw_refused(session, wish)?;
                     return Ok(Next::Boot);
@@ -437,6 +441,7 @@ fn carry_out_with(
         say!("{}", explanation.lasts);
     }
     say!("{}", explanation.undo);
+    boot_record::done(&explanation.title, &explanation.undo);
     let text = format!("done: {}; {}", explanation.title, explanation.undo);
     history_log::append(&mut session.store, now, &text);
     Ok(())

@@ -16,11 +16,13 @@ use super::modules::Modules;
 use super::pid1::{End, WorkerMode};
 use super::prompt::{self, Choice};
 use super::session::{self, Session};
-use super::{hibernation, mount, plain, root, superblock, watchdog};
+use super::{boot_record, hibernation, mount, plain, root, superblock, watchdog};
 use crate::policy::Wish;
+use crate::record::slots::Slots;
 use crate::say;
 use crate::store::Store;
 use crate::sys::probe::Content;
+use crate::transaction::records::read_state;
 use kernel_cmdline::Boot;
 use std::path::Path;
 
@@ -60,6 +62,11 @@ pub fn work(mode: WorkerMode) -> End {
     if hibernation::resume_if_hibernated(&boot, &mut modules) {
         return start(&line, &boot, &asked, &found, None);
     }
+    let reason = watchdog::reset_reason();
+    if let Some(reason) = reason {
+        say!("{reason}");
+    }
+    boot_record::reset(reason);
     superblock::mend(&mut found);
     btrfs(mode, &line, &boot, &asked, &found)
 }
@@ -215,7 +222,11 @@ fn ready(mut session: Session, mut next: Next) -> Result<Session, End> {
 }
 
 fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
-    if asked.refused.is_some() {
+    if let Wish::Change { verb, .. } = asked.wish {
+        boot_record::requested(&verb.to_string());
+    }
+    if let Some(refused) = &asked.refused {
+        boot_record::refused(&refused.to_string());
         // Its reason was the first line; say what follows from it.
         say!("nothing was changed; starting the system");
     }
@@ -230,6 +241,7 @@ fn act_aloud(session: &mut Session, asked: &Asked) -> Next {
             act::Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
             _ => say!("not done: {error}"),
         }
+        boot_record::refused(&error.to_string());
         // Who asked for the menu gets it above all when something is wrong.
         match asked.wish {
             Wish::Menu(seconds) => Next::Prompt(seconds),
@@ -353,6 +365,11 @@ fn hand_over(
         return Err(Box::new((session, next)));
     }
     if let Some(session) = session {
+        let state = match read_state(&session.store) {
+            Ok(Slots::Valid { value, .. }) => Some(value),
+            _ => None,
+        };
+        boot_record::write(state.as_ref());
         session.close();
     }
     // Its driver may have stopped it when the kernel on trial loaded it.

@@ -18,6 +18,7 @@
 pub mod act;
 pub mod asked;
 pub mod block;
+pub mod boot_record;
 pub mod device;
 pub mod end;
 pub mod erase;

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use super::rollback::TINY_DATA;
 use super::steps::{THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu};
 use super::store::Store;
 use super::{Context, Scenario};
 use crate::grub_menu::Answer;
+use crate::guest::Tiny;
 use crate::image::{Fixture, System, alter};
 use crate::random::Random;
 use crate::vm::{Vm, VmConfig};
@@ -65,6 +67,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         all_fail,
     )
     .usually(300),
+    Scenario::tiny(
+        "fallback-recorded",
+        "the booted system finds in /run/backstay/boot.json what happened, and its status says it",
+        recorded,
+    ),
     Scenario::tiny(
         "failed-version-not-offered-again",
         "a version that failed is no target a second time, although it was good once",
@@ -346,6 +353,53 @@ fn all_fail(ctx: &mut Context) -> Result<()> {
     let tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
     tiny.power_off()
+}
+
+fn recorded(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_and("kernel-good", ""))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    let mut tiny = vm.tiny()?;
+    let record = boot_record(&mut tiny)?;
+    ctx.step("the start that was promoted, in a kernel that was started by kexec");
+    same(ctx, &record, "/attempt", json!({"n": 1, "of": 3}))?;
+    same(ctx, &record, "/fell_back", json!(null))?;
+    same(ctx, &record, "/schema", json!(1))?;
+    tiny.succeed("backstay mark-bad")?;
+    tiny.restart()?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    let mut tiny = vm.tiny()?;
+    let record = boot_record(&mut tiny)?;
+    for (field, value) in [
+        ("/version", json!(env!("CARGO_PKG_VERSION"))),
+        ("/kernel", json!(tiny.said().kernel)),
+        ("/attempt", json!({"n": 1, "of": 3})),
+        ("/fell_back/from", json!(4)),
+        ("/fell_back/to", json!(3)),
+        ("/fell_back/starts", json!(3)),
+        ("/requested", json!(null)),
+        ("/refused", json!(null)),
+        ("/reset_reason", json!(null)),
+    ] {
+        same(ctx, &record, field, value)?;
+    }
+    let status = tiny.succeed("backstay status")?;
+    ctx.check(status.contains("fell back"), || status.clone())?;
+    tiny.power_off()
+}
+
+fn boot_record(tiny: &mut Tiny<'_>) -> Result<Value> {
+    let text = tiny.succeed("cat /run/backstay/boot.json; echo")?;
+    serde_json::from_str(&text).with_context(|| format!("read {text}"))
+}
+
+fn same(ctx: &Context, record: &Value, field: &str, wanted: Value) -> Result<()> {
+    ctx.check(record.pointer(field) == Some(&wanted), || {
+        format!("{field} must be {wanted}: {record}")
+    })
 }
 
 fn not_again(ctx: &mut Context) -> Result<()> {

@@ -1,0 +1,222 @@
+//! What this boot was asked for and did, for the booted system: `/run/backstay/boot.json`.
+//!
+//! `/run` is memory: what has to last is in the state and in the store's log. A kernel that was started by kexec
+//! writes its own: what the agent before it did is in the state by then.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::record::state::State;
+
+/// Where it lies.
+pub const PATH: &str = "/run/backstay/boot.json";
+/// What is said at a login, where something happened: pam_motd(8) shows it.
+const MOTD: &str = "/run/motd.d/backstay";
+/// The form of the file; a new field does not change it.
+const SCHEMA: u32 = 1;
+
+static NOW: Mutex<Happened> = Mutex::new(Happened::NOTHING);
+
+/// What happened in this boot so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Happened {
+    /// What the command line, or a request, asked for; absent: nothing.
+    requested: Option<String>,
+    /// Why that, or something else, was not done.
+    refused: Option<String>,
+    /// What was done, in words, in this order.
+    done: Vec<String>,
+    /// How the last of it is undone.
+    undo: Option<String>,
+    /// Why the hardware was reset, where a watchdog knows.
+    reset_reason: Option<&'static str>,
+}
+
+impl Happened {
+    const NOTHING: Happened = Happened {
+        requested: None,
+        refused: None,
+        done: Vec::new(),
+        undo: None,
+        reset_reason: None,
+    };
+}
+
+/// The file. Field names are stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct BootRecord {
+    schema: u32,
+    version: &'static str,
+    /// The kernel that wrote it.
+    kernel: String,
+    #[serde(flatten)]
+    happened: Happened,
+    /// The start of the live system, if it is on trial.
+    attempt: Option<Attempt>,
+    /// The last time that the machine fell back by itself, until somebody changes what is live.
+    fell_back: Option<FellBack>,
+}
+
+/// Start `n` of `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Attempt {
+    n: u8,
+    of: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct FellBack {
+    /// The snapshot in which what failed lies.
+    from: u32,
+    /// The snapshot whose clone was started instead.
+    to: u32,
+    /// Starts of what failed.
+    starts: u8,
+    /// Seconds since 1970, by a clock that may have been wrong.
+    at: u64,
+}
+
+fn note(change: impl FnOnce(&mut Happened)) {
+    change(&mut NOW.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// This was asked for.
+pub fn requested(what: &str) {
+    note(|now| now.requested = Some(what.to_owned()));
+}
+
+/// Something was not done.
+pub fn refused(why: &str) {
+    note(|now| now.refused = Some(why.to_owned()));
+}
+
+/// Something was done.
+pub fn done(what: &str, undo: &str) {
+    note(|now| {
+        now.done.push(what.to_owned());
+        now.undo = Some(undo.to_owned());
+    });
+}
+
+/// The hardware was reset for this reason.
+pub fn reset(reason: Option<&'static str>) {
+    note(|now| now.reset_reason = reason);
+}
+
+/// Writes the file, with what the state knows. Where it cannot be written, the boot goes on without.
+pub fn write(state: Option<&State>) {
+    let happened = NOW.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let record = record(happened, state);
+    let written = serde_json::to_vec_pretty(&record)
+        .map_err(std::io::Error::from)
+        .and_then(|text| put(PATH, &text));
+    if let Err(error) = written {
+        log::warn!("write({PATH:?}): {error}");
+    }
+    if let Some(text) = motd(&record)
+        && let Err(error) = put(MOTD, text.as_bytes())
+    {
+        log::warn!("write({MOTD:?}): {error}");
+    }
+}
+
+/// One line for whoever logs in, where something happened that they may not know of.
+fn motd(record: &BootRecord) -> Option<String> {
+    let BootRecord {
+        happened,
+        fell_back,
+        ..
+    } = record;
+    let what = match (fell_back, &happened.refused, happened.done.last()) {
+        (Some(it), ..) => format!(
+            "this machine fell back to snapshot {} by itself: what is now snapshot {} did not come up",
+            it.to, it.from
+        ),
+        (None, Some(why), _) => format!("at this start something was not done: {why}"),
+        (None, None, Some(done)) => format!("at this start: {done}"),
+        (None, None, None) => return None,
+    };
+    Some(format!("backstay: {what}. See 'backstay status'.\n"))
+}
+
+fn put(path: &str, text: &[u8]) -> std::io::Result<()> {
+    if let Some(directory) = Path::new(path).parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(path, text)
+}
+
+fn record(happened: Happened, state: Option<&State>) -> BootRecord {
+    BootRecord {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: super::kexec::running_release(),
+        happened,
+        attempt: state.and_then(State::live_trial).map(|trial| Attempt {
+            n: trial.begun,
+            of: trial.tries,
+        }),
+        fell_back: state.and_then(|state| state.fell_back).map(|it| FellBack {
+            from: it.from,
+            to: it.to,
+            starts: it.begun,
+            at: it.at,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Uuid;
+    use crate::record::state::{FellBack as Recorded, Live, Trial};
+
+    #[test]
+    fn every_field_is_there_in_every_boot() {
+        let live = Live {
+            system: Uuid([7; 16]),
+            clone_of: Some(3),
+        };
+        let mut state = State::new(live);
+        let plain = record(Happened::default(), Some(&state));
+        state.trial = Some(Trial {
+            system: live.system,
+            tries: 3,
+            begun: 1,
+            fallback: true,
+            clone_of: Some(3),
+            guarded: true,
+        });
+        state.fell_back = Some(Recorded {
+            from: 4,
+            to: 3,
+            begun: 3,
+            at: 1_800_000_000,
+        });
+        assert_eq!(super::motd(&plain), None);
+        let happened = Happened {
+            done: vec!["fall back to snapshot 3".to_owned()],
+            undo: Some("to undo it: roll back".to_owned()),
+            reset_reason: Some("the watchdog reset the machine"),
+            ..Happened::default()
+        };
+        let full = record(happened, Some(&state));
+        let value = |record: &BootRecord| serde_json::to_value(record).unwrap();
+        let (plain, full) = (value(&plain), value(&full));
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(keys(&plain), keys(&full));
+        assert_eq!(full["attempt"], serde_json::json!({"n": 1, "of": 3}));
+        assert_eq!(
+            full["fell_back"],
+            serde_json::json!({"from": 4, "to": 3, "starts": 3, "at": 1_800_000_000_u64})
+        );
+        assert_eq!(full["done"][0], "fall back to snapshot 3");
+        let motd = motd(&record(Happened::default(), Some(&state))).unwrap();
+        assert!(motd.contains("snapshot 3 by itself") && motd.lines().count() == 1);
+        assert!(plain["attempt"].is_null() && plain["fell_back"].is_null());
+    }
+}
