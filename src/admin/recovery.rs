@@ -51,8 +51,8 @@ fn kernels(top: &Path) -> PathBuf {
     top.join(STORE).join("kernels")
 }
 
-/// Makes the live system's kernel, with an initramfs that holds the agent, the recovery kernel. On
-/// disk on return. `agent` is a program; without it the system's own is taken.
+/// Makes the live system's kernel, with an initramfs that holds the agent, the recovery kernel, unless it
+/// is that already. On disk on return. `agent` is a program; without it the system's own is taken.
 pub fn install<S: Store>(
     store: &mut S,
     top: &Path,
@@ -80,10 +80,22 @@ pub fn install<S: Store>(
         remove(&new)?;
         return Err(error);
     }
+    if is_same(&new, &kernels(top).join("recovery")) {
+        remove(&new)?;
+        return Ok(kernel.release);
+    }
     store.sync()?;
     put_in_place(top)?;
     store.sync()?;
     Ok(kernel.release)
+}
+
+/// Whether two recovery kernels are the same, byte for byte.
+fn is_same(one: &Path, other: &Path) -> bool {
+    FILES.into_iter().chain(["sums"]).all(|name| {
+        let bytes = |directory: &Path| std::fs::read(directory.join(name));
+        bytes(one).is_ok_and(|new| bytes(other).is_ok_and(|old| old == new))
+    })
 }
 
 /// Writes what GRUB compares the files with before it starts them unattended: as sha256sum(1) does.

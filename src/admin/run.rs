@@ -11,7 +11,7 @@ use super::{
 };
 use crate::agent::{policy, watchdog};
 use crate::record::slots::Slots;
-use crate::record::state::{Ticket, Verb};
+use crate::record::state::{Kexec, Ticket, Verb};
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
 use crate::store::{Store, StoreError};
@@ -408,6 +408,25 @@ fn started_by_kexec() -> bool {
     kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
 }
 
+/// What has come up becomes the recovery kernel, too; the one before is kept until it has run. A system is good
+/// without that.
+fn refresh(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) {
+    let made = recovery::install(store, &machine.top, None, &mut |line| out.say(line));
+    let kept = made.and_then(|release| {
+        let mut state = records.state.value.clone();
+        if state.recovery_kernel.as_ref() != Some(&release) {
+            state.recovery_kernel = Some(release);
+            // Another kernel may be able to.
+            state.kexec = Kexec::Unknown;
+            records.state.write(store, state)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        out.say(&format!("the recovery kernel stays as it is: {error}"));
+    }
+}
+
 fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     let Open {
         machine,
@@ -430,6 +449,9 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     }
     if !out.json {
         out.say("the live system is marked good");
+    }
+    if was_good != records.state.value.good && root.is_none() {
+        refresh(&mut store, &mut records, &machine, out);
     }
     if was_tried && root.is_none() {
         watchdog::stop(policy::of_initramfs().watchdog.is_some());

@@ -40,7 +40,8 @@ const RECOVERY: &str = "@backstay/kernels/recovery";
 const PANIC: &str = "10";
 
 /// Before the first start on trial: whether this machine can start a kernel by kexec, which is known once the
-/// recovery kernel has started itself. `probed`: it has, just now. True: it is loaded, jump.
+/// newest recovery kernel was started so, by itself or by the one before it. `probed`: it was, just now. True: it
+/// is loaded, jump.
 ///
 /// A machine where that fails would otherwise lose a healthy system: no start of it would come up.
 pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, super::act::Error> {
@@ -51,7 +52,8 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
         return Ok(false);
     }
     match state.kexec {
-        Kexec::Works | Kexec::Fails => Ok(false),
+        Kexec::Fails => Ok(false),
+        Kexec::Works if session.store.is_recovery_proven() => Ok(false),
         Kexec::Tried => {
             let works = probed;
             if !works {
@@ -60,10 +62,13 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
             }
             let found = if works { Kexec::Works } else { Kexec::Fails };
             act::remember(session, |state| state.kexec = found)?;
+            if works && let Err(error) = session.mark_recovery_proven() {
+                log::warn!("GRUB goes on to prefer the recovery kernel before this one: {error}");
+            }
             Ok(false)
         }
-        Kexec::Unknown if kexec::forbidden_here().is_some() => Ok(false),
-        Kexec::Unknown => {
+        Kexec::Unknown | Kexec::Works if kexec::forbidden_here().is_some() => Ok(false),
+        Kexec::Unknown | Kexec::Works => {
             act::remember(session, |state| state.kexec = Kexec::Tried)?;
             let directory = session.top().join(RECOVERY);
             let loaded = command_line(line, None, sequence(session), Some(0))

@@ -92,6 +92,13 @@ impl Session {
         Path::new(READ_ONLY_AT)
     }
 
+    /// Notes, durably, that the newest recovery kernel has come up, for GRUB. The store must be writable.
+    pub fn mark_recovery_proven(&mut self) -> Result<(), Error> {
+        self.make_writable()?;
+        self.store.mark_recovery_proven()?;
+        Ok(self.store.sync()?)
+    }
+
     /// Whether these devices carry the store's own file system.
     pub fn is_on(&self, other: &Found) -> bool {
         self.found.uuid().is_some() && self.found.uuid() == other.uuid()

@@ -10,6 +10,9 @@ use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, RenameFlags, fstat, renameat_with};
 
+/// Says of the newest recovery kernel that it has come up once; GRUB looks for it.
+const PROVEN: &str = "@backstay/kernels/recovery/proven";
+
 /// Names of the default tarball in the store; the first that is there is taken.
 pub const TARBALLS: [&str; 4] = [
     "factory.tar.zst",
@@ -69,6 +72,17 @@ impl Btrfs {
             Ok(None)
         };
         look().doing(|| format!("looking at {path}"))
+    }
+
+    /// Puts the file beside the newest recovery kernel that says that it has come up. On disk after the next
+    /// sync.
+    pub fn mark_recovery_proven(&self) -> Result<()> {
+        super::file::replace(&self.top, PROVEN, b"")
+    }
+
+    /// Whether the newest recovery kernel has come up once.
+    pub fn is_recovery_proven(&self) -> bool {
+        open(&self.top, PROVEN, LOOK).is_ok()
     }
 
     /// The name of the default tarball in the store's directory.
