@@ -283,15 +283,20 @@ fn restart_once(session: Option<&mut Session>) -> Kernel {
     }
 }
 
-/// Sets the mark, durably; false (and the mark taken away) if it stood there already.
+/// Sets the mark, durably; false (and the mark taken away) if it stood there already. GRUB is to start the system
+/// itself, so a trial is not guarded any more.
 fn mark(session: &mut Session) -> Result<bool, super::act::Error> {
-    session.make_writable()?;
-    let mut records = Records::open(&session.store)?;
-    let live: Uuid = records.state.value.live.system;
-    let mut state = records.state.value.clone();
-    let first = state.rebooted_for != Some(live);
-    state.rebooted_for = first.then_some(live);
-    records.state.write(&mut session.store, state)?;
+    let Slots::Valid { value, .. } = read_state(&session.store)? else {
+        return Ok(false);
+    };
+    let live: Uuid = value.live.system;
+    let first = value.rebooted_for != Some(live);
+    act::remember(session, |state| {
+        state.rebooted_for = first.then_some(live);
+        if let Some(trial) = &mut state.trial {
+            trial.guarded &= !first;
+        }
+    })?;
     Ok(first)
 }
 
