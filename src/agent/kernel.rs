@@ -81,12 +81,14 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
                 say!("to see whether this machine can do that");
                 return Ok(true);
             }
-            let why = loaded.and_then(Result::err);
-            let why = why.map_or("the command line does not fit".to_owned(), |it| {
-                it.to_string()
-            });
-            say!("a kernel cannot be started by kexec here: {why}");
-            act::remember(session, |state| state.kexec = Kexec::Fails)?;
+            let (why, found) = match loaded {
+                Some(Err(error @ kexec::Error::Call(_))) => (error.to_string(), Kexec::Fails),
+                // That says nothing about kexec.
+                Some(Err(error)) => (error.to_string(), state.kexec),
+                _ => ("the command line does not fit".to_owned(), state.kexec),
+            };
+            say!("the recovery kernel cannot be started by kexec: {why}");
+            act::remember(session, |state| state.kexec = found)?;
             Ok(false)
         }
     }
