@@ -127,7 +127,7 @@ fn a_device_that_never_comes_is_an_error_that_lists_what_is_there() {
         dev: dir.path().to_owned(),
         drives: false,
     };
-    let mut modules = Modules::open(dir.path(), super::super::modules::Kernel);
+    let mut modules = Modules::open(dir.path(), Vec::new(), super::super::modules::Kernel);
     let name = Name::Uuid(AA);
     let error = wait(name, Some(Duration::ZERO), &places, &mut modules).unwrap_err();
     assert!(

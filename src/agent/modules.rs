@@ -19,11 +19,11 @@ const PASSES_MAX: usize = 8;
 
 /// What loads a module file; the kernel, or a table in tests.
 pub trait Loader {
-    /// Loads the file at `path`.
+    /// Loads the file at `path` with these parameters.
     ///
     /// # Errors
     /// The kernel's.
-    fn load(&mut self, path: &Path) -> sys::Result<Loaded>;
+    fn load(&mut self, path: &Path, parameters: &str) -> sys::Result<Loaded>;
 }
 
 /// The running kernel.
@@ -31,8 +31,8 @@ pub trait Loader {
 pub struct Kernel;
 
 impl Loader for Kernel {
-    fn load(&mut self, path: &Path) -> sys::Result<Loaded> {
-        module::load(path)
+    fn load(&mut self, path: &Path, parameters: &str) -> sys::Result<Loaded> {
+        module::load(path, parameters)
     }
 }
 
@@ -43,6 +43,8 @@ pub struct Modules<L = Kernel> {
     index: Index,
     tried: BTreeSet<String>,
     asked: BTreeSet<String>,
+    /// The kernel command line, which has parameters for modules, too.
+    line: Vec<u8>,
     loader: L,
 }
 
@@ -51,13 +53,14 @@ impl Modules<Kernel> {
     /// the kernel may have all built in.
     pub fn of_running_kernel() -> Self {
         let release = super::kexec::running_release();
-        Self::open(&Path::new("/lib/modules").join(release), Kernel)
+        let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+        Self::open(&Path::new("/lib/modules").join(release), line, Kernel)
     }
 }
 
 impl<L: Loader> Modules<L> {
-    /// The modules in `dir`, usually `/lib/modules/RELEASE`.
-    pub fn open(dir: &Path, loader: L) -> Self {
+    /// The modules in `dir`, usually `/lib/modules/RELEASE`, with the parameters that `line` has for them.
+    pub fn open(dir: &Path, line: Vec<u8>, loader: L) -> Self {
         let index = Index::read(dir).unwrap_or_else(|error| {
             log::warn!(
                 "no modules for this kernel in the initramfs: {:?}: {error}",
@@ -71,6 +74,7 @@ impl<L: Loader> Modules<L> {
             index,
             tried,
             asked,
+            line,
             loader,
         }
     }
@@ -91,7 +95,8 @@ impl<L: Loader> Modules<L> {
         let Some(module) = self.index.modules.get(name) else {
             return false;
         };
-        match self.loader.load(&self.dir.join(&module.path)) {
+        let parameters = parameters(&self.line, name);
+        match self.loader.load(&self.dir.join(&module.path), &parameters) {
             Ok(loaded) => {
                 log::debug!("module {name}: {loaded:?}");
                 loaded == Loaded::Now
@@ -122,6 +127,24 @@ impl<L: Loader> Modules<L> {
         }
         total
     }
+}
+
+/// What a command line has for a module: `MODULE.NAME=VALUE`, as modprobe(8) takes it from there. The kernel does so
+/// for what is built in alone.
+fn parameters(line: &[u8], module: &str) -> String {
+    let same = |name: &str| name.replace('-', "_") == module.replace('-', "_");
+    let own = kernel_cmdline::tokens(line).filter_map(|token| {
+        let (name, key) = token.key.split_once('.')?;
+        let quote = match token.value.is_some_and(|value| value.contains(' ')) {
+            true => "\"",
+            false => "",
+        };
+        same(name).then(|| match token.value {
+            Some(value) => format!("{key}={quote}{value}{quote}"),
+            None => key.to_owned(),
+        })
+    });
+    own.collect::<Vec<_>>().join(" ")
 }
 
 /// The modaliases of all devices, sorted, each once: the order of loading does not depend on that of
@@ -159,7 +182,7 @@ mod tests {
     }
 
     impl Loader for Fake {
-        fn load(&mut self, path: &Path) -> sys::Result<Loaded> {
+        fn load(&mut self, path: &Path, _: &str) -> sys::Result<Loaded> {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             match name.as_str() {
                 "broken.ko.xz" => return Err(sys::Error::new("finit_module", Errno::NOEXEC)),
@@ -185,6 +208,7 @@ mod tests {
         write(dir.join("modules.alias"), alias).unwrap();
         Modules::open(
             dir,
+            Vec::new(),
             Fake {
                 bus: dir.join("bus"),
                 loaded: Vec::new(),
@@ -216,13 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn a_module_gets_what_the_command_line_has_for_it() {
+        let line = b"ro watchdog.stop_on_reboot=0 usb-storage.quirks=\"a b\" nvme.debug watchdogs.x=1 -- watchdog.y=2";
+        assert_eq!(parameters(line, "watchdog"), "stop_on_reboot=0");
+        assert_eq!(parameters(line, "usb_storage"), "quirks=\"a b\"");
+        assert_eq!(parameters(line, "nvme"), "debug");
+        assert_eq!(parameters(line, "btrfs"), "");
+    }
+
+    #[test]
     fn an_initramfs_without_modules_loads_nothing_and_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let fake = Fake {
             bus: dir.path().to_owned(),
             loaded: Vec::new(),
         };
-        let mut modules = Modules::open(dir.path(), fake);
+        let mut modules = Modules::open(dir.path(), Vec::new(), fake);
         assert_eq!(modules.cold_plug(dir.path()), 0);
         assert_eq!(modules.load("btrfs"), 0);
     }

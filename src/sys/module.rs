@@ -1,5 +1,6 @@
 //! Kernel modules: `finit_module(2)`.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 
@@ -26,7 +27,7 @@ pub fn is_compressed(path: &Path) -> bool {
         .is_some_and(|e| e == "xz" || e == "zst" || e == "gz")
 }
 
-/// Loads the module file at `path` without parameters.
+/// Loads the module file at `path` with these parameters, `name=value` with blanks between them.
 ///
 /// The kernel decompresses a compressed file itself. That the module is loaded already is no error.
 ///
@@ -34,17 +35,19 @@ pub fn is_compressed(path: &Path) -> bool {
 /// `ENOENT` from opening; from `finit_module`: `ENOEXEC` (not a module for this kernel), `EOPNOTSUPP`
 /// (the kernel cannot decompress it), `EPERM` (lockdown, or modules disabled), `ENODEV` (the module
 /// found nothing to drive), `ENOENT` (a symbol of a module that is not loaded).
-pub fn load(path: &Path) -> Result<Loaded> {
+pub fn load(path: &Path, parameters: &str) -> Result<Loaded> {
     let file = File::open(path).call(|| format!("open({path:?})"))?;
     let flags = if is_compressed(path) {
         MODULE_INIT_COMPRESSED_FILE
     } else {
         0
     };
-    match rustix::system::finit_module(&file, c"", flags) {
+    // A zero byte cannot come from a command line.
+    let text = CString::new(parameters).unwrap_or_default();
+    match rustix::system::finit_module(&file, &text, flags) {
         Ok(()) => Ok(Loaded::Now),
         Err(Errno::EXIST) => Ok(Loaded::Already),
-        Err(errno) => Err(errno).call(|| format!("finit_module({path:?}, \"\", {flags})")),
+        Err(errno) => Err(errno).call(|| format!("finit_module({path:?}, {text:?}, {flags})")),
     }
 }
 
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_missing_module_names_the_call_and_the_file() {
-        let error = load(Path::new("/no/such/module.ko")).unwrap_err();
+        let error = load(Path::new("/no/such/module.ko"), "").unwrap_err();
         assert_eq!(error.errno, Errno::NOENT);
         assert!(error.to_string().contains("/no/such/module.ko"), "{error}");
     }
