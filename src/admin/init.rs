@@ -105,7 +105,7 @@ fn recovery_kernel(
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<Release>> {
     if recovery::missing(top).is_some() {
-        return recovery::install(store, top, agent, say).map(Some);
+        return recovery::install(store, top, agent, say).map(|it| Some(it.release));
     }
     if matches!(read_state(store)?, Slots::Valid { value, .. } if value.recovery_kernel.is_some()) {
         return Ok(None);
@@ -113,7 +113,7 @@ fn recovery_kernel(
     match recovery::of_live(store, top)? {
         Some(release) => Ok(Some(release)),
         None => match recovery::install(store, top, agent, say) {
-            Ok(release) => Ok(Some(release)),
+            Ok(installed) => Ok(Some(installed.release)),
             Err(error) => {
                 say(&format!(
                     "note: the recovery kernel stays as it is, and which one it is is not known: {error}"

@@ -9,15 +9,13 @@ use super::files::{copy, replace};
 use super::initramfs::{AGENT, build};
 use crate::record::layout::Part;
 use crate::record::manifest::Release;
+use crate::record::sums::{self, FILES, SUMS};
 use crate::store::Store;
 use crate::store::place::{Place, STORE};
 use crate::sys::Context;
 use crate::transaction::check;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-
-const FILES: [&str; 2] = ["vmlinuz", "initrd.img"];
 
 /// What is missing of the recovery kernel; `None` when it is whole.
 pub fn missing(top: &Path) -> Option<&'static str> {
@@ -51,6 +49,15 @@ fn kernels(top: &Path) -> PathBuf {
     top.join(STORE).join("kernels")
 }
 
+/// What is the recovery kernel now.
+#[derive(Debug)]
+pub struct Installed {
+    /// Its release.
+    pub release: Release,
+    /// Whether it is another one than before.
+    pub is_new: bool,
+}
+
 /// Makes the live system's kernel, with an initramfs that holds the agent, the recovery kernel, unless it
 /// is that already. On disk on return. `agent` is a program; without it the system's own is taken.
 pub fn install<S: Store>(
@@ -58,7 +65,7 @@ pub fn install<S: Store>(
     top: &Path,
     agent: Option<&Path>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Release> {
+) -> Result<Installed> {
     let system = Place::Live(Part::System);
     let live = store.layout().system.live.to_string();
     let Some(kernel) = check::kernel(store, system)? else {
@@ -75,41 +82,36 @@ pub fn install<S: Store>(
     std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
     let made = build(&root, &kernel.release, &agent, &new.join("initrd.img"))
         .and_then(|_| copy(&root.join(&kernel.image), &new.join("vmlinuz")))
-        .and_then(|()| write_sums(&new));
+        .and_then(|()| {
+            let text = sums::of(&new).map_err(Error::file("reading", &new))?;
+            replace(&new.join(SUMS), text.as_bytes())
+        });
     if let Err(error) = made {
         remove(&new)?;
         return Err(error);
     }
     if is_same(&new, &kernels(top).join("recovery")) {
         remove(&new)?;
-        return Ok(kernel.release);
+        return Ok(Installed {
+            release: kernel.release,
+            is_new: false,
+        });
     }
     store.sync()?;
     put_in_place(top)?;
     store.sync()?;
-    Ok(kernel.release)
+    Ok(Installed {
+        release: kernel.release,
+        is_new: true,
+    })
 }
 
 /// Whether two recovery kernels are the same, byte for byte.
 fn is_same(one: &Path, other: &Path) -> bool {
-    FILES.into_iter().chain(["sums"]).all(|name| {
+    FILES.into_iter().chain([SUMS]).all(|name| {
         let bytes = |directory: &Path| std::fs::read(directory.join(name));
         bytes(one).is_ok_and(|new| bytes(other).is_ok_and(|old| old == new))
     })
-}
-
-/// Writes what GRUB compares the files with before it starts them unattended: as sha256sum(1) does.
-fn write_sums(directory: &Path) -> Result<()> {
-    let mut text = String::new();
-    for name in FILES {
-        let path = directory.join(name);
-        let bytes = std::fs::read(&path).map_err(Error::file("reading", &path))?;
-        for byte in Sha256::digest(&bytes) {
-            text.push_str(&format!("{byte:02x}"));
-        }
-        text.push_str(&format!("  {name}\n"));
-    }
-    replace(&directory.join("sums"), text.as_bytes())
 }
 
 /// The agent's program: the named one, else that of the live system. Where it is missing, its path is
@@ -173,19 +175,6 @@ mod tests {
         assert!(!text.contains("/proc/"), "{text}");
         let named = Path::new("/tmp/agent");
         assert_eq!(program(root, "@rootfs", Some(named)).unwrap(), named);
-    }
-
-    #[test]
-    fn the_sums_are_those_of_sha256sum() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in FILES {
-            std::fs::write(directory.path().join(name), "abc").unwrap();
-        }
-        write_sums(directory.path()).unwrap();
-        let text = std::fs::read_to_string(directory.path().join("sums")).unwrap();
-        // FIPS 180-4's example.
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(text, format!("{abc}  vmlinuz\n{abc}  initrd.img\n"));
     }
 
     #[test]

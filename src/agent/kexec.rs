@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::record::sums;
 use crate::sys::{self, Context, kexec as sys_kexec, mount as sys_mount};
 
 /// Where a root keeps its kernel, and the initramfs beside it.
@@ -49,6 +50,9 @@ pub enum Error {
     /// A directory, a FIFO, a device.
     #[error("{0:?} is not a regular file")]
     NotFile(PathBuf),
+    /// Its bytes are not those that were installed.
+    #[error("{0:?} is damaged: run 'backstay recovery install'")]
+    Damaged(PathBuf),
     /// Not an x86 kernel image.
     #[error("{0:?} is not a Linux kernel image")]
     NotKernel(PathBuf),
@@ -104,8 +108,11 @@ pub enum Forbidden {
 /// The recovery kernel in a directory: a kernel and its initramfs, whatever their release.
 ///
 /// # Errors
-/// One is missing or is no kernel; loading it failed.
+/// One is missing, damaged or no kernel; loading it failed.
 pub fn load_recovery(directory: &Path, cmdline: &str) -> Result<(), Error> {
+    if sums::hold(directory).is_ok_and(|hold| !hold) {
+        return Err(Error::Damaged(directory.to_owned()));
+    }
     let dir = sys_mount::open_dir_path(directory)?;
     let there = |name: &str| open(directory, dir.as_fd(), Path::new(name));
     let (mut kernel, path) = there("vmlinuz")?.ok_or(Error::None)?;
@@ -122,6 +129,17 @@ pub fn load_recovery(directory: &Path, cmdline: &str) -> Result<(), Error> {
         cmdline_max: image.cmdline_max,
     }
     .load(cmdline)
+}
+
+impl Error {
+    /// Whether the machine, or the command line, is in the way, and not the kernel that was to be loaded.
+    pub fn is_of_the_machine(&self) -> bool {
+        match self {
+            Error::Call(error) => !matches!(error.errno, Errno::NOEXEC | Errno::INVAL | Errno::IO),
+            Error::CommandLine { .. } | Error::Forbidden(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl RootKernel {

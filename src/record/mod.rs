@@ -19,6 +19,7 @@ pub mod layout;
 pub mod manifest;
 pub mod slots;
 pub mod state;
+pub mod sums;
 
 use serde::{Deserialize, Serialize};
 
