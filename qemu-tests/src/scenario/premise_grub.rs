@@ -292,6 +292,7 @@ printf '\377%.0s' $(seq 1024) > $grub/grubenv
         "Roll back to the version before",
         "Factory reset",
         "Recovery menu",
+        "Recovery menu, by the recovery kernel before",
         "Note: backstay.cfg is garbled; defaults are used.",
     ];
     ctx.check(titles == wanted, || format!("the menu lists {titles:?}"))?;
