@@ -13,6 +13,7 @@ mod copy;
 pub mod inspect;
 pub mod layers;
 pub mod packages;
+pub mod panicking;
 pub mod programs;
 
 pub use base::{Image, System};

@@ -4,11 +4,11 @@
 //! live and as the factory snapshot. A [`Fixture`] is a script upon that, mostly of the admin command:
 //! older versions, a tampered factory, another kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::base::{self, FUNCTIONS, Image, System};
-use super::{copy, packages, programs};
+use super::{copy, packages, panicking, programs};
 use crate::cache::{Cache, Key};
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job};
@@ -66,7 +66,29 @@ pub struct Fixture {
     system: System,
     name: String,
     script: String,
-    other_kernel: bool,
+    beside: Option<Beside>,
+}
+
+/// What the script finds as /dev/disk1.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    OtherKernel,
+    PanickingKernel,
+}
+
+impl Beside {
+    fn ensure(self) -> Result<(PathBuf, Key), Error> {
+        Ok(match self {
+            Self::OtherKernel => {
+                let tarball = packages::other_kernel()?;
+                (tarball.path, tarball.key)
+            }
+            Self::PanickingKernel => {
+                let kernel = panicking::ensure()?;
+                (kernel.path, kernel.key)
+            }
+        })
+    }
 }
 
 impl Fixture {
@@ -76,13 +98,19 @@ impl Fixture {
             system,
             name: name.into(),
             script: script.into(),
-            other_kernel: false,
+            beside: None,
         }
     }
 
     /// Makes `other_kernel` possible in the script: Debian 12's kernel is at hand as /dev/disk1.
     pub fn with_other_kernel(mut self) -> Self {
-        self.other_kernel = true;
+        self.beside = Some(Beside::OtherKernel);
+        self
+    }
+
+    /// The system's own kernel is at hand as /dev/disk1, such that it panics before it unpacks an initramfs.
+    pub fn with_panicking_kernel(mut self) -> Self {
+        self.beside = Some(Beside::PanickingKernel);
         self
     }
 
@@ -91,13 +119,9 @@ impl Fixture {
         let base = layer2(self.system)?;
         let script = in_store(&self.script);
         let mut key = Key::of("fixture, version 1").key(&base.key).text(&script);
-        let other = if self.other_kernel {
-            Some(packages::other_kernel()?)
-        } else {
-            None
-        };
-        if let Some(tarball) = &other {
-            key = key.key(&tarball.key);
+        let beside = self.beside.map(Beside::ensure).transpose()?;
+        if let Some((_, made)) = &beside {
+            key = key.key(made);
         }
         let key = key.finish();
         let name = format!("{}-{}", self.system.name(), self.name);
@@ -105,8 +129,8 @@ impl Fixture {
             setup::say(&format!("making the disk '{}'…", self.name));
             copy(&base.path, path)?;
             let mut job = job(&format!("making the disk '{}'", self.name), script, path)?;
-            if let Some(tarball) = &other {
-                job = job.disk(Disk::read_only(&tarball.path));
+            if let Some((file, _)) = &beside {
+                job = job.disk(Disk::read_only(file));
             }
             job.run().map(drop)
         })?;

@@ -1,0 +1,146 @@
+//! How many instructions a machine executes from the reset vector until GRUB has started a kernel.
+//!
+//! QEMU counts them where it records an execution (`-icount …,rr=record`). A breakpoint at the kernel's entry stops
+//! the machine, by gdb's remote protocol; the count is asked for by QMP. A count does not depend on how
+//! fast or how busy this machine is.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::accel::Accel;
+use crate::story::Story;
+use crate::toolbox;
+use crate::vm::{Vm, VmConfig};
+
+/// A start of the machine may take so long, emulated and counted.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Starts the machine of this disk, and counts until its kernel is entered. The disk is not written.
+///
+/// # Errors
+/// When QEMU cannot count, or no kernel is entered.
+pub fn until_kernel(disk: &Path, transcript: &Path, story: &Story) -> Result<u64> {
+    let directory = tempfile::tempdir().context("make a directory for sockets")?;
+    let socket = |name: &str| directory.path().join(name);
+    let listens = |name: &str| format!("unix:{},server=on,wait=off", socket(name).display());
+    let mut config = VmConfig::disk(Accel::Tcg, disk, transcript);
+    let record = socket("record");
+    config.extra = [
+        "-icount",
+        &format!("shift=0,sleep=off,rr=record,rrfile={}", record.display()),
+        "-S",
+        "-gdb",
+        &listens("gdb"),
+        "-qmp",
+        &listens("qmp"),
+    ]
+    .map(Into::into)
+    .to_vec();
+    let _vm = Vm::start(config, story)?;
+    let mut qmp = Qmp::connect(&socket("qmp"))?;
+    let mut gdb = Gdb::connect(&socket("gdb"))?;
+    let entry = entry()?;
+    let set = gdb.ask(&format!("Z1,{entry:x},1"))?;
+    ensure!(set == "OK", "QEMU sets no breakpoint: {set}");
+    let stopped = gdb.ask("c")?;
+    ensure!(
+        stopped.starts_with("T05"),
+        "the machine stopped otherwise: {stopped}"
+    );
+    qmp.ask("query-replay")?["icount"]
+        .as_u64()
+        .context("read the count")
+}
+
+/// Where GRUB puts the kernel of all test machines, and enters it: `pref_address`
+/// (Documentation/arch/x86/boot.rst).
+fn entry() -> Result<u64> {
+    let path = toolbox::ensure_initramfs()?.kernel;
+    let image = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let bytes = image
+        .get(0x258..0x260)
+        .context("read the kernel's header")?;
+    Ok(u64::from_le_bytes(bytes.try_into()?))
+}
+
+fn connect(path: &Path) -> Result<UnixStream> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                return Ok(stream);
+            }
+            Err(error) if Instant::now() >= until => {
+                return Err(error).with_context(|| format!("connect to {}", path.display()));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// QEMU's own protocol: a JSON object a line.
+struct Qmp(BufReader<UnixStream>);
+
+impl Qmp {
+    fn connect(path: &Path) -> Result<Self> {
+        let mut qmp = Self(BufReader::new(connect(path)?));
+        qmp.line()?;
+        qmp.ask("qmp_capabilities")?;
+        Ok(qmp)
+    }
+
+    fn line(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).context("hear QEMU")?;
+        serde_json::from_str(&line).with_context(|| format!("read {line:?}"))
+    }
+
+    fn ask(&mut self, what: &str) -> Result<Value> {
+        writeln!(self.0.get_mut(), "{}", json!({ "execute": what })).context("ask QEMU")?;
+        loop {
+            let mut line = self.line()?;
+            if let Some(error) = line.get("error") {
+                bail!("QEMU answers {what} with {error}");
+            }
+            // Events come in between.
+            if let Some(answer) = line.get_mut("return") {
+                return Ok(answer.take());
+            }
+        }
+    }
+}
+
+/// gdb's remote protocol: `$TEXT#SUM`, each acknowledged by a plus.
+struct Gdb(UnixStream);
+
+impl Gdb {
+    fn connect(path: &Path) -> Result<Self> {
+        connect(path).map(Self)
+    }
+
+    fn ask(&mut self, what: &str) -> Result<String> {
+        let sum = what.bytes().fold(0_u8, u8::wrapping_add);
+        write!(self.0, "${what}#{sum:02x}").context("ask QEMU's stub for gdb")?;
+        let mut answer = String::new();
+        loop {
+            let mut byte = [0];
+            self.0
+                .read_exact(&mut byte)
+                .context("hear QEMU's stub for gdb")?;
+            match byte[0] {
+                b'#' => break,
+                b'+' | b'$' => {}
+                other => answer.push(char::from(other)),
+            }
+        }
+        self.0.read_exact(&mut [0; 2])?;
+        self.0.write_all(b"+")?;
+        Ok(answer)
+    }
+}
