@@ -44,7 +44,9 @@ pub enum Stage {
     FirstBoot,
     /// It has a factory, snapshots 1 and 2, and went on since.
     Used,
-    /// The same with a default tarball, and somebody has written into its factory.
+    /// The same, and every version marks itself good, as the live one was.
+    Good,
+    /// As [`Stage::Used`] with a default tarball, and somebody has written into its factory.
     Tampered,
     /// Prepared for its first boot, with a default tarball and without a factory.
     FirstBootFromTarball,

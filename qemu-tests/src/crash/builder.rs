@@ -89,6 +89,11 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
         Stage::SetUp => version(top, "live", &["@data"]),
         Stage::FirstBoot => admin("factory seal --first-boot"),
         Stage::Used => used(top),
+        Stage::Good => {
+            marks_itself_good(&top.join(SYSTEM))?;
+            used(top)?;
+            admin("mark-good")
+        }
         Stage::Tampered => {
             used(top)?;
             keep_tarball(top)?;
@@ -257,6 +262,13 @@ fn system(root: &Path) -> Result<()> {
         symlink(format!("{name}-{release}"), root.join("boot").join(name))?;
     }
     Ok(())
+}
+
+/// What a system that marks itself good once it is up is known by.
+fn marks_itself_good(root: &Path) -> Result<()> {
+    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    fs::create_dir_all(&wants)?;
+    Ok(fs::write(wants.join("backstay-mark-good.service"), "")?)
 }
 
 /// The recovery kernel's agent: here nothing starts it, but it must be a static program to be taken.

@@ -125,6 +125,12 @@ pub(super) const DELETED: Right = Right {
     deletes: true,
     ..PLAINLY
 };
+/// The machine fell back from a clone of 2 to what was live before it.
+pub(super) const FALLEN_BACK: Right = Right {
+    live: SET_3,
+    made: &[("4", WAS_LIVE)],
+    ..STAYS
+};
 /// What was booted once is sealed under the number of what was parked.
 pub(super) const RETURNED: Right = Right {
     live: SET_3,

@@ -2,10 +2,10 @@
 
 use super::act::Stage;
 use super::ends::{
-    BUILT, DELETED, FACTORY, FACTORY_SET, FIRST, FIRST_FROM_TARBALL, FROM_TARBALL, KEPT_MACHINES,
-    KEPT_VAULT, MACHINES, OF_FACTORY, OF_TWO, PLAINLY, REBUILT, RESET_FROM_TARBALL, RETURNED,
-    SET_1, SET_2, SET_3, SET_3_AND_DATA, SET_UP, SHIPPED, STAYS, TEMPLATE, TWO, VAULT, WAS_LIVE,
-    WITH_FACTORY,
+    BUILT, DELETED, FACTORY, FACTORY_SET, FALLEN_BACK, FIRST, FIRST_FROM_TARBALL, FROM_TARBALL,
+    KEPT_MACHINES, KEPT_VAULT, MACHINES, OF_FACTORY, OF_TWO, PLAINLY, REBUILT, RESET_FROM_TARBALL,
+    RETURNED, SET_1, SET_2, SET_3, SET_3_AND_DATA, SET_UP, SHIPPED, STAYS, TEMPLATE, TWO, VAULT,
+    WAS_LIVE, WITH_FACTORY,
 };
 use super::right::{NAMES, Paths, Right};
 use super::verbs::{Interrupted, LIVE, Live, Step, Verb};
@@ -287,6 +287,29 @@ pub const VERBS: &[Verb] = &[
         before: &[Step::Admin("rollback")],
         act: Step::Admin("cancel"),
         old: OF_TWO,
+        ..USUAL
+    },
+    Verb {
+        name: "try",
+        stage: Stage::Good,
+        act: Step::Admin("try"),
+        ..USUAL
+    },
+    Verb {
+        name: "mark-bad",
+        stage: Stage::Good,
+        before: &[ROLLBACK],
+        act: Step::Admin("mark-bad"),
+        new: FALLEN_BACK,
+        ..USUAL
+    },
+    Verb {
+        // The start falls back by itself, and so does the one after a cut.
+        name: "fall-back",
+        stage: Stage::Good,
+        before: &[ROLLBACK, Step::Admin("mark-bad")],
+        new: FALLEN_BACK,
+        old: FALLEN_BACK,
         ..USUAL
     },
     Verb {

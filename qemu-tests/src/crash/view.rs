@@ -352,6 +352,14 @@ fn timeless(mut state: State, live: Option<Uuid>) -> State {
     if let Some(last) = &mut state.last {
         last.at = 0;
     }
+    if let Some(trial) = &mut state.trial {
+        trial.system = known(trial.system);
+        // A start after a power cut is one more.
+        trial.begun = 0;
+    }
+    if let Some(fell_back) = &mut state.fell_back {
+        (fell_back.at, fell_back.begun) = (0, 0);
+    }
     if let Some(request) = &mut state.request {
         (request.created, request.ticket) = (0, [0; 16]);
     }
