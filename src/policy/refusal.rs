@@ -79,10 +79,10 @@ pub enum Refusal {
     )]
     ParkedLost(u32, Health),
     /// The machine fell back, and what it fell back to did not start either.
-    #[error("neither the system nor the one before it came up: choose a snapshot, or let it go on")]
+    #[error("neither the system nor the one before it came up: choose a snapshot, or wait")]
     FallbackFailed,
     /// Nothing was ever marked good.
-    #[error("the system did not come up, and no snapshot is good: choose one, or let it go on")]
+    #[error("the system did not come up, and no snapshot is good: choose one, or wait")]
     NothingGood,
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]

@@ -3,6 +3,7 @@
 
 use super::intent::Intent;
 use super::refusal::Refusal;
+use super::trial::Spent;
 use super::{Decision, Facts, Health, Wish, decide};
 use crate::record::Uuid;
 use crate::record::journal::{Journal, Preparing};
@@ -125,6 +126,19 @@ fn all_facts() -> Vec<Facts> {
                 });
             }
         }
+        for spent in [
+            Spent::FallBack(4),
+            Spent::FallbackFailed,
+            Spent::NothingGood,
+        ] {
+            let like = all.iter().rev().find(|it| it.target == Health::Sound);
+            if let Some(facts) = like.cloned() {
+                all.push(Facts {
+                    spent: Some(spent),
+                    ..facts
+                });
+            }
+        }
     }
     all
 }
@@ -171,6 +185,12 @@ fn nothing_changes_without_presence_ticket_first_boot_or_return() {
                     state_of(state).and_then(|state| state.parked),
                     Some(*parked)
                 );
+            }
+            // Nobody asked for anything, and no start is left to a trial.
+            Intent::FallBack { to } => {
+                assert_eq!(facts.spent, Some(Spent::FallBack(*to)));
+                assert!(request.is_none() && !matches!(wish, Wish::Menu(_)));
+                assert!(!matches!(wish, Wish::Change { present: true, .. }));
             }
             Intent::MakeFactory if *state != Slots::Empty => {
                 let present = matches!(wish, Wish::Change { present: true, .. });
@@ -222,7 +242,7 @@ fn a_request_without_its_hint_or_older_than_the_store_is_not_carried_out() {
         let behind = facts.newest_set.is_some_and(|id| id >= state.next_id);
         let present = matches!(wish, Wish::Change { present: true, .. });
         let carries_out = matches!(decision, Decision::Transact { intent, .. }
-            if !matches!(intent, Intent::Return { .. }));
+            if !matches!(intent, Intent::Return { .. } | Intent::FallBack { .. }));
         if !present && (!facts.hint || behind) {
             assert!(!carries_out, "{decision:?}");
         }
@@ -332,7 +352,9 @@ fn a_live_system_boots_whatever_else_is_wrong_and_a_missing_one_never_looks_like
     for_all(
         |wish, state, _, facts, decision| match (facts.live_system, decision) {
             (Some(_), Decision::Menu { why, .. }) => {
-                assert!(matches!(wish, Wish::Menu(_)), "{why:?}");
+                // The last resort of a trial, once.
+                let given_up = matches!(why, Some(Refusal::FallbackFailed | Refusal::NothingGood));
+                assert!(given_up || matches!(wish, Wish::Menu(_)), "{why:?}");
             }
             (
                 None,

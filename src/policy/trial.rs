@@ -48,7 +48,7 @@ pub enum Spent {
 pub fn start(state: &State) -> Start {
     match state.live_trial() {
         None => Start::Plain,
-        Some(trial) if trial.begun >= trial.tries => Start::Spent(trial),
+        Some(trial) if trial.is_spent() => Start::Spent(trial),
         Some(trial) => Start::Counted {
             n: trial.begun + 1,
             of: trial.tries,
@@ -83,10 +83,17 @@ pub fn confirm(state: &mut State) {
     state.trial = None;
 }
 
-/// It was marked bad: no start is left to it.
+/// It was marked bad, or cannot be started at all: no start is left to it.
 pub fn condemn(state: &mut State) {
     if let Some(trial) = &mut state.trial {
-        trial.begun = trial.tries;
+        trial.condemned = true;
+    }
+}
+
+/// A start that was counted does not come to pass in this kernel: whoever starts it then counts it.
+pub fn uncount(state: &mut State) {
+    if let Some(trial) = &mut state.trial {
+        trial.begun = trial.begun.saturating_sub(1);
     }
 }
 
@@ -116,6 +123,7 @@ mod tests {
                 system,
                 tries: TRIES,
                 begun,
+                condemned: false,
                 fallback,
                 clone_of: Some(4),
                 guarded: false,
@@ -156,6 +164,7 @@ mod tests {
         let mut state = on_trial(1, false);
         condemn(&mut state);
         assert_eq!(start(&state), Start::Spent(trial(&state)));
+        assert_eq!(trial(&state).begun, 1);
     }
 
     #[test]

@@ -34,6 +34,16 @@ pub enum Verb {
     ResetEverything,
 }
 
+impl Verb {
+    /// Whether it exchanges customer data with fresh one.
+    pub fn resets_data(self) -> bool {
+        matches!(
+            self,
+            Verb::ResetConfig { data: true } | Verb::ResetEverything
+        )
+    }
+}
+
 impl core::fmt::Display for Verb {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -105,6 +115,8 @@ pub struct Trial {
     pub tries: u8,
     /// Starts that were begun: each is counted durably before it.
     pub begun: u8,
+    /// No start is left to it, however many were begun: it was marked bad, or it cannot be started at all.
+    pub condemned: bool,
     /// The machine fell back to it by itself, and does not fall back a second time.
     pub fallback: bool,
     /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
@@ -115,14 +127,21 @@ pub struct Trial {
     pub guarded: bool,
 }
 
+impl Trial {
+    /// No start is left to it.
+    pub fn is_spent(&self) -> bool {
+        self.condemned || self.begun >= self.tries
+    }
+}
+
 /// Whether a kernel can start another one by kexec on this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kexec {
     /// Not tried yet.
     #[default]
     Unknown,
-    /// The recovery kernel started itself, and has not come up yet.
-    Tried,
+    /// The recovery kernel started itself so many times, and has not come up yet.
+    Tried(u8),
     /// It came up.
     Works,
     /// It never came up, or could not be loaded.
@@ -231,9 +250,10 @@ impl State {
         self.request.is_some() || self.parked.is_some() || self.guarded()
     }
 
-    /// Whether a trial waits for the agent.
+    /// Whether a trial waits for the agent: to be counted, or to be left for another system.
     pub fn guarded(&self) -> bool {
-        self.live_trial().is_some_and(|trial| trial.guarded)
+        self.live_trial()
+            .is_some_and(|trial| trial.guarded || trial.is_spent())
     }
 
     /// The trial of what is live, if it is on trial.

@@ -105,6 +105,8 @@ pub enum File {
     Armed,
     /// GRUB's environment block.
     GrubEnv,
+    /// What an agent did, for the one that it starts by kexec.
+    Carried,
     /// The image builder's marker: this store may have its first boot.
     FirstBoot,
     /// What was done and why, bounded.
@@ -122,6 +124,7 @@ impl File {
             File::MenuCfg(set) => format!("{}/menu.cfg", set.directory()),
             File::Armed => format!("{STORE}/grub/armed.cfg"),
             File::GrubEnv => format!("{STORE}/grub/grubenv"),
+            File::Carried => format!("{STORE}/carried.json"),
             File::FirstBoot => format!("{STORE}/first-boot"),
             File::Log => format!("{STORE}/log"),
         }

@@ -140,8 +140,16 @@ pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error>
     let mut good = Vec::new();
     for id in ids(store)? {
         let set = Set::Snapshot(id);
-        let marked = manifest(store, set)?.is_some_and(|it| it.kind == Kind::Snapshot && it.good);
-        if marked && matches!(health(store, set)?, Health::Sound | Health::WithoutConfig) {
+        // One that cannot be looked at is no target, and must not be in the way of the others.
+        let marked = manifest(store, set)
+            .is_ok_and(|it| it.is_some_and(|it| it.kind == Kind::Snapshot && it.good));
+        let sound = || {
+            matches!(
+                health(store, set),
+                Ok(Health::Sound | Health::WithoutConfig)
+            )
+        };
+        if marked && sound() {
             good.push(id);
         }
     }

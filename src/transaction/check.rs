@@ -166,8 +166,13 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
 /// Where systemd finds what a target wants, in its own order.
 const UNITS: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
 
-/// Whether a system marks itself good once it is up: backstay's own unit is wanted by one of its targets.
+/// Whether a system marks itself good once it is up: backstay's own unit is wanted by one of its targets, and is
+/// not masked, which is a link to a file that is none (systemctl(1)).
 pub fn marks_itself_good<S: Store>(store: &S, root: Place) -> Result<bool, Error> {
+    let own = "etc/systemd/system/backstay-mark-good.service";
+    if store.node(root, own)?.is_some() && resolve(store, root, own)?.is_none() {
+        return Ok(false);
+    }
     for units in UNITS {
         for target in ["multi-user", "graphical", "default", "boot-complete"] {
             let path = format!("{units}/{target}.target.wants/backstay-mark-good.service");
@@ -177,6 +182,19 @@ pub fn marks_itself_good<S: Store>(store: &S, root: Place) -> Result<bool, Error
         }
     }
     Ok(false)
+}
+
+/// Whether a system's disks are unlocked by a TPM, by what it has measured (crypttab(5)): it must be started as
+/// always, with no other kernel before its own.
+pub fn is_unlocked_by_measurement<S: Store>(store: &S, root: Place) -> Result<bool, Error> {
+    let Some(path) = resolve(store, root, "etc/crypttab")? else {
+        return Ok(false);
+    };
+    let table = store.content(root, &path)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&table).lines().any(|line| {
+        let mut options = line.split_whitespace().skip(3).flat_map(|it| it.split(','));
+        !line.trim_start().starts_with('#') && options.any(|it| it.starts_with("tpm2-device="))
+    }))
 }
 
 /// Where a system declares the applications that keep data.

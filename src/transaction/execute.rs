@@ -162,6 +162,12 @@ fn undone<S: Store>(store: &mut S, records: &mut Records, error: Error) -> Error
 
 /// Everything that can fail. What it made is in the journal. Gives what is to be committed, and
 /// [`Done::left_out`].
+/// Lets GRUB start the recovery kernel. On disk on return.
+pub fn arm<S: Store>(store: &mut S) -> Result<(), Error> {
+    with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
+    Ok(store.sync()?)
+}
+
 fn prepare<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -179,8 +185,7 @@ fn prepare<S: Store>(
     }
     let label = label(store, records, plan, now)?;
     progress(&Step::Arm);
-    with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
-    store.sync()?;
+    arm(store)?;
     announce(store, records, plan)?;
     for step in &plan.steps {
         match step {
@@ -233,6 +238,11 @@ fn prepare<S: Store>(
     // It could not end the trial, and would be left for no reason.
     if plan.arms() && !check::marks_itself_good(store, at)? {
         after.trial = None;
+    } else if let Some(trial) = &mut after.trial
+        && plan.arms()
+        && check::is_unlocked_by_measurement(store, at)?
+    {
+        trial.guarded = false;
     }
     let lacks = |part| {
         swaps

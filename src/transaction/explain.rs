@@ -1,7 +1,7 @@
 //! A plan in words: what changes, what stays, how to undo it.
 
 use super::Error;
-use super::check::marks_itself_good;
+use super::check::{is_unlocked_by_measurement, marks_itself_good};
 use super::plan::{Plan, Step};
 use crate::policy::intent::Intent;
 use crate::policy::trial::TRIES;
@@ -81,10 +81,16 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     }
     let source = plan.replaced().find(|(part, _)| *part == Part::System);
     let system = source.and_then(|(_, from)| from);
-    if plan.arms() && marks_itself_good(store, system.unwrap_or(Place::Live(Part::System)))? {
+    let system = system.unwrap_or(Place::Live(Part::System));
+    if plan.arms() && marks_itself_good(store, system)? {
         explanation.trial = format!(
             "on trial: unless it is marked good within {TRIES} starts, the machine falls back"
         );
+        if is_unlocked_by_measurement(store, system)? {
+            explanation.trial.push_str(
+                "\n(a TPM unlocks its disks: a kernel that panics at once is not counted)",
+            );
+        }
     }
     Ok(explanation)
 }

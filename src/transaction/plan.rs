@@ -119,7 +119,7 @@ pub fn plan(
     if *intent == Intent::MakeFactory {
         return make_factory(state, layout, now);
     }
-    let sources = sources(intent, layout, source);
+    let sources = sources(intent, state, layout, source);
     let mut steps = vec![Step::Arm];
     for (part, from) in &sources.0 {
         let access = Access::Writable;
@@ -217,7 +217,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
     }
 }
 
-fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sources {
+fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Manifest>) -> Sources {
     // A set from before there was a config dataset: what it lacks is the live one's.
     let lacks = source.is_some_and(catalogue::without_config);
     let config = |part: &Part| matches!(part, Part::Config | Part::Defaults);
@@ -244,8 +244,15 @@ fn sources(intent: &Intent, layout: &Layout, source: Option<&Manifest>) -> Sourc
         | Intent::Forward { to: id }
         | Intent::Select { id } => {
             let set = Set::Snapshot(*id);
-            // A boot once is for looking, and nobody asked for a fallback: both go on with the present data.
-            let brings = !matches!(intent, Intent::Select { .. } | Intent::FallBack { .. });
+            // A boot once is for looking: it goes on with the present data. So does a fallback, unless what failed
+            // was a reset that exchanged the data: nothing was ever done with the fresh one.
+            let brings = match intent {
+                Intent::Select { .. } => false,
+                Intent::FallBack { to } => state.last.is_some_and(|last| {
+                    last.id == *to && last.verb.is_some_and(|verb| verb.resets_data())
+                }),
+                _ => true,
+            };
             let data = layout.data_parts().filter(|part| {
                 brings && source.is_some_and(|manifest| manifest.identity(*part).is_some())
             });
@@ -377,6 +384,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
             system: after.live.system,
             tries: trial::TRIES,
             begun: 0,
+            condemned: false,
             fallback: matches!(intent, Intent::FallBack { .. }),
             clone_of: match intent.source() {
                 Some(Set::Snapshot(id)) => Some(id),

@@ -1,6 +1,6 @@
 //! What the next start does about a transaction that a power cut left open.
 
-use super::execute::Done;
+use super::execute::{ARMED, Done, arm};
 use super::factory::uuid_at;
 use super::finish::{finish, with_ballast};
 use super::plan::Step;
@@ -49,7 +49,23 @@ pub fn hint_is_stale<S: Store>(store: &S, records: &Records) -> Result<bool, Err
     Ok(closed && !waits && store.read(File::Armed)?.is_some())
 }
 
-/// Undoes or finishes an open transaction, and removes a stale hint. An error leaves everything as
+/// Whether GRUB would start a system on trial itself, although the recovery kernel is to count it: what tells
+/// it so is gone, or garbage. A request's hint is its own affair: what it says was part of the request.
+fn hint_is_lost<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
+    let state = &records.state.value;
+    if records.journal.value != Journal::Closed || !state.guarded() || state.request.is_some() {
+        return Ok(false);
+    }
+    let hint = store.read(File::Armed)?;
+    Ok(!hint.is_some_and(|text| text.starts_with(ARMED)))
+}
+
+/// Whether what GRUB reads says something else than the state, which is the truth: [`recover`] mends it.
+pub fn hint_is_wrong<S: Store>(store: &S, records: &Records) -> Result<bool, Error> {
+    Ok(hint_is_stale(store, records)? || hint_is_lost(store, records)?)
+}
+
+/// Undoes or finishes an open transaction, and removes a stale hint or restores a lost one. An error leaves everything as
 /// it was found, but for [`Error::JournalLost`]: then the journal is closed, nothing else was touched,
 /// and the hint stays, so that each start says it until the system is marked good or changed.
 pub fn recover<S: Store>(
@@ -61,6 +77,8 @@ pub fn recover<S: Store>(
         Journal::Closed => {
             if hint_is_stale(store, records)? {
                 disarm(store, records)?;
+            } else if hint_is_lost(store, records)? {
+                arm(store)?;
             }
             Recovered::Nothing
         }

@@ -69,7 +69,7 @@ fn finish_open(store: &mut Memory) -> Result<(), Error> {
     let Ok(mut records) = Records::open_or_begin(store) else {
         return Ok(());
     };
-    if records.journal.value != Journal::Closed || recover::hint_is_stale(store, &records)? {
+    if records.journal.value != Journal::Closed || recover::hint_is_wrong(store, &records)? {
         recover(store, &mut records, &mut |_| {})?;
     }
     Ok(())

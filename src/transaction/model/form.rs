@@ -28,6 +28,10 @@ struct StateForm {
     destroy: Option<(Option<Place>, u32, Phase)>,
     good: Option<Option<Place>>,
     last: Option<(Option<Verb>, u32)>,
+    /// Not the starts that were begun: a start after a power cut is one more.
+    trial: Option<(Option<Place>, bool, Option<u32>, bool)>,
+    failed: Vec<u32>,
+    fell_back: Option<(u32, u32)>,
 }
 
 /// A manifest without identities.
@@ -101,6 +105,11 @@ fn state_form(world: &World, state: &State) -> StateForm {
         destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.phase)),
         good: state.good.map(place),
         last: state.last.map(|last| (last.verb, last.id)),
+        trial: state
+            .trial
+            .map(|it| (place(it.system), it.fallback, it.clone_of, it.guarded)),
+        failed: state.failed.to_vec(),
+        fell_back: state.fell_back.map(|it| (it.from, it.to)),
     }
 }
 

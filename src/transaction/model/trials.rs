@@ -4,13 +4,14 @@ use super::super::records::Records;
 use super::acts::Act;
 use super::form::live;
 use super::machine;
-use crate::admin::trial::{begin, mark_bad};
+use crate::admin::trial::{UNLOCKED_BY_MEASUREMENT, begin, mark_bad};
 use crate::policy::refusal::Refusal;
 use crate::record::layout::Part;
 use crate::record::state::{State, Verb};
 use crate::store::Store;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::File;
+use crate::transaction::execute::ARMED;
 
 const UNIT: &str = "etc/systemd/system/multi-user.target.wants/backstay-mark-good.service";
 
@@ -126,7 +127,7 @@ fn an_upgrade_in_place_is_tried_and_falls_back_to_the_snapshot_before_it() {
     let mut store = good_machine();
     let mut records = Records::open(&store).unwrap();
     let tried = begin(&mut store, &mut records).unwrap();
-    assert_eq!((tried.fall_back_to, tried.kexec), (Some(3), true));
+    assert_eq!((tried.fall_back_to, tried.not_counted), (Some(3), None));
     for _ in 0..3 {
         assert!(start(&mut store));
     }
@@ -188,6 +189,95 @@ fn a_trial_keeps_grub_armed_until_it_is_over() {
     let mut records = Records::open(&store).unwrap();
     begin(&mut store, &mut records).unwrap();
     assert!(armed(&store));
+}
+
+#[test]
+fn a_hint_that_is_lost_or_garbled_is_restored_while_a_trial_needs_it() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    for lost in [None, Some(&b"\xff\x00"[..])] {
+        match lost {
+            None => store.remove(File::Armed).unwrap(),
+            Some(garbage) => store.replace(File::Armed, garbage).unwrap(),
+        }
+        assert!(start(&mut store));
+        let hint = store.read(File::Armed).unwrap();
+        assert_eq!(hint.as_deref(), Some(ARMED));
+    }
+}
+
+/// Puts a file into every system that there is.
+fn put_everywhere(store: &mut Memory, path: &str, content: &Content) {
+    store.edit(|world, _| {
+        for (place, dataset) in world.datasets.iter_mut() {
+            if place.part() == Part::System {
+                dataset.tree.insert(path.to_owned(), content.clone());
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_tpm_unlocks_is_started_by_grub_until_it_is_to_be_left() {
+    let mut store = good_machine();
+    let table = "# a comment with tpm2-device=auto\nroot UUID=1 none tpm2-device=auto,discard\n";
+    let table = Content::File(table.as_bytes().to_vec());
+    put_everywhere(&mut store, "etc/crypttab", &table);
+    let mut records = Records::open(&store).unwrap();
+    let tried = begin(&mut store, &mut records).unwrap();
+    assert_eq!(tried.not_counted, Some(UNLOCKED_BY_MEASUREMENT));
+    assert!(!state(&store).live_trial().unwrap().guarded);
+    assert!(store.read(File::Armed).unwrap().is_none());
+    // Its agent counts nevertheless, and the machine falls back by the recovery kernel.
+    assert!(start(&mut store));
+    assert_eq!(begun(&store), Some(1));
+    let mut records = Records::open(&store).unwrap();
+    mark_bad(&mut store, &mut records).unwrap();
+    assert!(store.read(File::Armed).unwrap().is_some());
+    assert!(start(&mut store));
+    assert_eq!(state(&store).fell_back.map(|it| it.begun), Some(1));
+}
+
+#[test]
+fn a_unit_that_is_masked_marks_nothing() {
+    let mut store = good_machine();
+    let mask = Content::Link("/dev/null".to_owned());
+    put_everywhere(
+        &mut store,
+        "etc/systemd/system/backstay-mark-good.service",
+        &mask,
+    );
+    let mut records = Records::open(&store).unwrap();
+    assert!(begin(&mut store, &mut records).is_err());
+}
+
+#[test]
+fn an_upgrade_of_what_the_machine_fell_back_to_does_not_let_it_fall_back_again() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    let mut records = Records::open(&store).unwrap();
+    mark_bad(&mut store, &mut records).unwrap();
+    assert!(start(&mut store));
+    assert!(state(&store).live_trial().unwrap().fallback);
+    let mut records = Records::open(&store).unwrap();
+    begin(&mut store, &mut records).unwrap();
+    assert!(state(&store).live_trial().unwrap().fallback);
+}
+
+#[test]
+fn falling_back_from_a_reset_of_the_data_brings_the_data_back() {
+    for verb in [Verb::ResetEverything, Verb::ResetConfig { data: true }] {
+        let mut store = good_machine();
+        let before = live(&store);
+        assert!(Act::Present(verb).run(&mut store, &mut |_| {}).is_ok());
+        let data = Part::Data(0);
+        assert_ne!(live(&store)[&data], before[&data]);
+        let mut records = Records::open(&store).unwrap();
+        mark_bad(&mut store, &mut records).unwrap();
+        assert!(start(&mut store));
+        assert_eq!(live(&store)[&data], before[&data], "{verb:?}");
+        assert_eq!(state(&store).destroy, None);
+    }
 }
 
 /// The power goes at every operation of the start that falls back: what is live is the one or the other,
