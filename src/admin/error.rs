@@ -185,12 +185,13 @@ pub enum Error {
     NotLive(String),
     /// Nothing would end its trial.
     #[error(
-        "the live system would never be marked good: run 'systemctl enable backstay-mark-good', then try          it again"
+        "the live system would never be marked good: run 'systemctl enable backstay-mark-good', then try it again"
     )]
     NeverMarked,
     /// A health check failed.
     #[error(
-        "not marked good: the check {0} failed ({1}); see the journal, and mend what it looks at"
+        "not marked good: the check {0} failed ({1}); mend what it looks at, then run 'systemctl restart \
+         backstay-mark-good'; a system on trial restarts in a minute"
     )]
     Unhealthy(String, String),
     /// Health checks look at what runs.
@@ -217,6 +218,9 @@ pub enum Error {
         "{0}: what the recovery kernel trusts is not known: make it anew with 'backstay recovery install'"
     )]
     RecoveryUnread(String),
+    /// It is not known whether the system's own kernel comes up.
+    #[error("the system's own kernel is {0}, and {1} runs")]
+    OwnKernelNotRunning(String, String),
     /// Kernel parameters that GRUB would not pass on.
     #[error("--cmdline {0}")]
     Cmdline(String),

@@ -39,7 +39,7 @@ pub struct Checked {
 pub fn run(directory: &Path, limit: Duration, say: &mut dyn FnMut(&str)) -> Result<Vec<Checked>> {
     let mut all = Vec::new();
     for (kind, required) in [("required", true), ("wanted", false)] {
-        for path in files(&directory.join(kind))? {
+        for path in files(&directory.join(kind), say)? {
             let name = path
                 .file_name()
                 .unwrap_or_default()
@@ -74,10 +74,18 @@ pub fn first_failure(checked: &[Checked]) -> Option<&Checked> {
 }
 
 /// What lies in a directory, sorted; hidden files and what editors leave are none.
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+fn files(directory: &Path, say: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // No reason to leave a system that has come up.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            say(&format!(
+                "{}: no directory, so no check is in it",
+                directory.display()
+            ));
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(Error::file("reading", directory)(error)),
     };
     let mut files = Vec::new();
@@ -101,6 +109,8 @@ fn check(path: &Path, limit: Duration) -> Option<String> {
     // A group of its own: what it started ends with it.
     let started = Command::new(path)
         .stdin(Stdio::null())
+        // Standard output is the command's own.
+        .stdout(std::io::stderr())
         .process_group(0)
         .spawn();
     let mut child = match started {

@@ -9,12 +9,15 @@ use super::{
     consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_trial,
     snapshot, status, tarball,
 };
+use crate::agent::kexec::running_release;
 use crate::agent::{policy, watchdog};
+use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Ticket, Verb};
 use crate::store::btrfs::Btrfs;
-use crate::store::place::STORE;
+use crate::store::place::{Place, STORE};
 use crate::store::{Store, StoreError};
+use crate::transaction::check;
 use crate::transaction::explain::Explanation;
 use crate::transaction::history_log;
 use crate::transaction::records::{Records, read_state};
@@ -198,7 +201,14 @@ fn install(root: Option<&Path>, agent: Option<&Path>, out: Out) -> Result<Ended>
         mut store,
         mut records,
     } = open(root, Lock::Try, out)?;
-    let kernel = recovery::install(&mut store, &machine.top, agent, &mut |line| out.say(line))?;
+    let installed = recovery::install(&mut store, &machine.top, agent, &mut |line| out.say(line))?;
+    let kernel = installed.release;
+    if installed.is_new && records.state.value.kexec != Kexec::Unknown {
+        let mut state = records.state.value.clone();
+        // This one may be able to.
+        state.kexec = Kexec::Unknown;
+        records.state.write(&mut store, state)?;
+    }
     init::remember_kernel(&mut store, &mut records, Some(kernel.clone()))?;
     note(&mut store, &format!("recovery kernel {kernel} installed"));
     if !out.json {
@@ -408,23 +418,41 @@ fn started_by_kexec() -> bool {
     kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
 }
 
+/// A system on trial was told to panic where a task hangs; a good one may have to wait for a slow disk.
+fn spare_hung_tasks() {
+    const SETTING: &str = "/proc/sys/kernel/hung_task_panic";
+    match std::fs::write(SETTING, "0\n") {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            log::warn!("write({SETTING:?}): {error}");
+        }
+        _ => {}
+    }
+}
+
 /// What has come up becomes the recovery kernel, too; the one before is kept until it has run. A system is good
 /// without that.
 fn refresh(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) {
-    let made = recovery::install(store, &machine.top, None, &mut |line| out.say(line));
-    let kept = made.and_then(|release| {
-        let mut state = records.state.value.clone();
-        if state.recovery_kernel.as_ref() != Some(&release) {
-            state.recovery_kernel = Some(release);
-            // Another kernel may be able to.
-            state.kexec = Kexec::Unknown;
-            records.state.write(store, state)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = kept {
+    if let Err(error) = refreshed(store, records, machine, out) {
         out.say(&format!("the recovery kernel stays as it is: {error}"));
     }
+}
+
+fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) -> Result<()> {
+    let kernel = check::kernel(store, Place::Live(Part::System))?;
+    let running = running_release();
+    if let Some(own) = kernel.filter(|kernel| kernel.release.as_str() != running) {
+        // It came up in another kernel: its own one has shown nothing yet.
+        return Err(Error::OwnKernelNotRunning(own.release.to_string(), running));
+    }
+    let installed = recovery::install(store, &machine.top, None, &mut |line| out.say(line))?;
+    let mut state = records.state.value.clone();
+    if installed.is_new || state.recovery_kernel.as_ref() != Some(&installed.release) {
+        state.recovery_kernel = Some(installed.release);
+        // Another kernel may be able to.
+        state.kexec = Kexec::Unknown;
+        records.state.write(store, state)?;
+    }
+    Ok(())
 }
 
 fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
@@ -439,6 +467,11 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     });
     let was_good = records.state.value.good;
     let was_tried = records.state.value.live_trial().is_some();
+    if was_tried && root.is_none() {
+        // It is up: what follows may take longer than a start.
+        watchdog::stop(policy::of_initramfs().watchdog.is_some());
+        spare_hung_tasks();
+    }
     let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
         out.say(line);
     })?;
@@ -452,9 +485,6 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
     }
     if was_good != records.state.value.good && root.is_none() {
         refresh(&mut store, &mut records, &machine, out);
-    }
-    if was_tried && root.is_none() {
-        watchdog::stop(policy::of_initramfs().watchdog.is_some());
     }
     let state = &records.state.value;
     if state.destroy.is_some() && state.request.is_some() {

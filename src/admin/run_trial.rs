@@ -4,6 +4,12 @@ use super::error::{Error, Result};
 use super::machine::Lock;
 use super::run::{Ended, Open, Out, note, open};
 use super::{health, reboot, trial};
+use crate::agent::kexec::forbidden_here;
+use crate::agent::{boot_record, policy, watchdog};
+use crate::policy::trial::count;
+use crate::store::btrfs::Btrfs;
+use crate::transaction::execute::arm;
+use crate::transaction::records::Records;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +24,12 @@ pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
         mut records,
         ..
     } = open(root, Lock::Try, out)?;
-    let tried = trial::begin(&mut store, &mut records)?;
+    let mut tried = trial::begin(&mut store, &mut records)?;
+    if root.is_none() && forbidden_here().is_some() {
+        tried
+            .not_counted
+            .get_or_insert("kexec is not permitted here");
+    }
     note(&mut store, "the live system is on trial");
     out.result(&tried);
     if out.json {
@@ -32,11 +43,10 @@ pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
         "the live system is on trial: unless it is marked good within {} starts, the machine {to}",
         tried.tries
     ));
-    if !tried.kexec {
-        out.say(
-            "kexec failed on this machine: a start is counted, but with the recovery kernel; one that \
-             panics in its own kernel is not",
-        );
+    if let Some(why) = tried.not_counted {
+        out.say(&format!(
+            "a kernel that panics before it has started anything is not counted: {why}"
+        ));
     }
     Ok(Ended::Done)
 }
@@ -86,26 +96,50 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
         return Err(Error::RebootNeedsRunning);
     }
     let Open {
-        mut store, records, ..
+        mut store,
+        mut records,
+        ..
     } = open(root, Lock::Wait, out)?;
-    let trial = records.state.value.live_trial();
-    out.result(&Failed {
-        restarts: trial.is_some(),
-    });
-    let Some(trial) = trial else {
+    let Some(tried) = records.state.value.live_trial() else {
+        out.result(&Failed { restarts: false });
         out.say("not on trial: nothing is done about a start that failed");
         return Ok(Ended::Done);
     };
-    let line = format!("start {} of {} on trial failed", trial.begun, trial.tries);
+    let begun = match Path::new(boot_record::PATH).exists() {
+        true => tried.begun,
+        // No agent was in this boot: GRUB has started the system with a stock initramfs.
+        false => count_here(&mut store, &mut records)?,
+    };
+    let line = format!("start {begun} of {} on trial failed", tried.tries);
     note(&mut store, &line);
-    drop(store);
+    drop((store, records));
     out.say(&format!(
-        "{line}: restarting in {} s; 'systemctl stop backstay-start-failed' prevents it",
+        "{line}: restarting in {} s; 'backstay mark-good', or 'systemctl stop backstay-start-failed', \
+         prevents it",
         PATIENCE.as_secs()
     ));
     std::thread::sleep(PATIENCE);
-    reboot::reboot()?;
+    let Open { records, .. } = open(root, Lock::Wait, out)?;
+    let still = records.state.value.live_trial();
+    let restarts = still.is_some_and(|trial| trial.system == tried.system);
+    out.result(&Failed { restarts });
+    match restarts {
+        true => reboot::reboot()?,
+        false => out.say("it was marked good meanwhile: it goes on"),
+    }
     Ok(Ended::Done)
+}
+
+/// Counts this start, which is on disk then, and has GRUB start the agent where no start is left.
+fn count_here(store: &mut Btrfs, records: &mut Records) -> Result<u8> {
+    let mut state = records.state.value.clone();
+    count(&mut state);
+    if state.guarded() {
+        arm(store)?;
+    }
+    let begun = state.live_trial().map_or(0, |trial| trial.begun);
+    records.state.write(store, state)?;
+    Ok(begun)
 }
 
 /// Runs the health checks of the running system; an error where a required one fails.
@@ -113,6 +147,8 @@ pub fn healthy(root: Option<&Path>, out: Out) -> Result<()> {
     if root.is_some() {
         return Err(Error::CheckNeedsRunning);
     }
+    // Each check has its own time.
+    watchdog::stop(policy::of_initramfs().watchdog.is_some());
     let directory = Path::new(health::DIRECTORY);
     let checked = health::run(directory, health::LIMIT, &mut |line| eprintln!("{line}"))?;
     let Some(health::Checked {

@@ -352,7 +352,7 @@ impl core::fmt::Display for Status {
             line(
                 "FELL BACK",
                 &format!(
-                    "to snapshot {to} at {at}: what is kept as {from} was not marked good in {begun} starts; \
+                    "to snapshot {to} at {at}: what is kept as {from} was not marked good, after {begun} starts; \
                      'backstay rollback {from}' tries it again"
                 ),
             )?;

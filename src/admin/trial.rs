@@ -10,21 +10,22 @@ use crate::record::Uuid;
 use crate::record::layout::Part;
 use crate::record::state::{Kexec, State, Trial};
 use crate::store::Store;
-use crate::store::place::{File, Place};
+use crate::store::place::Place;
 use crate::transaction::check;
-use crate::transaction::execute::ARMED;
-use crate::transaction::finish::with_ballast;
+use crate::transaction::execute::arm;
 use crate::transaction::records::Records;
 use serde::Serialize;
+
+/// Why GRUB starts the system itself: another kernel would run before it, and change what the TPM has measured.
+pub const UNLOCKED_BY_MEASUREMENT: &str = "a TPM unlocks its disks by what was measured";
 
 /// What is on trial from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tried {
     /// Starts until the machine falls back.
     pub tries: u8,
-    /// Whether it is started with its own kernel by kexec, so that one that panics at once is counted.
-    /// False where kexec failed on this machine.
-    pub kexec: bool,
+    /// Why a kernel that panics before it has run anything is not counted; absent where it is.
+    pub not_counted: Option<&'static str>,
     /// The snapshot that the machine would fall back to today.
     pub fall_back_to: Option<u32>,
 }
@@ -33,25 +34,38 @@ pub struct Tried {
 pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
     request::idle(records)?;
     let live = live(store, records)?;
-    if !check::marks_itself_good(store, Place::Live(Part::System))? {
+    let system = Place::Live(Part::System);
+    if !check::marks_itself_good(store, system)? {
         return Err(Error::NeverMarked);
     }
+    // What a promotion is refused for would be a start that fails.
+    check::root(store, system)?;
+    let guarded = !check::is_unlocked_by_measurement(store, system)?;
     let mut state = records.state.value.clone();
     state.good = None;
     state.trial = Some(Trial {
         system: live,
         tries: TRIES,
         begun: 0,
-        fallback: false,
+        condemned: false,
+        // Nor does it fall back a second time because it is upgraded meanwhile.
+        fallback: state.live_trial().is_some_and(|trial| trial.fallback),
         clone_of: None,
-        guarded: true,
+        guarded,
     });
     // The hint before the trial: without one it only costs a start through the recovery kernel.
-    with_ballast(store, |store| store.replace(File::Armed, ARMED))?;
-    store.sync()?;
+    if guarded {
+        arm(store)?;
+    }
     let tried = Tried {
         tries: TRIES,
-        kexec: state.kexec != Kexec::Fails,
+        not_counted: if !guarded {
+            Some(UNLOCKED_BY_MEASUREMENT)
+        } else if state.kexec == Kexec::Fails {
+            Some("kexec does not work on this machine")
+        } else {
+            None
+        },
         fall_back_to: fall_back_to(store, &state)?,
     };
     records.state.write(store, state)?;
@@ -69,6 +83,8 @@ pub fn mark_bad<S: Store>(store: &mut S, records: &mut Records) -> Result<Option
     }
     trial::condemn(&mut state);
     let to = fall_back_to(store, &state)?;
+    // GRUB may have started it by itself so far.
+    arm(store)?;
     records.state.write(store, state)?;
     Ok(to)
 }
