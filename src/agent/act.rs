@@ -19,7 +19,7 @@ use crate::transaction::execute::Done;
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
-use crate::transaction::recover::{self, Recovered, hint_is_stale, recover};
+use crate::transaction::recover::{self, Recovered, recover};
 use crate::transaction::{catalogue, execute, history_log};
 use thiserror::Error;
 
@@ -66,7 +66,8 @@ pub fn now() -> u64 {
 pub fn finish_open(session: &mut Session) -> Result<(), Error> {
     let open = match Records::open_or_begin(&session.store) {
         Ok(records) => {
-            records.journal.value != Journal::Closed || hint_is_stale(&session.store, &records)?
+            records.journal.value != Journal::Closed
+                || recover::hint_is_wrong(&session.store, &records)?
         }
         // The decision reads it again, and answers; it does not know why an open change stays open.
         Err(error) => {
@@ -184,16 +185,23 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     continue;
                 }
                 let carried = carry_out(session, &intent);
-                if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried)
-                    && !matches!(
-                        error,
-                        Error::Transaction(crate::transaction::Error::Unfinished(_))
-                    )
-                {
-                    // It lacks something that a start needs: the next one, or nothing, is taken.
-                    say!("not done: {error}");
-                    given_up(session, |state| state.remember_failed(*to));
-                    continue;
+                if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried) {
+                    match error {
+                        // It lacks something that a start needs: the next one, or nothing, is taken.
+                        Error::Transaction(crate::transaction::Error::Unbootable(_)) => {
+                            say!("not done: {error}");
+                            given_up(session, |state| state.remember_failed(*to));
+                            continue;
+                        }
+                        Error::Transaction(crate::transaction::Error::Unfinished(_)) => {}
+                        // No fault of the snapshot's: a full disk, say. The next start tries it again.
+                        _ => {
+                            say!("not done: {error}");
+                            say!("the next start tries it again");
+                            boot_record::refused(&error.to_string());
+                            return Ok(Next::Prompt(None));
+                        }
+                    }
                 }
                 if let (Some(request), Wish::Change { present: true, .. }) = (request, wish)
                     && is_withdrawn(&session.store)
@@ -326,10 +334,22 @@ pub fn count_start(session: &mut Session) -> Result<Option<u8>, Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(None);
     };
+    let Some(tried) = value.live_trial() else {
+        return Ok(None);
+    };
+    // The worker before this one did, in this boot, and its start came to nothing.
+    if boot_record::was_counted(tried.system, tried.begun) {
+        return Ok(Some(tried.begun));
+    }
     let Start::Counted { n, of } = trial::start(&value) else {
         return Ok(None);
     };
+    if session.is_copied() {
+        say!("two disks carry the same file system: this start, on trial, is not counted");
+        return Ok(None);
+    }
     remember(session, trial::count)?;
+    boot_record::counted(tried.system, n);
     say!("this system is on trial: start {n} of {of} before it is marked good");
     Ok(Some(n))
 }

@@ -1,14 +1,17 @@
 //! What this boot was asked for and did, for the booted system: `/run/backstay/boot.json`.
 //!
 //! `/run` is memory: what has to last is in the state and in the store's log. A kernel that was started by kexec
-//! writes its own: what the agent before it did is in the state by then.
+//! writes its own, with what the agent before it has left in the store.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::record::Uuid;
 use crate::record::state::State;
+use crate::store::Store;
+use crate::store::place::File;
 
 /// Where it lies.
 pub const PATH: &str = "/run/backstay/boot.json";
@@ -19,8 +22,15 @@ const SCHEMA: u32 = 1;
 
 static NOW: Mutex<Happened> = Mutex::new(Happened::NOTHING);
 
+/// What is carried through a kexec.
+#[derive(Serialize, Deserialize)]
+struct Carried {
+    seq: u32,
+    happened: Happened,
+}
+
 /// What happened in this boot so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Happened {
     /// What the command line, or a request, asked for; absent: nothing.
     requested: Option<String>,
@@ -31,7 +41,7 @@ struct Happened {
     /// How the last of it is undone.
     undo: Option<String>,
     /// Why the hardware was reset, where a watchdog knows.
-    reset_reason: Option<&'static str>,
+    reset_reason: Option<String>,
 }
 
 impl Happened {
@@ -78,6 +88,57 @@ struct FellBack {
     at: u64,
 }
 
+/// Where the worker of this boot notes the start that it has counted: a second worker is another process.
+const COUNTED: &str = "/run/backstay/counted";
+
+/// This start, the `n`th of the system, is counted.
+pub fn counted(system: Uuid, n: u8) {
+    if let Err(error) = put(COUNTED, counted_line(system, n).as_bytes()) {
+        log::warn!("write({COUNTED:?}): {error}");
+    }
+}
+
+/// Whether the `n`th start of the system was counted in this boot.
+pub fn was_counted(system: Uuid, n: u8) -> bool {
+    std::fs::read_to_string(COUNTED).is_ok_and(|text| text == counted_line(system, n))
+}
+
+fn counted_line(system: Uuid, n: u8) -> String {
+    format!("{system} {n}\n")
+}
+
+/// Leaves what happened so far in the store for the agent of the kernel that is started by kexec: its `/run` is
+/// another one. `seq` ties it to the state. Where it cannot be written, that agent knows less.
+pub fn carry<S: Store>(store: &mut S, seq: u32) {
+    let happened = NOW.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let written = match serde_json::to_vec(&Carried { seq, happened }) {
+        Ok(text) => store
+            .replace(File::Carried, &text)
+            .map_err(|it| it.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = written {
+        log::warn!("what was done is not carried through the kexec: {error}");
+    }
+}
+
+/// Takes over what the agent before this one left.
+pub fn take_over<S: Store>(store: &S, seq: u32) {
+    let Ok(Some(text)) = store.read(File::Carried) else {
+        return;
+    };
+    match serde_json::from_slice::<Carried>(&text) {
+        Ok(carried) if carried.seq == seq => note(|now| {
+            let reset_reason = now.reset_reason.take();
+            *now = carried.happened;
+            now.reset_reason = now.reset_reason.take().or(reset_reason);
+        }),
+        // Another boot's.
+        Ok(_) => {}
+        Err(error) => log::warn!("what was carried through the kexec cannot be read: {error}"),
+    }
+}
+
 fn note(change: impl FnOnce(&mut Happened)) {
     change(&mut NOW.lock().unwrap_or_else(PoisonError::into_inner));
 }
@@ -102,7 +163,7 @@ pub fn done(what: &str, undo: &str) {
 
 /// The hardware was reset for this reason.
 pub fn reset(reason: Option<&'static str>) {
-    note(|now| now.reset_reason = reason);
+    note(|now| now.reset_reason = reason.map(str::to_owned));
 }
 
 /// Writes the file, with what the state knows. Where it cannot be written, the boot goes on without.
@@ -170,7 +231,6 @@ fn record(happened: Happened, state: Option<&State>) -> BootRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Uuid;
     use crate::record::state::{FellBack as Recorded, Live, Trial};
 
     #[test]
@@ -185,6 +245,7 @@ mod tests {
             system: live.system,
             tries: 3,
             begun: 1,
+            condemned: false,
             fallback: true,
             clone_of: Some(3),
             guarded: true,
@@ -199,7 +260,7 @@ mod tests {
         let happened = Happened {
             done: vec!["fall back to snapshot 3".to_owned()],
             undo: Some("to undo it: roll back".to_owned()),
-            reset_reason: Some("the watchdog reset the machine"),
+            reset_reason: Some("the watchdog reset the machine".to_owned()),
             ..Happened::default()
         };
         let full = record(happened, Some(&state));

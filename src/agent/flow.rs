@@ -42,7 +42,7 @@ pub fn work(mode: WorkerMode) -> End {
         Ok(found) => found,
         Err(error) => {
             say!("{error}");
-            return without_root();
+            return without_root(&line);
         }
     };
     if !is_btrfs(&found) {
@@ -92,7 +92,7 @@ fn is_btrfs(found: &Found) -> bool {
 fn after_a_dead_worker(line: &[u8]) -> End {
     match super::worker::run(WorkerMode::Plain, |_| leaves_mixed(line)) {
         Ok(false) => plain(line),
-        Ok(true) => without_root(),
+        Ok(true) => without_root(line),
         Err(error) => {
             say!("{error}");
             plain(line)
@@ -140,14 +140,16 @@ fn plain(line: &[u8]) -> End {
         Ok(end) => end,
         Err(error) => {
             say!("{error}");
-            without_root()
+            without_root(line)
         }
     }
 }
 
-/// The root's device never came, or does not mount: somebody has to look.
-fn without_root() -> End {
-    match prompt::open(None, None) {
+/// The root's device never came, or does not mount: somebody has to look. On trial the machine restarts where nobody
+/// does: that start was counted, and the next one, or another system, may find it.
+fn without_root(line: &[u8]) -> End {
+    let on_trial = asked::read(line).attempt.is_some();
+    match prompt::open(None, on_trial.then_some(prompt::SECONDS)) {
         // Trying again is a restart: devices and modules start from nothing.
         Choice::Boot | Choice::Reboot => End::Reboot,
         Choice::PowerOff => End::PowerOff,
@@ -159,7 +161,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         Ok(session) => session,
         Err(session::Error::NotMounted(error)) => {
             say!("{error}");
-            return without_root();
+            return without_root(line);
         }
         Err(error) => {
             if asked.wish != Wish::Boot {
@@ -187,7 +189,7 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
         _ if handed_over(asked, Some(&session)) => Next::Boot,
         _ => act_aloud(&mut session, asked),
     };
-    match ready(session, next) {
+    match ready(session, next, line) {
         Ok(session) => start(line, boot, asked, found, Some(session)),
         Err(end) => end,
     }
@@ -195,14 +197,14 @@ fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &
 
 /// Turns to what is on the disk, and opens the prompt where that is wanted or must be. `Ok`: what is live
 /// may be started.
-fn ready(mut session: Session, mut next: Next) -> Result<Session, End> {
+fn ready(mut session: Session, mut next: Next, line: &[u8]) -> Result<Session, End> {
     loop {
         session = match session.settled() {
             Ok(session) => session,
             // What nobody can look at is not started by itself.
             Err(error) => {
                 say!("{error}");
-                return Err(without_root());
+                return Err(without_root(line));
             }
         };
         if mixed_aloud(&session) {
@@ -290,7 +292,7 @@ fn start(
                 Ok(end) => return end,
                 // What is live now is another system, or the same one, not on trial any more.
                 Err(again) => {
-                    session = match ready(again.0, again.1) {
+                    session = match ready(again.0, again.1, line) {
                         Ok(session) => Some(session),
                         Err(end) => return end,
                     };
@@ -306,7 +308,7 @@ fn start(
         }
         // What was done there may have gone wrong.
         session = match session
-            .map(|session| ready(session, Next::Boot))
+            .map(|session| ready(session, Next::Boot, line))
             .transpose()
         {
             Ok(session) => session,
@@ -324,13 +326,21 @@ fn hand_over(
 ) -> Result<End, Box<(Session, Next)>> {
     let at = &root.at;
     let probed = asked.attempt.is_some_and(|attempt| attempt.n == 0);
+    if let Some(session) = session.as_mut().filter(|_| asked.attempt.is_none()) {
+        kernel::note_recovery(session, line);
+    }
     if let Some(tried) = session
         .as_mut()
         .filter(|session| !handed_over(asked, Some(session)))
     {
         let probed = probed && as_it_was_left(asked, tried);
+        if probed {
+            boot_record::take_over(&tried.store, kernel::sequence(tried));
+        }
         match kernel::probe(tried, line, probed) {
             Ok(true) => {
+                let seq = kernel::sequence(tried);
+                boot_record::carry(&mut tried.store, seq);
                 session.take().map(Session::close);
                 mount::clear(at);
                 return Ok(End::Kexec);
@@ -364,17 +374,28 @@ fn hand_over(
         let next = act::failed_at_once(&mut session);
         return Err(Box::new((session, next)));
     }
-    if let Some(session) = session {
+    let mut on_trial = counted.is_some();
+    if let Some(mut session) = session {
         let state = match read_state(&session.store) {
             Ok(Slots::Valid { value, .. }) => Some(value),
             _ => None,
         };
+        on_trial |= state.as_ref().is_some_and(|it| it.live_trial().is_some());
+        let seq = kernel::sequence(&session);
+        if handed_over {
+            boot_record::take_over(&session.store, seq);
+        } else if kernel == Kernel::Loaded && session.rung.is_writable() && !session.is_copied() {
+            boot_record::carry(&mut session.store, seq);
+        }
         boot_record::write(state.as_ref());
         session.close();
     }
-    // Its driver may have stopped it when the kernel on trial loaded it.
-    if (counted.is_some() || handed_over) && kernel != Kernel::Restart {
+    // Also in the kernel that was handed over to: its driver may have stopped it.
+    if on_trial && (counted.is_some() || handed_over) && kernel != Kernel::Restart {
         watchdog::arm(kernel == Kernel::Loaded);
+    }
+    if counted.is_some() && kernel == Kernel::Stays {
+        super::setup::end_what_dies();
     }
     Ok(match kernel {
         // Without the store nothing is on trial.

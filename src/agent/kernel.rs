@@ -7,9 +7,11 @@
 //! the state is durable before.
 
 use super::act;
+use super::handover::find_inits;
 use super::kexec::{self, RootKernel};
 use super::session::Session;
 use super::{policy, watchdog};
+use crate::policy::trial;
 use crate::record::Uuid;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
@@ -18,7 +20,7 @@ use crate::say;
 use crate::store::place::Place;
 use crate::transaction::check;
 use crate::transaction::records::{Records, read_state};
-use kernel_cmdline::{DoesNotFit, Line};
+use kernel_cmdline::{Boot, DoesNotFit, Line};
 use std::path::Path;
 
 /// How the boot goes on.
@@ -34,10 +36,36 @@ pub enum Kernel {
     Failed,
 }
 
+/// How often the recovery kernel starts itself before it is taken for unable to: one start may end by a power cut.
+const PROBES: u8 = 2;
 /// Where the recovery kernel lies.
 const RECOVERY: &str = "@backstay/kernels/recovery";
-/// Seconds after a panic until a kernel on trial restarts the machine: long enough to be read.
-const PANIC: &str = "10";
+/// What ends a kernel on trial that has died: a panic restarts the machine after so many seconds, long enough
+/// to be read; a task that hangs for two minutes (the kernel's own time) is a panic. `mark-good` takes the second
+/// back. dracut's initramfs restarts instead of opening a shell (dracut.cmdline(7)), as that of initramfs-tools does
+/// by `panic=`.
+const DEAD: [(&str, &str); 4] = [
+    ("panic", "10"),
+    ("hung_task_panic", "1"),
+    ("rd.shell", "0"),
+    ("rd.emergency", "reboot"),
+];
+
+/// Notes for GRUB that the newest recovery kernel comes up, where GRUB started it now and the disk is written anyway.
+pub fn note_recovery(session: &mut Session, line: &[u8]) {
+    let from_grub = kernel_cmdline::tokens(line).any(|token| {
+        // GRUB itself puts it there.
+        let path = token.value.filter(|_| token.is("BOOT_IMAGE"));
+        path.is_some_and(|path| path.ends_with(&format!("/{RECOVERY}/vmlinuz")))
+    });
+    let noted = !session.rung.is_writable() || session.store.is_recovery_proven();
+    if !from_grub || noted || session.is_copied() {
+        return;
+    }
+    if let Err(error) = session.mark_recovery_proven() {
+        log::warn!("GRUB goes on to prefer the recovery kernel before this one: {error}");
+    }
+}
 
 /// Before the first start on trial: whether this machine can start a kernel by kexec, which is known once the
 /// newest recovery kernel was started so, by itself or by the one before it. `probed`: it was, just now. True: it
@@ -54,11 +82,11 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
     match state.kexec {
         Kexec::Fails => Ok(false),
         Kexec::Works if session.store.is_recovery_proven() => Ok(false),
-        Kexec::Tried => {
+        Kexec::Tried(times) if probed || times >= PROBES => {
             let works = probed;
             if !works {
-                say!("the recovery kernel did not come up when it started itself by kexec");
-                say!("from now on starts are counted without it");
+                say!("the recovery kernel did not come up when it started itself by kexec:");
+                say!("a system that panics before its own agent runs is not counted here");
             }
             let found = if works { Kexec::Works } else { Kexec::Fails };
             act::remember(session, |state| state.kexec = found)?;
@@ -67,9 +95,13 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
             }
             Ok(false)
         }
-        Kexec::Unknown | Kexec::Works if kexec::forbidden_here().is_some() => Ok(false),
-        Kexec::Unknown | Kexec::Works => {
-            act::remember(session, |state| state.kexec = Kexec::Tried)?;
+        _ if kexec::forbidden_here().is_some() => Ok(false),
+        Kexec::Unknown | Kexec::Works | Kexec::Tried(_) => {
+            let times = match state.kexec {
+                Kexec::Tried(times) => times,
+                _ => 0,
+            };
+            act::remember(session, |state| state.kexec = Kexec::Tried(times + 1))?;
             let directory = session.top().join(RECOVERY);
             let loaded = command_line(line, None, sequence(session), Some(0))
                 .ok()
@@ -77,8 +109,7 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
                 .and_then(Line::as_str)
                 .map(|line| kexec::load_recovery(&directory, line));
             if let Some(Ok(())) = loaded {
-                say!("before the first start on trial, the recovery kernel starts itself once,");
-                say!("to see whether this machine can do that");
+                say!("first the recovery kernel starts itself once, to see whether kexec works");
                 return Ok(true);
             }
             let (why, found) = match loaded {
@@ -102,7 +133,13 @@ fn on_trial(
     counted: Option<u8>,
     session: Option<&Session>,
 ) -> Kernel {
-    if session.is_some_and(|session| !kexec_works(session)) {
+    // A kernel would find out by a panic, and this agent by waiting for a person.
+    let init = Boot::read(line).init;
+    if let Err(error) = find_inits(root, init) {
+        say!("the system cannot be started: {error}");
+        return Kernel::Failed;
+    }
+    if session.is_some_and(|session| !is_guarded(session)) {
         return Kernel::Stays;
     }
     let load = || -> Result<String, kexec::Error> {
@@ -128,6 +165,11 @@ fn on_trial(
         }
         Err(kexec::Error::Forbidden(why)) => {
             say!("the system's own kernel is not tried, as kexec is not permitted here ({why})");
+            Kernel::Stays
+        }
+        // No fault of the kernel's.
+        Err(error) if error.is_of_the_machine() => {
+            say!("the system's own kernel is not tried: {error}");
             Kernel::Stays
         }
         Err(error) => {
@@ -157,6 +199,10 @@ pub fn settle(
     }
     if fits {
         return Kernel::Stays;
+    }
+    // A healthy system would be lost where kexec does not work, or where it must not come before its kernel.
+    if counted.is_some() && session.as_deref().is_some_and(|it| !is_guarded(it)) {
+        return restart_once(session, counted);
     }
     let running = kexec::running_release();
     if handed_over {
@@ -196,7 +242,7 @@ pub fn settle(
         "the system's own kernel {} was not started: {error}",
         kernel.release
     );
-    restart_once(session)
+    restart_once(session, counted)
 }
 
 /// Why the snapshot `id` cannot be booted once: it has another kernel, and a restart through GRUB would
@@ -238,8 +284,10 @@ fn command_line(
     let n = counted.unwrap_or(1);
     line.append("backstay.attempt", Some(&format!("{seq}:{n}")))?;
     if counted.is_some() {
-        // A panic comes back to GRUB, and so to the next start.
-        line.append("panic", Some(PANIC))?;
+        // It comes back to GRUB, and so to the next start.
+        for (name, value) in DEAD {
+            line.append(name, Some(value))?;
+        }
     }
     if counted.is_some_and(|n| n > 0) && policy::of_initramfs().watchdog.is_some() {
         let (name, value) = watchdog::LEFT_ALONE;
@@ -255,19 +303,20 @@ pub fn sequence(session: &Session) -> u32 {
     u32::try_from(seq).unwrap_or(u32::MAX).max(1)
 }
 
-fn kexec_works(session: &Session) -> bool {
-    !matches!(
-        read_state(&session.store),
-        Ok(Slots::Valid { value, .. }) if value.kexec == Kexec::Fails
-    )
+/// Whether the own kernel of a system on trial is started by kexec.
+fn is_guarded(session: &Session) -> bool {
+    match read_state(&session.store) {
+        Ok(Slots::Valid { value, .. }) => value.guarded() && value.kexec != Kexec::Fails,
+        _ => true,
+    }
 }
 
 /// Restarts through GRUB unless that was done for this live system already.
-fn restart_once(session: Option<&mut Session>) -> Kernel {
+fn restart_once(session: Option<&mut Session>, counted: Option<u8>) -> Kernel {
     let Some(session) = session.filter(|session| !session.is_copied()) else {
         return Kernel::Stays;
     };
-    match mark(session) {
+    match mark(session, counted.is_some()) {
         Ok(true) => {
             say!("restarting, so that the boot menu starts it");
             Kernel::Restart
@@ -286,8 +335,8 @@ fn restart_once(session: Option<&mut Session>) -> Kernel {
 }
 
 /// Sets the mark, durably; false (and the mark taken away) if it stood there already. GRUB is to start the system
-/// itself, so a trial is not guarded any more.
-fn mark(session: &mut Session) -> Result<bool, super::act::Error> {
+/// itself, so a trial is not guarded any more, and this start is counted in its own kernel.
+fn mark(session: &mut Session, counted: bool) -> Result<bool, super::act::Error> {
     let Slots::Valid { value, .. } = read_state(&session.store)? else {
         return Ok(false);
     };
@@ -298,6 +347,9 @@ fn mark(session: &mut Session) -> Result<bool, super::act::Error> {
         if let Some(trial) = &mut state.trial {
             trial.guarded &= !first;
         }
+        if first && counted {
+            trial::uncount(state);
+        }
     })?;
     Ok(first)
 }
@@ -305,6 +357,24 @@ fn mark(session: &mut Session) -> Result<bool, super::act::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_on_trial_is_ended_where_it_dies_and_a_probe_stays_what_it_is() {
+        let line = b"root=UUID=1 ro watchdog.stop_on_reboot=0 backstay.menu backstay.end\n";
+        let made = |counted| command_line(line, None, 7, Some(counted)).unwrap();
+        assert_eq!(
+            made(2).as_str().unwrap(),
+            "root=UUID=1 ro backstay.attempt=7:2 panic=10 hung_task_panic=1 \
+             rd.shell=0 rd.emergency=reboot backstay.end"
+        );
+        let probe = made(0);
+        assert!(
+            probe
+                .as_str()
+                .unwrap()
+                .contains("stop_on_reboot=0 backstay.attempt=7:0")
+        );
+    }
 
     #[test]
     fn a_hand_over_keeps_the_line_but_what_was_asked_of_us() {

@@ -18,6 +18,18 @@ const PANIC: Setting = Setting {
     usual: "0\n",
     ours: "10\n",
 };
+/// [`PANIC`] as it is left for a start on trial: other than what is put back.
+const KEPT_PANIC: Setting = Setting {
+    usual: "10\n",
+    ours: "11\n",
+    ..PANIC
+};
+/// Whether a task that hangs is a panic.
+const HUNG_TASK: Setting = Setting {
+    path: "/proc/sys/kernel/hung_task_panic",
+    usual: "0\n",
+    ours: "1\n",
+};
 /// The kernel drops all but ten records in five seconds that a program writes to its log, silently.
 const LOG_LIMIT: Setting = Setting {
     path: "/proc/sys/kernel/printk_devkmsg",
@@ -85,6 +97,14 @@ fn mount_early() -> Vec<String> {
         problems.push(error.to_string());
     }
     problems
+}
+
+/// A start on trial in the running kernel: what dies or hangs comes back to GRUB, as it does in a kernel that is
+/// started by kexec. `mark-good` takes the second back.
+pub(super) fn end_what_dies() {
+    for setting in [KEPT_PANIC, HUNG_TASK] {
+        setting.change(setting.usual, setting.ours);
+    }
 }
 
 /// Puts the kernel's defaults back where [`run`] changed them: what the booted system does is its own

@@ -14,8 +14,8 @@ use crate::sys::watchdog::Watchdog;
 pub const NOT_STOPPED: &str = "watchdog.stop_on_reboot";
 /// Whether the kernel leaves a running watchdog alone when it starts another one.
 const STOP_ON_REBOOT: &str = "/sys/module/watchdog/parameters/stop_on_reboot";
-/// Why the hardware was reset last, as the driver found it: bits of linux/watchdog.h.
-const BOOT_STATUS: &str = "/sys/class/watchdog/watchdog0/bootstatus";
+/// What the kernel tells of the first watchdog (Documentation/ABI/testing/sysfs-class-watchdog).
+const ATTRIBUTES: &str = "/sys/class/watchdog/watchdog0";
 /// `WDIOF_…` that a person wants to hear of, with their words.
 const REASONS: [(u32, &str); 4] = [
     (0x20, "the watchdog reset the machine"),
@@ -28,9 +28,15 @@ pub const LEFT_ALONE: (&str, &str) = ("watchdog.handle_boot_enabled", "0");
 
 /// Why the machine was reset, where a watchdog knows.
 pub fn reset_reason() -> Option<&'static str> {
-    reason(&std::fs::read_to_string(BOOT_STATUS).ok()?)
+    reason(&attribute("bootstatus")?)
 }
 
+fn attribute(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(ATTRIBUTES).join(name)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// `status`: bits of linux/watchdog.h.
 fn reason(status: &str) -> Option<&'static str> {
     let status: u32 = status.trim().parse().ok()?;
     let known = REASONS.iter().find(|(bit, _)| status & bit != 0);
@@ -83,8 +89,12 @@ fn start(configured: &Configured) -> crate::sys::Result<u32> {
 /// Stops it, where one is configured and nobody else has it: a person is waited for, or the system is good.
 pub fn stop(configured: bool) {
     let device = Path::new(policy::WATCHDOG);
-    if !configured || !device.exists() {
+    // To open one that does not run would start it.
+    if !configured || attribute("state").is_none_or(|state| state != "active") {
         return;
+    }
+    if attribute("nowayout").is_some_and(|it| it == "1") {
+        say!("the watchdog cannot be stopped (nowayout): feed it, or it resets the machine");
     }
     if let Err(error) = Watchdog::start(device).and_then(Watchdog::stop) {
         // Who has it open takes care of it.
