@@ -99,7 +99,30 @@ and
 .IR /etc/backstay/health.d/wanted ,
 in the order of their names, 60 seconds each
 .RB ( "backstay mark\-good \-\-check" ).
-A required one that fails keeps the system from being marked good; while it is on trial, it restarts.
+A required one that fails keeps the system from being marked good.
+.PP
+.I backstay\-start\-failed.service
+.RB ( "backstay start\-failed" )
+restarts a system on trial, and only such a one, a minute after a required check has failed, after
+.I boot\-complete.target
+was not reached, and in emergency mode;
+.B systemctl stop backstay\-start\-failed
+within that minute keeps it up.
+.PP
+A hardware watchdog ends a start on trial that hangs, where
+.I /etc/backstay/policy.toml
+has, when the recovery kernel is made,
+.IP
+[watchdog]
+.br
+seconds = 120
+.br
+driver = "iTCO_wdt"
+.PP
+It is armed at the hand\-over, runs on through the kexec, and is stopped by
+.B mark\-good
+unless systemd has taken it over
+.RI ( RuntimeWatchdogSec= ).
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -320,8 +343,12 @@ too,
 .TP
 .B try
 .IR tries ,
-.IR guarded ,
+.I not_counted
+(why a kernel that panics before it has started anything is not counted; null where it is),
 .IR fall_back_to .
+.TP
+.B start\-failed
+.IR restarts .
 .TP
 .B mark\-bad
 .IR fall_back_to .

@@ -5,17 +5,39 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::rollback::TINY_DATA;
-use super::steps::{THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu};
+use super::rollback::{TINY_DATA, after_previous};
+use super::steps::{
+    THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu, three_versions,
+};
 use super::store::Store;
 use super::{Context, Scenario};
 use crate::grub_menu::Answer;
 use crate::guest::Tiny;
+use crate::image::panicking::PANIC;
 use crate::image::{Fixture, System, alter};
+use crate::instructions::until_kernel;
 use crate::random::Random;
 use crate::vm::{Vm, VmConfig};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::debian(
+        "trial-confirmed-stays",
+        "what was promoted comes up, marks itself good, and is started without being counted from then on",
+        confirmed,
+    ),
+    Scenario::debian(
+        "trial-userspace-fails-falls-back",
+        "a service of what was promoted does not answer to its health check: three starts, then the good system",
+        userspace_fails,
+    )
+    .usually(900)
+    .within(Duration::from_secs(2400)),
+    Scenario::tiny(
+        "trial-kernel-panics-falls-back",
+        "the kernel of what was promoted panics before it unpacks an initramfs: three starts, then the good system",
+        kernel_panics,
+    )
+    .usually(240),
     Scenario::tiny(
         "trial-initrd-corrupt-falls-back",
         "the kernel of what was promoted panics, as its initramfs is cut short: three starts, then the good system",
@@ -88,6 +110,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "what grub-reboot chose is chosen once, although GRUB cannot write that down",
         stale_next_entry,
     ),
+    Scenario::debian(
+        "guard-costs-nothing",
+        "not armed: instructions from the reset vector to the kernel, against Debian's own GRUB configuration and initramfs",
+        costs,
+    ),
     Scenario::tiny(
         "power-cut-thirty-times-stays-put",
         "a confirmed system whose start is cut thirty times is the same afterwards",
@@ -129,7 +156,7 @@ fn roll_back(vm: &mut Vm) -> Result<()> {
         vm,
         &[
             "done: roll back to snapshot 2",
-            "before the first start on trial, the recovery kernel starts itself once,",
+            "first the recovery kernel starts itself once, to see whether kexec works",
         ],
     )?;
     agent_begins(vm, "starting the system")
@@ -162,22 +189,122 @@ fn fallen_back() -> Store {
         .snapshot(4, ["2", "2", "2"])
 }
 
-fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
-    let broken = "truncate -s 300000 /mnt/@rootfs/boot/initrd.img-*";
-    let disk = ctx.take(&good_and("initrd-corrupt", broken))?;
+fn confirmed(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&three_versions(System::Debian))?;
     let mut vm = ctx.boot(&disk)?;
     roll_back(&mut vm)?;
+    agent_says(
+        &mut vm,
+        &["this system is on trial: start 1 of 3 before it is marked good"],
+    )?;
+    let mut debian = vm.debian()?;
+    debian.succeed("systemctl is-system-running --wait")?;
+    debian.succeed("systemctl is-active backstay-mark-good")?;
+    let status = read(&debian.succeed("backstay status --json")?)?;
+    same(ctx, &status, "/trial", json!(null))?;
+    debian.succeed("grep -q 'roll back to snapshot 2' /run/motd.d/backstay")?;
+    debian.restart()?;
+    ctx.step("GRUB starts it by itself: nothing is counted any more");
+    vm.serial().forbid("is on trial");
+    let mut debian = vm.debian()?;
+    let release = debian.succeed("cat /etc/appliance-release")?;
+    ctx.check(release == "2\n", || format!("{release} runs"))?;
+    debian.succeed("! grep backstay.attempt /proc/cmdline")?;
+    debian.power_off()?;
+    ctx.expect_store(&disk, &after_previous())?;
+    Ok(())
+}
+
+/// A service, and a check that asks for it; `broken` is what it runs.
+fn service(runs: &str) -> String {
+    format!(
+        "root=/mnt/@rootfs
+mkdir -p $root/etc/backstay/health.d/required
+cat > $root/etc/systemd/system/answers.service <<END
+[Unit]
+Description=What this machine is for
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={runs}
+[Install]
+WantedBy=multi-user.target
+END
+mkdir -p $root/etc/systemd/system/multi-user.target.wants
+ln -sf ../answers.service $root/etc/systemd/system/multi-user.target.wants/
+cat > $root/etc/backstay/health.d/required/answers <<END
+#!/bin/sh
+exec systemctl is-active answers.service
+END
+chmod 755 $root/etc/backstay/health.d/required/answers
+"
+    )
+}
+
+fn userspace_fails(ctx: &mut Context) -> Result<()> {
+    let [broken, whole] = ["/bin/false", "/bin/true"].map(service);
+    let versions = THREE_VERSIONS
+        .replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"))
+        .replace("upgrade 3\n", &format!("upgrade 3\n{whole}\n"));
+    let script = format!("{versions}admin mark-good\n");
+    let disk = ctx.take(&Fixture::new(System::Debian, "service-fails", script))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    vm.serial().set_patience(Duration::from_secs(480));
     for n in 1..=3 {
         let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
         agent_says(&mut vm, &[&counted])?;
-        vm.serial().expect_text("Kernel panic - not syncing")?;
-        ctx.step("it panics, and restarts by itself");
+        let failed = format!("start {n} of 3 on trial failed: restarting in 60 s");
+        vm.serial().expect_text(&failed)?;
+        ctx.step("it restarts by itself");
         agent_begins(&mut vm, "starting the system")?;
     }
     agent_says(
         &mut vm,
         &["done: fall back to snapshot 3, the newest good one"],
     )?;
+    let mut debian = vm.debian()?;
+    let state = debian.run("systemctl is-system-running --wait")?.output;
+    ctx.check(state.trim() == "running", || state.clone())?;
+    debian.succeed("systemctl is-active answers backstay-mark-good")?;
+    let status = debian.succeed("backstay status")?;
+    ctx.check(status.contains("fell back"), || status.clone())?;
+    ctx.check(!status.contains("on trial"), || status.clone())?;
+    debian.power_off()?;
+    ctx.expect_store(&disk, &fallen_back())?;
+    Ok(())
+}
+
+fn kernel_panics(ctx: &mut Context) -> Result<()> {
+    let broken = "cat /dev/disk1 > $(echo /mnt/@rootfs/boot/vmlinuz-*)";
+    let disk = ctx.take(&good_and("kernel-panics", broken).with_panicking_kernel())?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    panics_three_times(ctx, &mut vm, PANIC)?;
+    good_again(ctx, &mut vm)?;
+    ctx.expect_store(&disk, &fallen_back())?;
+    Ok(())
+}
+
+/// Each start on trial ends in this panic, which restarts the machine; then it falls back.
+fn panics_three_times(ctx: &Context, vm: &mut Vm, panic: &str) -> Result<()> {
+    vm.serial().allow("Kernel panic");
+    for n in 1..=3 {
+        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
+        agent_says(vm, &[&counted])?;
+        vm.serial().expect_text(panic)?;
+        ctx.step("it panics, and restarts by itself");
+        agent_begins(vm, "starting the system")?;
+    }
+    agent_says(vm, &["done: fall back to snapshot 3, the newest good one"])
+}
+
+fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
+    let broken = "truncate -s 300000 /mnt/@rootfs/boot/initrd.img-*";
+    let disk = ctx.take(&good_and("initrd-corrupt", broken))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    panics_three_times(ctx, &mut vm, "Kernel panic - not syncing: VFS")?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
@@ -299,12 +426,15 @@ fn recovery_corrupt(ctx: &mut Context) -> Result<()> {
     vm.serial().expect_text("/kernels/recovery is damaged.")?;
     live_comes_up(&mut vm)?;
     ctx.step("with a recovery kernel before it, which is whole");
-    let before = format!("admin recovery install\n{DAMAGE}");
+    let kernels = "/mnt/@backstay/kernels";
+    let before = format!("cp -a {kernels}/recovery {kernels}/recovery-previous\n{DAMAGE}");
     let mut vm = on_trial_and(ctx, &before)?;
     vm.serial().expect_text("/kernels/recovery is damaged.")?;
+    vm.serial()
+        .expect_text("/kernels/recovery-previous/vmlinuz")?;
     agent_says(
         &mut vm,
-        &["before the first start on trial, the recovery kernel starts itself once,"],
+        &["this system is on trial: start 1 of 3 before it is marked good"],
     )?;
     live_comes_up(&mut vm)
 }
@@ -344,7 +474,7 @@ fn all_fail(ctx: &mut Context) -> Result<()> {
     ctx.step("nothing is left: the menu, with nobody there");
     agent_says(
         &mut vm,
-        &["neither the system nor the one before it came up: choose a snapshot, or let it go on"],
+        &["neither the system nor the one before it came up: choose a snapshot, or wait"],
     )?;
     let tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
@@ -365,6 +495,9 @@ fn recorded(ctx: &mut Context) -> Result<()> {
     same(ctx, &record, "/attempt", json!({"n": 1, "of": 3}))?;
     same(ctx, &record, "/fell_back", json!(null))?;
     same(ctx, &record, "/schema", json!(1))?;
+    same(ctx, &record, "/done", json!(["roll back to snapshot 2"]))?;
+    let asked = json!("roll back to the version before");
+    same(ctx, &record, "/requested", asked)?;
     tiny.succeed("backstay mark-bad")?;
     tiny.restart()?;
     agent_says(
@@ -379,7 +512,11 @@ fn recorded(ctx: &mut Context) -> Result<()> {
         ("/attempt", json!({"n": 1, "of": 3})),
         ("/fell_back/from", json!(4)),
         ("/fell_back/to", json!(3)),
-        ("/fell_back/starts", json!(3)),
+        ("/fell_back/starts", json!(1)),
+        (
+            "/done",
+            json!(["fall back to snapshot 3, the newest good one"]),
+        ),
         ("/requested", json!(null)),
         ("/refused", json!(null)),
         ("/reset_reason", json!(null)),
@@ -392,8 +529,11 @@ fn recorded(ctx: &mut Context) -> Result<()> {
 }
 
 fn boot_record(tiny: &mut Tiny<'_>) -> Result<Value> {
-    let text = tiny.succeed("cat /run/backstay/boot.json; echo")?;
-    serde_json::from_str(&text).with_context(|| format!("read {text}"))
+    read(&tiny.succeed("cat /run/backstay/boot.json; echo")?)
+}
+
+fn read(json: &str) -> Result<Value> {
+    serde_json::from_str(json).with_context(|| format!("read {json}"))
 }
 
 fn same(ctx: &Context, record: &Value, field: &str, wanted: Value) -> Result<()> {
@@ -430,8 +570,9 @@ fn not_again(ctx: &mut Context) -> Result<()> {
     tiny.restart()?;
     vm.serial().expect_text("done: fall back to snapshot ")?;
     let mut tiny = vm.tiny()?;
-    let status = tiny.succeed("backstay status --json")?;
-    ctx.check(!status.contains("\"to\":4"), || status.clone())?;
+    let status = read(&tiny.succeed("backstay status --json")?)?;
+    let to = status.pointer("/fell_back/to").and_then(Value::as_u64);
+    ctx.check(to.is_some_and(|to| to != 4), || status.to_string())?;
     tiny.power_off()
 }
 
@@ -489,12 +630,49 @@ fn thirty_cuts(ctx: &mut Context) -> Result<()> {
     let mut vm = ctx.boot(&disk)?;
     let mut tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
-    let status = tiny.succeed("backstay status --json")?;
-    ctx.check(status.contains("\"fell_back\":null"), || status.clone())?;
+    let status = read(&tiny.succeed("backstay status --json")?)?;
+    same(ctx, &status, "/fell_back", json!(null))?;
     tiny.power_off()?;
     let untouched = Store::live("3", "3-changed", "3")
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"]);
     ctx.expect_store(&disk, &untouched)?;
+    Ok(())
+}
+
+/// Debian's own configuration of GRUB for this machine, such that it waits for nobody and speaks as ours does.
+const DEBIANS_OWN: &str = "
+sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=0/' /etc/default/grub &&
+printf 'GRUB_TERMINAL=\"serial console\"\nGRUB_SERIAL_COMMAND=\"serial --speed=115200\"\n' >> /etc/default/grub &&
+mkdir -p /boot/grub && grub-mkconfig -o /boot/grub/grub.cfg 2> /dev/null && grep -q gnulinux /boot/grub/grub.cfg";
+
+/// Backstay's menu is exchanged for it, and the initramfs for the distribution's.
+const REMOVED: &str = "
+mv /mnt/@rootfs/boot/grub/grub.cfg /mnt/@backstay/grub/grub.cfg
+for stock in /mnt/@rootfs/boot/initrd.img-*.stock; do mv $stock ${stock%.stock}; done
+";
+
+fn costs(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&three_versions(System::Debian))?;
+    let mut vm = ctx.boot(&disk)?;
+    let mut debian = vm.debian()?;
+    debian.succeed(&DEBIANS_OWN.replace('\n', " "))?;
+    debian.power_off()?;
+    alter(
+        &disk,
+        "echo 'set backstay_timeout=0' >> /mnt/@backstay/grub/backstay.cfg",
+    )?;
+    let count = || until_kernel(&disk, &ctx.transcript(), ctx.story());
+    ctx.step("count with backstay");
+    let ours = count()?;
+    alter(&disk, REMOVED)?;
+    ctx.step(format!("count without: it was {ours} with"));
+    let theirs = count()?;
+    ctx.step(format!(
+        "{ours} instructions with backstay, {theirs} without"
+    ));
+    ctx.check(ours * 100 <= theirs * 101, || {
+        format!("{ours} instructions with backstay, {theirs} without")
+    })?;
     Ok(())
 }
