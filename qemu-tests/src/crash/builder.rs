@@ -10,9 +10,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use backstay::admin::layout_file::{self, PATH};
 use backstay::agent::kexec::running_release;
+use backstay::record::state::Kexec;
 use backstay::store::btrfs::Btrfs;
 use backstay::store::place::STORE;
 use backstay::sys::btrfs as ioctl;
+use backstay::transaction::records::Records;
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::act::Stage;
@@ -92,7 +94,8 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
         Stage::Good => {
             marks_itself_good(&top.join(SYSTEM))?;
             used(top)?;
-            admin("mark-good")
+            admin("mark-good")?;
+            without_kexec(top)
         }
         Stage::Tampered => {
             used(top)?;
@@ -269,6 +272,15 @@ fn marks_itself_good(root: &Path) -> Result<()> {
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
     fs::create_dir_all(&wants)?;
     Ok(fs::write(wants.join("backstay-mark-good.service"), "")?)
+}
+
+/// The kernel that runs here is not to be left, and there is no other one.
+fn without_kexec(top: &Path) -> Result<()> {
+    let mut store = Btrfs::open_path(top, layout_file::parse(LAYOUT)?)?;
+    let mut records = Records::open(&store)?;
+    let mut state = records.state.value.clone();
+    state.kexec = Kexec::Fails;
+    Ok(records.state.write(&mut store, state)?)
 }
 
 /// The recovery kernel's agent: here nothing starts it, but it must be a static program to be taken.

@@ -29,6 +29,9 @@ const USUAL: Verb = Verb {
     needs_room: false,
 };
 
+/// A start on trial is counted; once the system is marked good, a start writes nothing.
+const CONFIRMED: &[Step] = &[Step::Boot(""), Step::Admin("mark-good")];
+
 const ROLLBACK: Step = Step::Boot("backstay.rollback=previous backstay.present");
 const EVERYTHING: Step = Step::Boot("backstay.reset=everything backstay.present");
 const SELECT: Step = Step::Boot("backstay.select=1 backstay.present");
@@ -293,6 +296,7 @@ pub const VERBS: &[Verb] = &[
         name: "try",
         stage: Stage::Good,
         act: Step::Admin("try"),
+        recovery: CONFIRMED,
         ..USUAL
     },
     Verb {
@@ -300,7 +304,10 @@ pub const VERBS: &[Verb] = &[
         stage: Stage::Good,
         before: &[ROLLBACK],
         act: Step::Admin("mark-bad"),
+        recovery: CONFIRMED,
         new: FALLEN_BACK,
+        // Where the disk takes no writes, the menu opens for a minute.
+        may_wait: true,
         ..USUAL
     },
     Verb {
@@ -308,8 +315,11 @@ pub const VERBS: &[Verb] = &[
         name: "fall-back",
         stage: Stage::Good,
         before: &[ROLLBACK, Step::Admin("mark-bad")],
+        recovery: CONFIRMED,
         new: FALLEN_BACK,
         old: FALLEN_BACK,
+        // Where the disk takes no writes, the menu opens for a minute.
+        may_wait: true,
         ..USUAL
     },
     Verb {

@@ -304,7 +304,11 @@ fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&good_and("initrd-corrupt", broken))?;
     let mut vm = ctx.boot(&disk)?;
     roll_back(&mut vm)?;
-    panics_three_times(ctx, &mut vm, "Kernel panic - not syncing: VFS")?;
+    panics_three_times(
+        ctx,
+        &mut vm,
+        "Kernel panic - not syncing: No working init found",
+    )?;
     good_again(ctx, &mut vm)?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
