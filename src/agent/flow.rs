@@ -341,7 +341,9 @@ fn hand_over(
             Ok(true) => {
                 let seq = kernel::sequence(tried);
                 boot_record::carry(&mut tried.store, seq);
-                session.take().map(Session::close);
+                if let Some(session) = session.take() {
+                    session.close();
+                }
                 mount::clear(at);
                 return Ok(End::Kexec);
             }
