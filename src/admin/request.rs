@@ -1,6 +1,6 @@
 //! Asking the agent for a change at the next boot, and withdrawing it.
 //!
-//! Asking writes the hint first (`grub/armed.cfg`: GRUB boots the recovery kernel), then the state,
+//! Asking writes the hint first (`armed/armed.cfg`: GRUB boots the recovery kernel), then the state,
 //! which is the truth. A power cut in between leaves an armed machine on which nothing waits: the
 //! agent boots on. Withdrawing writes the state first, so that a power cut leaves the same.
 //!

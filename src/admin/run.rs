@@ -329,7 +329,7 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
         consent::typed()?;
     }
     let grub = machine.top.join(STORE);
-    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("grub/armed.cfg"));
+    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
     request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
     note(&mut store, &format!("asked for the next boot: {verb}"));
     out.result(&Asked {

@@ -101,7 +101,7 @@ pub enum File {
     Manifest(Set),
     /// What GRUB sources to show a snapshot.
     MenuCfg(Set),
-    /// What makes GRUB boot the recovery kernel.
+    /// What makes GRUB boot the recovery kernel; alone in its directory, where GRUB soon sees that it is not there.
     Armed,
     /// GRUB's environment block.
     GrubEnv,
@@ -122,7 +122,7 @@ impl File {
             File::Layout => format!("{STORE}/layout"),
             File::Manifest(set) => format!("{}/manifest", set.directory()),
             File::MenuCfg(set) => format!("{}/menu.cfg", set.directory()),
-            File::Armed => format!("{STORE}/grub/armed.cfg"),
+            File::Armed => format!("{STORE}/armed/armed.cfg"),
             File::GrubEnv => format!("{STORE}/grub/grubenv"),
             File::Carried => format!("{STORE}/carried.json"),
             File::FirstBoot => format!("{STORE}/first-boot"),

@@ -7,7 +7,7 @@ use super::right::is_below;
 use super::view::{DEFAULT, Lines, Subvolume, View};
 
 /// What makes GRUB start the agent.
-pub(super) const ARMED: &str = "@backstay/grub/armed.cfg";
+pub(super) const ARMED: &str = "@backstay/armed/armed.cfg";
 
 impl View {
     /// What is wrong wherever it is found at an end.

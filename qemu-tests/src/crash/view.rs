@@ -44,7 +44,7 @@ const APART: [&str; 6] = [
     "@backstay/journal",
     "@backstay/log",
     "@backstay/.log.new",
-    "@backstay/grub/.armed.cfg.new",
+    "@backstay/armed/.armed.cfg.new",
     FILL,
 ];
 

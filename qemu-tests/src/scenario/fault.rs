@@ -75,7 +75,7 @@ pub(super) fn interrupted(ctx: &Context, step: &str) -> Result<PathBuf> {
     let script = format!(
         "mount -o noatime /dev/disk0p2 /mnt
          /in/stop_at /mnt {step}
-         test -e /mnt/@backstay/grub/armed.cfg
+         test -e /mnt/@backstay/armed/armed.cfg
          umount /mnt"
     );
     Job::new("interrupting a rollback", script)

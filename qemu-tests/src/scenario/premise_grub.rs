@@ -279,8 +279,9 @@ fn garbled(ctx: &mut Context) -> Result<()> {
         ctx,
         "garble every file that the menu reads",
         r#"
+mkdir -p /mnt/@backstay/armed
 printf 'backstay_cmdline="never closed\nbackstay_timeout=77\n' > $grub/backstay.cfg
-printf '\001\377\000\033[x ${{ <(|\n}}}\nif true; then\n"' > $grub/armed.cfg
+printf '\001\377\000\033[x ${{ <(|\n}}}\nif true; then\n"' > /mnt/@backstay/armed/armed.cfg
 printf '\377%.0s' $(seq 1024) > $grub/grubenv
 "#,
     )?;
@@ -318,8 +319,9 @@ fn armed(ctx: &mut Context) -> Result<()> {
 recovery recovery
 recovery recovery-previous
 truncate -s 5000 /mnt/@backstay/kernels/recovery/vmlinuz
+mkdir -p /mnt/@backstay/armed
 echo 'backstay_armed=1
-backstay_armed_why="rollback to 12"' > $grub/armed.cfg
+backstay_armed_why="rollback to 12"' > /mnt/@backstay/armed/armed.cfg
 "#,
     )?;
     let current = vm.grub().wait()?.current().to_owned();

@@ -53,7 +53,7 @@ impl Store {
         );
         store
             .files
-            .push(("@backstay/grub/armed.cfg".to_owned(), false));
+            .push(("@backstay/armed/armed.cfg".to_owned(), false));
         store
             .set("@backstay/factory", ["1", "1", "1"])
             .data(Some(CUSTOMER))
@@ -153,7 +153,7 @@ impl Store {
     #[must_use]
     pub fn armed(mut self) -> Self {
         for (path, there) in &mut self.files {
-            if path == "@backstay/grub/armed.cfg" {
+            if path == "@backstay/armed/armed.cfg" {
                 *there = true;
             }
         }
@@ -350,9 +350,9 @@ mod tests {
             ("@backstay/snapshots/1/menu.cfg is not there", |tree| {
                 tree.files.remove("@backstay/snapshots/1/menu.cfg");
             }),
-            ("@backstay/grub/armed.cfg is there", |tree| {
+            ("@backstay/armed/armed.cfg is there", |tree| {
                 tree.files
-                    .insert("@backstay/grub/armed.cfg".to_owned(), file(""));
+                    .insert("@backstay/armed/armed.cfg".to_owned(), file(""));
             }),
         ];
         for (line, spoil) in spoil {

@@ -444,7 +444,7 @@ fn recovery_corrupt(ctx: &mut Context) -> Result<()> {
 }
 
 fn armed_garbled(ctx: &mut Context) -> Result<()> {
-    let garble = "head -c 4096 /dev/urandom > /mnt/@backstay/grub/armed.cfg";
+    let garble = "head -c 4096 /dev/urandom > /mnt/@backstay/armed/armed.cfg";
     let mut vm = on_trial_and(ctx, garble)?;
     agent_says(
         &mut vm,

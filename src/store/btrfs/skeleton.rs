@@ -45,8 +45,8 @@ impl Btrfs {
     fn sweep(&self) -> Result<()> {
         let sets = self.ids()?.into_iter().map(Set::Snapshot);
         let directories = sets.chain([Set::Factory]).map(Set::directory);
-        let grub = format!("{STORE}/grub");
-        for directory in directories.chain([STORE.to_owned(), grub]) {
+        let others = ["grub", "armed"].map(|name| format!("{STORE}/{name}"));
+        for directory in directories.chain([STORE.to_owned()]).chain(others) {
             file::sweep(&self.top, &directory)?;
         }
         Ok(())
@@ -55,7 +55,7 @@ impl Btrfs {
     fn make_skeleton(&self) -> sys::Result<()> {
         let store = open(&self.top, STORE, DIRECTORY)?;
         fchmod(&store, Mode::from_raw_mode(0o700)).call(|| format!("fchmod({STORE:?}, 0700)"))?;
-        for name in ["snapshots", "factory", "data", "kernels", "grub"] {
+        for name in ["snapshots", "factory", "data", "kernels", "grub", "armed"] {
             make_directories(&store, name)?;
         }
         for dataset in &self.layout.data {

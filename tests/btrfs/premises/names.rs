@@ -244,8 +244,8 @@ fn links(mut machine: Machine) {
     // A symbolic link for a small file is replaced, not written through.
     let target = machine.top.join("target");
     fs::write(&target, b"untouched").unwrap();
-    symlink(&target, machine.top.join("@backstay/grub/armed.cfg")).unwrap();
-    symlink(&target, machine.top.join("@backstay/grub/.armed.cfg.new")).unwrap();
+    symlink(&target, machine.top.join("@backstay/armed/armed.cfg")).unwrap();
+    symlink(&target, machine.top.join("@backstay/armed/.armed.cfg.new")).unwrap();
     let armed = backstay::store::place::File::Armed;
     assert_eq!(machine.store.read(armed).unwrap(), None);
     machine.store.replace(armed, b"armed").ok();

@@ -153,13 +153,13 @@ fn leftovers(mut machine: Machine) {
     let store = machine.top.join(STORE);
     machine.store.make_directory(7).unwrap();
     let ours = [
-        "grub/.armed.cfg.new",
+        "armed/.armed.cfg.new",
         "grub/.grub.cfg.new",
         ".layout.new",
         "snapshots/7/.manifest.new",
         "factory/.menu.cfg.new",
     ];
-    let others = ["grub/.mine.new", "grub/armed.cfg.new", ".state.new"];
+    let others = ["grub/.mine.new", "armed/armed.cfg.new", ".state.new"];
     for name in ours.iter().chain(&others) {
         match *name {
             ".state.new" => fs::create_dir(store.join("grub").join(name)).unwrap(),
@@ -170,11 +170,11 @@ fn leftovers(mut machine: Machine) {
     for name in ours {
         assert!(!store.join(name).exists(), "{name}");
     }
-    for name in ["grub/.mine.new", "grub/armed.cfg.new", "grub/.state.new"] {
+    for name in ["grub/.mine.new", "armed/armed.cfg.new", "grub/.state.new"] {
         assert!(store.join(name).exists(), "{name} is not ours");
     }
     // The next writer, and who removes the file, copes with one by itself.
-    let leftover = store.join("grub/.armed.cfg.new");
+    let leftover = store.join("armed/.armed.cfg.new");
     let target = store.join("target");
     fs::write(&target, b"untouched").unwrap();
     for link in [false, true] {
