@@ -77,26 +77,35 @@ pub fn install<S: Store>(
     ));
     let root = top.join(&live);
     let agent = program(&root, &live, agent)?;
-    let new = kernels(top).join("recovery.new");
-    remove(&new)?;
-    std::fs::create_dir_all(&new).map_err(Error::file("making", &new))?;
-    let made = build(&root, &kernel.release, &agent, &new.join("initrd.img"))
-        .and_then(|_| copy(&root.join(&kernel.image), &new.join("vmlinuz")))
+    let [made_at, new, present] =
+        ["recovery.made", "recovery.new", "recovery"].map(|name| kernels(top).join(name));
+    remove(&made_at)?;
+    std::fs::create_dir_all(&made_at).map_err(Error::file("making", &made_at))?;
+    let made = build(&root, &kernel.release, &agent, &made_at.join("initrd.img"))
+        .and_then(|_| copy(&root.join(&kernel.image), &made_at.join("vmlinuz")))
         .and_then(|()| {
-            let text = sums::of(&new).map_err(Error::file("reading", &new))?;
-            replace(&new.join(SUMS), text.as_bytes())
+            let text = sums::of(&made_at).map_err(Error::file("reading", &made_at))?;
+            replace(&made_at.join(SUMS), text.as_bytes())
         });
     if let Err(error) = made {
-        remove(&new)?;
+        remove(&made_at)?;
         return Err(error);
     }
-    if is_same(&new, &kernels(top).join("recovery")) {
-        remove(&new)?;
+    if is_same(&made_at, &present) {
+        remove(&made_at)?;
+        // A power cut between the exchange and the last step leaves the one before there.
+        match new.exists() && sums::hold(&new).is_ok_and(|hold| hold) && !is_same(&new, &present) {
+            true => keep_previous(top)?,
+            false => remove(&new)?,
+        }
+        store.sync()?;
         return Ok(Installed {
             release: kernel.release,
             is_new: false,
         });
     }
+    remove(&new)?;
+    std::fs::rename(&made_at, &new).map_err(Error::file("renaming", &made_at))?;
     store.sync()?;
     put_in_place(top)?;
     store.sync()?;
@@ -128,8 +137,7 @@ fn program(root: &Path, live: &str, named: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn put_in_place(top: &Path) -> Result<()> {
-    let [new, present, previous] =
-        ["recovery.new", "recovery", "recovery-previous"].map(|name| kernels(top).join(name));
+    let [new, present] = ["recovery.new", "recovery"].map(|name| kernels(top).join(name));
     if !present.exists() {
         return std::fs::rename(&new, &present).map_err(Error::file("renaming", &new));
     }
@@ -139,6 +147,12 @@ fn put_in_place(top: &Path) -> Result<()> {
     let directory =
         std::fs::File::open(kernels(top)).map_err(Error::file("opening", kernels(top)))?;
     rustix::fs::syncfs(&directory).call(|| "syncfs(kernels)".to_owned())?;
+    keep_previous(top)
+}
+
+/// What was the recovery kernel before the exchange gets its name.
+fn keep_previous(top: &Path) -> Result<()> {
+    let [new, previous] = ["recovery.new", "recovery-previous"].map(|name| kernels(top).join(name));
     remove(&previous)?;
     std::fs::rename(&new, &previous).map_err(Error::file("renaming", &new))
 }
