@@ -325,34 +325,20 @@ fn hand_over(
     mut session: Option<Session>,
 ) -> Result<End, Box<(Session, Next)>> {
     let at = &root.at;
-    let probed = asked.attempt.is_some_and(|attempt| attempt.n == 0);
     if let Some(session) = session.as_mut().filter(|_| asked.attempt.is_none()) {
         kernel::note_recovery(session, line);
     }
-    if let Some(tried) = session
-        .as_mut()
-        .filter(|session| !handed_over(asked, Some(session)))
+    let handed_over = handed_over(asked, session.as_ref());
+    if let Some(mut probing) =
+        session.take_if(|session| !handed_over && starts_itself(session, line, asked))
     {
-        let probed = probed && as_it_was_left(asked, tried);
-        if probed {
-            boot_record::take_over(&tried.store, kernel::sequence(tried));
-        }
-        match kernel::probe(tried, line, probed) {
-            Ok(true) => {
-                let seq = kernel::sequence(tried);
-                boot_record::carry(&mut tried.store, seq);
-                if let Some(session) = session.take() {
-                    session.close();
-                }
-                mount::clear(at);
-                return Ok(End::Kexec);
-            }
-            Ok(false) => {}
-            Err(error) => say!("whether kexec works here was not found out: {error}"),
-        }
+        let seq = kernel::sequence(&probing);
+        boot_record::carry(&mut probing.store, seq);
+        probing.close();
+        mount::clear(at);
+        return Ok(End::Kexec);
     }
     let flags = root::flags_naming(boot, root.subvolume.as_deref());
-    let handed_over = handed_over(asked, session.as_ref());
     // Counted where the decision to start it falls, and not again in the kernel that is started.
     let counted = match session.as_mut().filter(|_| !handed_over) {
         Some(session) => act::count_start(session).unwrap_or_else(|error| {
@@ -376,24 +362,10 @@ fn hand_over(
         let next = act::failed_at_once(&mut session);
         return Err(Box::new((session, next)));
     }
-    let mut on_trial = counted.is_some();
-    if let Some(mut session) = session {
-        let state = match read_state(&session.store) {
-            Ok(Slots::Valid { value, .. }) => Some(value),
-            _ => None,
-        };
-        on_trial |= state.as_ref().is_some_and(|it| it.live_trial().is_some());
-        let seq = kernel::sequence(&session);
-        if handed_over {
-            boot_record::take_over(&session.store, seq);
-        } else if kernel == Kernel::Loaded && session.rung.is_writable() && !session.is_copied() {
-            boot_record::carry(&mut session.store, seq);
-        }
-        boot_record::write(state.as_ref());
-        session.close();
-    }
+    let on_trial = session.is_some_and(|session| leave_record(session, handed_over, kernel));
     // Also in the kernel that was handed over to: its driver may have stopped it.
-    if on_trial && (counted.is_some() || handed_over) && kernel != Kernel::Restart {
+    let starts_it = counted.is_some() || (on_trial && handed_over);
+    if starts_it && kernel != Kernel::Restart {
         watchdog::arm(kernel == Kernel::Loaded);
     }
     if counted.is_some() && kernel == Kernel::Stays {
@@ -415,4 +387,35 @@ fn hand_over(
             }
         }
     })
+}
+
+/// Whether the recovery kernel is loaded, to start itself and so to find out whether kexec works here.
+fn starts_itself(session: &mut Session, line: &[u8], asked: &Asked) -> bool {
+    let probed =
+        asked.attempt.is_some_and(|attempt| attempt.n == 0) && as_it_was_left(asked, session);
+    if probed {
+        boot_record::take_over(&session.store, kernel::sequence(session));
+    }
+    kernel::probe(session, line, probed).unwrap_or_else(|error| {
+        say!("whether kexec works here was not found out: {error}");
+        false
+    })
+}
+
+/// Writes down what this boot did, for the system or for the kernel that is started now, and closes the store. True:
+/// what is live is on trial.
+fn leave_record(mut session: Session, handed_over: bool, kernel: Kernel) -> bool {
+    let state = match read_state(&session.store) {
+        Ok(Slots::Valid { value, .. }) => Some(value),
+        _ => None,
+    };
+    let seq = kernel::sequence(&session);
+    if handed_over {
+        boot_record::take_over(&session.store, seq);
+    } else if kernel == Kernel::Loaded && session.rung.is_writable() && !session.is_copied() {
+        boot_record::carry(&mut session.store, seq);
+    }
+    boot_record::write(state.as_ref());
+    session.close();
+    state.is_some_and(|state| state.live_trial().is_some())
 }
