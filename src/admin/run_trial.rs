@@ -5,7 +5,7 @@ use super::machine::Lock;
 use super::run::{Ended, Open, Out, note, open};
 use super::{health, reboot, trial};
 use crate::agent::kexec::forbidden_here;
-use crate::agent::{boot_record, policy, watchdog};
+use crate::agent::{asked, boot_record, policy, watchdog};
 use crate::policy::trial::count;
 use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::arm;
@@ -105,9 +105,8 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
         out.say("not on trial: nothing is done about a start that failed");
         return Ok(Ended::Done);
     };
-    let begun = match Path::new(boot_record::PATH).exists() {
+    let begun = match an_agent_counted() {
         true => tried.begun,
-        // No agent was in this boot: GRUB has started the system with a stock initramfs.
         false => count_here(&mut store, &mut records)?,
     };
     let line = format!("start {begun} of {} on trial failed", tried.tries);
@@ -128,6 +127,13 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
         false => out.say("it was marked good meanwhile: it goes on"),
     }
     Ok(Ended::Done)
+}
+
+/// Whether an agent was in this boot, or in the kernel that started this one by kexec. None was where GRUB has started
+/// the system with a stock initramfs.
+fn an_agent_counted() -> bool {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    Path::new(boot_record::PATH).exists() || asked::read(&line).attempt.is_some()
 }
 
 /// Counts this start, which is on disk then, and has GRUB start the agent where no start is left.
