@@ -10,6 +10,7 @@ mod btrfs;
 mod context;
 mod dead_end;
 mod fault;
+mod guard;
 mod kernel;
 mod premise_grub;
 mod refuse;
@@ -176,6 +177,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "trial",
         scenarios: trial::SCENARIOS,
+    },
+    Group {
+        name: "guard",
+        scenarios: guard::SCENARIOS,
     },
     Group {
         name: "kernel",

@@ -29,6 +29,8 @@ pub mod menu {
     pub const RESET_EVERYTHING: &str = "Reset everything (all data and all snapshots are lost)";
     /// The agent's prompt.
     pub const RECOVERY: &str = "Recovery menu";
+    /// The same, by the recovery kernel that was there before.
+    pub const RECOVERY_PREVIOUS: &str = "Recovery menu, by the recovery kernel before";
 }
 
 /// The last line before GRUB waits for the key.

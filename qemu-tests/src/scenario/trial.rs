@@ -15,7 +15,6 @@ use crate::grub_menu::Answer;
 use crate::guest::Tiny;
 use crate::image::panicking::PANIC;
 use crate::image::{Fixture, System, alter};
-use crate::instructions::until_kernel;
 use crate::random::Random;
 use crate::vm::{Vm, VmConfig};
 
@@ -32,6 +31,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .usually(900)
     .within(Duration::from_secs(2400)),
+    Scenario::debian(
+        "trial-emergency-mode-restarts",
+        "what was promoted has the distribution's initramfs and a disk in its fstab that is gone: counted once, and restarted",
+        emergency_mode,
+    ),
     Scenario::tiny(
         "trial-kernel-panics-falls-back",
         "the kernel of what was promoted panics before it unpacks an initramfs: three starts, then the good system",
@@ -69,21 +73,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         init_missing,
     ),
     Scenario::tiny(
-        "recovery-kernel-missing-boots-live",
-        "a trial without any recovery kernel: GRUB starts the system itself",
-        recovery_missing,
-    ),
-    Scenario::tiny(
-        "recovery-initrd-corrupt-does-not-loop",
-        "a damaged recovery kernel is passed over: the one before it, then the system's own",
-        recovery_corrupt,
-    ),
-    Scenario::tiny(
-        "armed-cfg-garbled-boots-live",
-        "what tells GRUB that a trial waits is garbage: the system starts, and is counted",
-        armed_garbled,
-    ),
-    Scenario::tiny(
         "all-candidates-fail-ends-in-menu-then-boots",
         "what failed and what the machine fell back to: the menu, once, and then on with the boot",
         all_fail,
@@ -110,11 +99,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "what grub-reboot chose is chosen once, although GRUB cannot write that down",
         stale_next_entry,
     ),
-    Scenario::debian(
-        "guard-costs-nothing",
-        "not armed: instructions from the reset vector to the kernel, against Debian's own GRUB configuration and initramfs",
-        costs,
-    ),
     Scenario::tiny(
         "power-cut-thirty-times-stays-put",
         "a confirmed system whose start is cut thirty times is the same afterwards",
@@ -125,7 +109,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What says that a system marks itself good. Nothing runs it on the small disk.
-const UNIT: &str = "
+pub(super) const UNIT: &str = "
 units=/mnt/@rootfs/usr/lib/systemd/system
 wants=/mnt/@rootfs/etc/systemd/system/multi-user.target.wants
 mkdir -p $units $wants
@@ -134,12 +118,12 @@ ln -s /usr/lib/systemd/system/backstay-mark-good.service $wants/
 ";
 
 /// Version 3 is live and good; `broken` is done to the system of version 2 before it becomes snapshot 2.
-fn good_and(name: &str, broken: &str) -> Fixture {
+pub(super) fn good_and(name: &str, broken: &str) -> Fixture {
     good_with(name, "", broken)
 }
 
 /// The same where all versions have this.
-fn good_with(name: &str, all: &str, broken: &str) -> Fixture {
+pub(super) fn good_with(name: &str, all: &str, broken: &str) -> Fixture {
     let versions = THREE_VERSIONS.replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"));
     let mended = "cp -a /tmp/boot/. /mnt/@rootfs/boot/
                   [ ! -e /tmp/init ] || { rm /mnt/@rootfs/sbin/init; cp -a /tmp/init /mnt/@rootfs/sbin/init; }";
@@ -150,7 +134,7 @@ fn good_with(name: &str, all: &str, broken: &str) -> Fixture {
 }
 
 /// Rolls back to version 2, up to the question whether kexec works.
-fn roll_back(vm: &mut Vm) -> Result<()> {
+pub(super) fn roll_back(vm: &mut Vm) -> Result<()> {
     choose_and_confirm(vm, &[menu::ROLL_BACK])?;
     agent_says(
         vm,
@@ -163,7 +147,7 @@ fn roll_back(vm: &mut Vm) -> Result<()> {
 }
 
 /// The good system comes up, on trial, and is marked good.
-fn good_again(ctx: &Context, vm: &mut Vm) -> Result<()> {
+pub(super) fn good_again(ctx: &Context, vm: &mut Vm) -> Result<()> {
     agent_says(
         vm,
         &["this system is on trial: start 1 of 3 before it is marked good"],
@@ -181,7 +165,7 @@ fn good_again(ctx: &Context, vm: &mut Vm) -> Result<()> {
 }
 
 /// After version 2 failed and was kept as 4.
-fn fallen_back() -> Store {
+pub(super) fn fallen_back() -> Store {
     Store::live("3", "3-changed", "3")
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"])
@@ -273,6 +257,35 @@ fn userspace_fails(ctx: &mut Context) -> Result<()> {
     debian.power_off()?;
     ctx.expect_store(&disk, &fallen_back())?;
     Ok(())
+}
+
+fn emergency_mode(ctx: &mut Context) -> Result<()> {
+    let broken = "cp /mnt/@rootfs/etc/fstab /tmp/fstab
+        for stock in /mnt/@rootfs/boot/initrd.img-*.stock; do mv ${stock%.stock} /tmp/; cp $stock ${stock%.stock}; done
+        echo 'LABEL=gone /srv/gone ext4 x-systemd.device-timeout=3s 0 0' >> /mnt/@rootfs/etc/fstab";
+    let mended = "cp /tmp/fstab /mnt/@rootfs/etc/fstab
+        cp /tmp/initrd.img-* /mnt/@rootfs/boot/";
+    let versions = THREE_VERSIONS
+        .replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"))
+        .replace("upgrade 3\n", &format!("upgrade 3\n{mended}\n"));
+    let script = format!("{versions}admin mark-good\n");
+    let disk = ctx.take(&Fixture::new(System::Debian, "disk-gone", script))?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    vm.serial().set_patience(Duration::from_secs(480));
+    agent_says(
+        &mut vm,
+        &["this system is on trial: start 1 of 3 before it is marked good"],
+    )?;
+    ctx.step("no agent is in its initramfs, and the start was counted all the same");
+    vm.serial()
+        .expect_text("start 1 of 3 on trial failed: restarting in 60 s")?;
+    agent_begins(&mut vm, "starting the system")?;
+    agent_says(
+        &mut vm,
+        &["this system is on trial: start 2 of 3 before it is marked good"],
+    )?;
+    vm.pull_plug()
 }
 
 fn kernel_panics(ctx: &mut Context) -> Result<()> {
@@ -399,62 +412,8 @@ fn init_missing(ctx: &mut Context) -> Result<()> {
     good_again(ctx, &mut vm)
 }
 
-/// The live system is on trial, and `change` is done to the disk.
-fn on_trial_and(ctx: &Context, change: &str) -> Result<Vm> {
-    let disk = ctx.take(&good_and("kernel-good", "")).and_then(|disk| {
-        alter(&disk, &format!("admin try\n{change}"))?;
-        Ok(disk)
-    })?;
-    ctx.boot(&disk)
-}
-
-fn live_comes_up(vm: &mut Vm) -> Result<()> {
-    let mut tiny = vm.tiny()?;
-    tiny.expect("3", "3-changed", TINY_DATA)?;
-    tiny.succeed("backstay mark-good")?;
-    tiny.power_off()
-}
-
-fn recovery_missing(ctx: &mut Context) -> Result<()> {
-    let mut vm = on_trial_and(ctx, "rm -r /mnt/@backstay/kernels/recovery*")?;
-    vm.serial()
-        .expect_text("No recovery kernel on this disk loads.")?;
-    live_comes_up(&mut vm)
-}
-
-/// Cuts the end off an initramfs.
-const DAMAGE: &str = "truncate -s -1000000 /mnt/@backstay/kernels/recovery/initrd.img";
-
-fn recovery_corrupt(ctx: &mut Context) -> Result<()> {
-    let mut vm = on_trial_and(ctx, DAMAGE)?;
-    vm.serial().expect_text("/kernels/recovery is damaged.")?;
-    live_comes_up(&mut vm)?;
-    ctx.step("with a recovery kernel before it, which is whole");
-    let kernels = "/mnt/@backstay/kernels";
-    let before = format!("cp -a {kernels}/recovery {kernels}/recovery-previous\n{DAMAGE}");
-    let mut vm = on_trial_and(ctx, &before)?;
-    vm.serial().expect_text("/kernels/recovery is damaged.")?;
-    vm.serial()
-        .expect_text("/kernels/recovery-previous/vmlinuz")?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
-    live_comes_up(&mut vm)
-}
-
-fn armed_garbled(ctx: &mut Context) -> Result<()> {
-    let garble = "head -c 4096 /dev/urandom > /mnt/@backstay/armed/armed.cfg";
-    let mut vm = on_trial_and(ctx, garble)?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
-    live_comes_up(&mut vm)
-}
-
 /// Starts of what is live, none of which is marked good.
-fn starts(vm: &mut Vm, version: [&str; 2], from: u8) -> Result<()> {
+pub(super) fn starts(vm: &mut Vm, version: [&str; 2], from: u8) -> Result<()> {
     for n in from..=3 {
         let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
         agent_says(vm, &[&counted])?;
@@ -641,42 +600,5 @@ fn thirty_cuts(ctx: &mut Context) -> Result<()> {
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"]);
     ctx.expect_store(&disk, &untouched)?;
-    Ok(())
-}
-
-/// Debian's own configuration of GRUB for this machine, such that it waits for nobody and speaks as ours does.
-const DEBIANS_OWN: &str = "
-sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=0/' /etc/default/grub &&
-printf 'GRUB_TERMINAL=\"serial console\"\nGRUB_SERIAL_COMMAND=\"serial --speed=115200\"\n' >> /etc/default/grub &&
-mkdir -p /boot/grub && grub-mkconfig -o /boot/grub/grub.cfg 2> /dev/null && grep -q gnulinux /boot/grub/grub.cfg";
-
-/// Backstay's menu is exchanged for it, and the initramfs for the distribution's.
-const REMOVED: &str = "
-mv /mnt/@rootfs/boot/grub/grub.cfg /mnt/@backstay/grub/grub.cfg
-for stock in /mnt/@rootfs/boot/initrd.img-*.stock; do mv $stock ${stock%.stock}; done
-";
-
-fn costs(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&three_versions(System::Debian))?;
-    let mut vm = ctx.boot(&disk)?;
-    let mut debian = vm.debian()?;
-    debian.succeed(&DEBIANS_OWN.replace('\n', " "))?;
-    debian.power_off()?;
-    alter(
-        &disk,
-        "echo 'set backstay_timeout=0' >> /mnt/@backstay/grub/backstay.cfg",
-    )?;
-    let count = || until_kernel(&disk, &ctx.transcript(), ctx.story());
-    ctx.step("count with backstay");
-    let ours = count()?;
-    alter(&disk, REMOVED)?;
-    ctx.step(format!("count without: it was {ours} with"));
-    let theirs = count()?;
-    ctx.step(format!(
-        "{ours} instructions with backstay, {theirs} without"
-    ));
-    ctx.check(ours * 100 <= theirs * 101, || {
-        format!("{ours} instructions with backstay, {theirs} without")
-    })?;
     Ok(())
 }
