@@ -51,6 +51,7 @@ pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
         // Nor does it fall back a second time because it is upgraded meanwhile.
         fallback: state.live_trial().is_some_and(|trial| trial.fallback),
         clone_of: None,
+        data_of: state.live_trial().and_then(|trial| trial.data_of),
         guarded,
     });
     // The hint before the trial: without one it only costs a start through the recovery kernel.

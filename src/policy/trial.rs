@@ -71,10 +71,13 @@ pub fn spent(state: &State, trial: Trial, good: &[u32]) -> Spent {
     }
     // Numbers only grow: the greatest is the newest, whatever a clock says. A clone of the one that just
     // failed would be the same again.
-    let target = good
-        .iter()
-        .filter(|id| !state.failed.contains(id) && trial.clone_of != Some(**id))
-        .max();
+    let targets = || {
+        good.iter()
+            .filter(|id| !state.failed.contains(id) && trial.clone_of != Some(**id))
+    };
+    // Where the data is that the trial began without, too.
+    let with_data = targets().find(|id| trial.data_of == Some(**id));
+    let target = with_data.or(targets().max());
     target.map_or(Spent::NothingGood, |id| Spent::FallBack(*id))
 }
 
@@ -126,6 +129,7 @@ mod tests {
                 condemned: false,
                 fallback,
                 clone_of: Some(4),
+                data_of: None,
                 guarded: false,
             }),
             ..State::new(live)
@@ -177,6 +181,19 @@ mod tests {
         // What failed is a clone of 4.
         assert_eq!(to(&state, &[4]), Spent::NothingGood);
         assert_eq!(to(&state, &[]), Spent::NothingGood);
+    }
+
+    #[test]
+    fn spent_after_a_reset_of_the_data_falls_back_to_where_the_data_is() {
+        let mut state = on_trial(TRIES, false);
+        state.trial = Some(Trial {
+            data_of: Some(3),
+            ..trial(&state)
+        });
+        let to = |good: &[u32]| spent(&state, trial(&state), good);
+        assert_eq!(to(&[2, 9, 3]), Spent::FallBack(3));
+        // It was not good itself: the data stays in it.
+        assert_eq!(to(&[2, 9]), Spent::FallBack(9));
     }
 
     #[test]

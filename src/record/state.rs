@@ -122,6 +122,9 @@ pub struct Trial {
     /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
     /// an upgrade in place.
     pub clone_of: Option<u32>,
+    /// The snapshot with the data that a reset exchanged, if it was not marked good since: falling back to that one
+    /// brings the data back.
+    pub data_of: Option<u32>,
     /// GRUB starts the recovery kernel first, which counts. Not where that would keep the system from its
     /// own kernel.
     pub guarded: bool,
@@ -254,6 +257,11 @@ impl State {
     pub fn guarded(&self) -> bool {
         self.live_trial()
             .is_some_and(|trial| trial.guarded || trial.is_spent())
+    }
+
+    /// Whether the agent starts the own kernel of a system on trial by kexec, so that a kernel that panics is counted.
+    pub fn counts_panics(&self) -> bool {
+        self.live_trial().is_some_and(|trial| trial.guarded) && self.kexec != Kexec::Fails
     }
 
     /// The trial of what is live, if it is on trial.

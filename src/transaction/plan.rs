@@ -174,7 +174,11 @@ pub fn plan(
         ) => Some(id),
         _ => state.live.clone_of,
     };
-    let after = after(intent, state, id, now);
+    let data = sources
+        .0
+        .iter()
+        .any(|(part, _)| matches!(part, Part::Data(_)));
+    let after = after(intent, state, id, now, data);
     let spared = state.destroy.filter(|_| after.destroy.is_none());
     Plan {
         intent: intent.clone(),
@@ -207,7 +211,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         Step::Disarm,
     ]);
     Plan {
-        after: after(&intent, state, id, now),
+        after: after(&intent, state, id, now, false),
         intent,
         id,
         steps,
@@ -245,12 +249,12 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
         | Intent::Select { id } => {
             let set = Set::Snapshot(*id);
             // A boot once is for looking: it goes on with the present data. So does a fallback, unless what failed
-            // was a reset that exchanged the data: nothing was ever done with the fresh one.
+            // began with a reset of the data: nothing that is good ever worked with the fresh one.
             let brings = match intent {
                 Intent::Select { .. } => false,
-                Intent::FallBack { to } => state.last.is_some_and(|last| {
-                    last.id == *to && last.verb.is_some_and(|verb| verb.resets_data())
-                }),
+                Intent::FallBack { to } => {
+                    state.live_trial().and_then(|trial| trial.data_of) == Some(*to)
+                }
                 _ => true,
             };
             let data = layout.data_parts().filter(|part| {
@@ -320,7 +324,7 @@ fn ending(intent: &Intent) -> Ending {
     }
 }
 
-fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
+fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State {
     let mut after = state.clone();
     after.use_up_request();
     if *intent == Intent::MakeFactory {
@@ -388,6 +392,11 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64) -> State {
             fallback: matches!(intent, Intent::FallBack { .. }),
             clone_of: match intent.source() {
                 Some(Set::Snapshot(id)) => Some(id),
+                _ => None,
+            },
+            data_of: match intent.verb() {
+                Some(verb) if verb.resets_data() => Some(id),
+                Some(_) if !data => state.live_trial().and_then(|trial| trial.data_of),
                 _ => None,
             },
             guarded: true,

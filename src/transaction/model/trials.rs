@@ -280,6 +280,55 @@ fn falling_back_from_a_reset_of_the_data_brings_the_data_back() {
     }
 }
 
+#[test]
+fn data_that_a_good_system_has_worked_with_stays_whatever_was_reset_before() {
+    let mut store = good_machine();
+    let reset = Act::Present(Verb::ResetConfig { data: true });
+    assert!(reset.run(&mut store, &mut |_| {}).is_ok());
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    let fresh = live(&store)[&Part::Data(0)].clone();
+    let mut records = Records::open(&store).unwrap();
+    begin(&mut store, &mut records).unwrap();
+    mark_bad(&mut store, &mut records).unwrap();
+    assert!(start(&mut store));
+    assert!(state(&store).fell_back.is_some());
+    assert_eq!(live(&store)[&Part::Data(0)], fresh);
+}
+
+#[test]
+fn a_snapshot_of_a_reset_on_trial_and_one_more_promotion_do_not_hide_where_the_data_is() {
+    let config = Act::Present(Verb::ResetConfig { data: false });
+    for between in [Act::Snapshot, config] {
+        let mut store = good_machine();
+        let before = live(&store)[&Part::Data(0)].clone();
+        let reset = Act::Present(Verb::ResetConfig { data: true });
+        assert!(reset.run(&mut store, &mut |_| {}).is_ok());
+        assert_ne!(live(&store)[&Part::Data(0)], before);
+        assert!(between.run(&mut store, &mut |_| {}).is_ok());
+        let mut records = Records::open(&store).unwrap();
+        mark_bad(&mut store, &mut records).unwrap();
+        assert!(start(&mut store));
+        assert_eq!(state(&store).fell_back.unwrap().to, 4);
+        assert_eq!(live(&store)[&Part::Data(0)], before);
+    }
+}
+
+#[test]
+fn a_confirmed_system_stays_where_the_newest_copy_of_the_state_is_lost() {
+    let mut store = good_machine();
+    roll_back_to_2(&mut store);
+    assert!(start(&mut store) && start(&mut store));
+    assert!(Act::MarkGood.run(&mut store, &mut |_| {}).is_ok());
+    for slot in 0..2 {
+        let mut store = store.clone();
+        store
+            .write_slot(File::State, slot, &[0xa5; crate::record::block::BLOCK])
+            .unwrap();
+        assert!(start(&mut store));
+        assert_eq!((version(&store), begun(&store)), ("2".to_owned(), None));
+    }
+}
+
 /// The power goes at every operation of the start that falls back: what is live is the one or the other,
 /// whole, and further starts end where an undisturbed one does.
 #[test]
