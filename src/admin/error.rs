@@ -219,8 +219,8 @@ pub enum Error {
     )]
     RecoveryUnread(String),
     /// It is not known whether the system's own kernel comes up.
-    #[error("the system's own kernel is {0}, and {1} runs")]
-    OwnKernelNotRunning(String, String),
+    #[error("the system's own kernel {0} is not the one that runs")]
+    OwnKernelNotRunning(String),
     /// Kernel parameters that GRUB would not pass on.
     #[error("--cmdline {0}")]
     Cmdline(String),

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// What is missing of the recovery kernel; `None` when it is whole.
 pub fn missing(top: &Path) -> Option<&'static str> {
-    let directory = kernels(top).join("recovery");
+    let directory = directory(top);
     FILES.into_iter().find(|name| {
         let length = std::fs::metadata(directory.join(name)).map(|file| file.len());
         length.unwrap_or(0) == 0
@@ -40,9 +40,14 @@ pub fn of_live<S: Store>(store: &S, top: &Path) -> Result<Option<Release>> {
     Ok((own? == recovery?).then_some(kernel.release))
 }
 
+/// Where the recovery kernel lies.
+pub fn directory(top: &Path) -> PathBuf {
+    kernels(top).join("recovery")
+}
+
 /// The recovery kernel's initramfs.
 pub fn initramfs(top: &Path) -> PathBuf {
-    kernels(top).join("recovery/initrd.img")
+    directory(top).join("initrd.img")
 }
 
 fn kernels(top: &Path) -> PathBuf {

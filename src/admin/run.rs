@@ -1,6 +1,6 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
-use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, What};
+use super::cli::{Cli, Command, How, Init, Initramfs, Keep, MarkGood, Recovery, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
@@ -9,8 +9,9 @@ use super::{
     consent, good, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_trial,
     snapshot, status, tarball,
 };
+use crate::agent::kernel::is_recovery;
 use crate::agent::kexec::running_release;
-use crate::agent::{policy, watchdog};
+use crate::agent::{boot_record, watchdog};
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Ticket, Verb};
@@ -69,7 +70,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             if args.check {
                 run_trial::healthy(root, out)?;
             }
-            mark(root, args.delete, out)
+            mark(root, args, out)
         }
         Command::Initramfs(args) => archive(args, out),
         Command::Completions { shell } => {
@@ -203,18 +204,22 @@ fn install(root: Option<&Path>, agent: Option<&Path>, out: Out) -> Result<Ended>
     } = open(root, Lock::Try, out)?;
     let installed = recovery::install(&mut store, &machine.top, agent, &mut |line| out.say(line))?;
     let kernel = installed.release;
-    if installed.is_new && records.state.value.kexec != Kexec::Unknown {
+    let kexec = records.state.value.kexec;
+    if kexec == Kexec::Fails || (installed.is_new && kexec != Kexec::Unknown) {
         let mut state = records.state.value.clone();
-        // This one may be able to.
+        // This one may be able to; and somebody may know better than what was found.
         state.kexec = Kexec::Unknown;
         records.state.write(&mut store, state)?;
     }
     init::remember_kernel(&mut store, &mut records, Some(kernel.clone()))?;
-    note(&mut store, &format!("recovery kernel {kernel} installed"));
+    if installed.is_new {
+        note(&mut store, &format!("recovery kernel {kernel} installed"));
+    }
     if !out.json {
-        out.say(&format!(
-            "recovery kernel {kernel} installed; the one before it is kept"
-        ));
+        out.say(&match installed.is_new {
+            true => format!("recovery kernel {kernel} installed; the one before it is kept"),
+            false => format!("the recovery kernel is {kernel} already: nothing was changed"),
+        });
     }
     out.result(&Done {
         done: "recovery install",
@@ -418,6 +423,15 @@ fn started_by_kexec() -> bool {
     kernel_cmdline::parse(&line).is_ok_and(|request| request.attempt.is_some())
 }
 
+/// Whether the kernel that runs is the one that the live system has, and not the recovery kernel.
+fn runs_own_kernel() -> bool {
+    boot_record::own_kernel_runs().unwrap_or_else(|| {
+        // No agent was in this boot.
+        let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+        !is_recovery(&line)
+    })
+}
+
 /// A system on trial was told to panic where a task hangs; a good one may have to wait for a slow disk.
 fn spare_hung_tasks() {
     const SETTING: &str = "/proc/sys/kernel/hung_task_panic";
@@ -439,10 +453,11 @@ fn refresh(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out
 
 fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) -> Result<()> {
     let kernel = check::kernel(store, Place::Live(Part::System))?;
-    let running = running_release();
-    if let Some(own) = kernel.filter(|kernel| kernel.release.as_str() != running) {
+    let is_own =
+        |kernel: &check::Kernel| kernel.release.as_str() == running_release() && runs_own_kernel();
+    if let Some(own) = kernel.filter(|kernel| !is_own(kernel)) {
         // It came up in another kernel: its own one has shown nothing yet.
-        return Err(Error::OwnKernelNotRunning(own.release.to_string(), running));
+        return Err(Error::OwnKernelNotRunning(own.release.to_string()));
     }
     let installed = recovery::install(store, &machine.top, None, &mut |line| out.say(line))?;
     let mut state = records.state.value.clone();
@@ -455,7 +470,7 @@ fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: O
     Ok(())
 }
 
-fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
+fn mark(root: Option<&Path>, args: &MarkGood, out: Out) -> Result<Ended> {
     let Open {
         machine,
         mut store,
@@ -466,13 +481,25 @@ fn mark(root: Option<&Path>, delete: bool, out: Out) -> Result<Ended> {
         by_kexec: started_by_kexec(),
     });
     let was_good = records.state.value.good;
-    let was_tried = records.state.value.live_trial().is_some();
-    if was_tried && root.is_none() {
+    let tried = records.state.value.live_trial();
+    if tried.is_some() && root.is_none() {
         // It is up: what follows may take longer than a start.
-        watchdog::stop(policy::of_initramfs().watchdog.is_some());
+        watchdog::stop();
         spare_hung_tasks();
     }
-    let marked = good::mark_good(&mut store, &mut records, booted, delete, &mut |line| {
+    if tried.is_some_and(|trial| trial.condemned) {
+        if args.check {
+            let why = "it was marked bad; 'backstay mark-good' takes that back";
+            out.result(&good::Marked {
+                why_not: Some(why.to_owned()),
+                ..good::Marked::default()
+            });
+            out.say(&format!("not marked good: {why}"));
+            return Ok(Ended::Done);
+        }
+        out.say("it had been marked bad: that is taken back");
+    }
+    let marked = good::mark_good(&mut store, &mut records, booted, args.delete, &mut |line| {
         out.say(line);
     })?;
     out.result(&marked);

@@ -3,10 +3,11 @@
 use super::error::{Error, Result};
 use super::machine::Lock;
 use super::run::{Ended, Open, Out, note, open};
-use super::{health, reboot, trial};
-use crate::agent::kexec::forbidden_here;
-use crate::agent::{asked, boot_record, policy, watchdog};
+use super::{health, reboot, recovery, trial};
+use crate::agent::kexec::forbidden_by_trial;
+use crate::agent::{asked, boot_record, watchdog};
 use crate::policy::trial::count;
+use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::arm;
 use crate::transaction::records::Records;
@@ -20,12 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Puts the live system on trial.
 pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Try, out)?;
     let mut tried = trial::begin(&mut store, &mut records)?;
-    if root.is_none() && forbidden_here().is_some() {
+    if root.is_none() && forbidden_by_trial(&recovery::directory(&machine.top)).is_some() {
         tried
             .not_counted
             .get_or_insert("kexec is not permitted here");
@@ -37,7 +38,7 @@ pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
     }
     let to = match tried.fall_back_to {
         Some(id) => format!("falls back to snapshot {id}"),
-        None => "opens its menu, as no snapshot was ever marked good".to_owned(),
+        None => "opens its menu, as it has no snapshot to fall back to by itself".to_owned(),
     };
     out.say(&format!(
         "the live system is on trial: unless it is marked good within {} starts, the machine {to}",
@@ -73,7 +74,7 @@ pub fn mark_bad(root: Option<&Path>, reboot: bool, out: Out) -> Result<Ended> {
         out.say(&match to {
             Some(id) => format!("marked bad: the next start falls back to snapshot {id}"),
             None => {
-                "marked bad: nothing good is left to fall back to, so the next start opens the menu"
+                "marked bad: no snapshot is left to fall back to by itself, so the next start opens the menu"
                     .to_owned()
             }
         });
@@ -96,11 +97,13 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
         return Err(Error::RebootNeedsRunning);
     }
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Wait, out)?;
-    let Some(tried) = records.state.value.live_trial() else {
+    let live = store.layout().system.live.as_str();
+    let tried = records.state.value.live_trial();
+    let Some(tried) = tried.filter(|_| machine.booted.as_deref() == Some(live)) else {
         out.result(&Failed { restarts: false });
         out.say("not on trial: nothing is done about a start that failed");
         return Ok(Ended::Done);
@@ -111,7 +114,7 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
     };
     let line = format!("start {begun} of {} on trial failed", tried.tries);
     note(&mut store, &line);
-    drop((store, records));
+    drop((machine, store, records));
     out.say(&format!(
         "{line}: restarting in {} s; 'backstay mark-good', or 'systemctl stop backstay-start-failed', \
          prevents it",
@@ -154,7 +157,7 @@ pub fn healthy(root: Option<&Path>, out: Out) -> Result<()> {
         return Err(Error::CheckNeedsRunning);
     }
     // Each check has its own time.
-    watchdog::stop(policy::of_initramfs().watchdog.is_some());
+    watchdog::stop();
     let directory = Path::new(health::DIRECTORY);
     let checked = health::run(directory, health::LIMIT, &mut |line| eprintln!("{line}"))?;
     let Some(health::Checked {

@@ -61,6 +61,8 @@ struct BootRecord {
     version: &'static str,
     /// The kernel that wrote it.
     kernel: String,
+    /// Whether it is the one that the live system has, as GRUB starts it, and not the recovery kernel.
+    own_kernel: bool,
     #[serde(flatten)]
     happened: Happened,
     /// The start of the live system, if it is on trial.
@@ -139,6 +141,12 @@ pub fn take_over<S: Store>(store: &S, seq: u32) {
     }
 }
 
+/// Whether something was done in this boot.
+pub fn has_changed() -> bool {
+    let now = NOW.lock().unwrap_or_else(PoisonError::into_inner);
+    !now.done.is_empty()
+}
+
 fn note(change: impl FnOnce(&mut Happened)) {
     change(&mut NOW.lock().unwrap_or_else(PoisonError::into_inner));
 }
@@ -167,9 +175,9 @@ pub fn reset(reason: Option<&'static str>) {
 }
 
 /// Writes the file, with what the state knows. Where it cannot be written, the boot goes on without.
-pub fn write(state: Option<&State>) {
+pub fn write(state: Option<&State>, own_kernel: bool) {
     let happened = NOW.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let record = record(happened, state);
+    let record = record(happened, state, own_kernel);
     let written = serde_json::to_vec_pretty(&record)
         .map_err(std::io::Error::from)
         .and_then(|text| put(PATH, &text));
@@ -209,11 +217,19 @@ fn put(path: &str, text: &[u8]) -> std::io::Result<()> {
     std::fs::write(path, text)
 }
 
-fn record(happened: Happened, state: Option<&State>) -> BootRecord {
+/// Whether the kernel that runs is the live system's own, as the agent of this boot found; `None` where none was in it.
+pub fn own_kernel_runs() -> Option<bool> {
+    let text = std::fs::read(PATH).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    record.get("own_kernel")?.as_bool()
+}
+
+fn record(happened: Happened, state: Option<&State>, own_kernel: bool) -> BootRecord {
     BootRecord {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
         kernel: super::kexec::running_release(),
+        own_kernel,
         happened,
         attempt: state.and_then(State::live_trial).map(|trial| Attempt {
             n: trial.begun,
@@ -240,7 +256,7 @@ mod tests {
             clone_of: Some(3),
         };
         let mut state = State::new(live);
-        let plain = record(Happened::default(), Some(&state));
+        let plain = record(Happened::default(), Some(&state), true);
         state.trial = Some(Trial {
             system: live.system,
             tries: 3,
@@ -248,6 +264,7 @@ mod tests {
             condemned: false,
             fallback: true,
             clone_of: Some(3),
+            data_of: None,
             guarded: true,
         });
         state.fell_back = Some(Recorded {
@@ -263,7 +280,7 @@ mod tests {
             reset_reason: Some("the watchdog reset the machine".to_owned()),
             ..Happened::default()
         };
-        let full = record(happened, Some(&state));
+        let full = record(happened, Some(&state), false);
         let value = |record: &BootRecord| serde_json::to_value(record).unwrap();
         let (plain, full) = (value(&plain), value(&full));
         let keys = |value: &serde_json::Value| -> Vec<String> {
@@ -276,7 +293,7 @@ mod tests {
             serde_json::json!({"from": 4, "to": 3, "starts": 3, "at": 1_800_000_000_u64})
         );
         assert_eq!(full["done"][0], "fall back to snapshot 3");
-        let motd = motd(&record(Happened::default(), Some(&state))).unwrap();
+        let motd = motd(&record(Happened::default(), Some(&state), true)).unwrap();
         assert!(motd.contains("snapshot 3 by itself") && motd.lines().count() == 1);
         assert!(plain["attempt"].is_null() && plain["fell_back"].is_null());
     }

@@ -149,7 +149,11 @@ fn plain(line: &[u8]) -> End {
 /// does: that start was counted, and the next one, or another system, may find it.
 fn without_root(line: &[u8]) -> End {
     let on_trial = asked::read(line).attempt.is_some();
-    match prompt::open(None, on_trial.then_some(prompt::SECONDS)) {
+    let choice = match on_trial {
+        true => prompt::open_or_restart(),
+        false => prompt::open(None, None),
+    };
+    match choice {
         // Trying again is a restart: devices and modules start from nothing.
         Choice::Boot | Choice::Reboot => End::Reboot,
         Choice::PowerOff => End::PowerOff,
@@ -264,6 +268,13 @@ fn as_it_was_left(asked: &Asked, session: &Session) -> bool {
     asked.attempt.is_some_and(|attempt| attempt.seq == seq)
 }
 
+fn is_on_trial(session: &Session) -> bool {
+    match read_state(&session.store) {
+        Ok(Slots::Valid { value, .. }) => value.live_trial().is_some(),
+        _ => false,
+    }
+}
+
 fn can_boot(session: &Session) -> bool {
     let system = crate::store::place::Place::Live(crate::record::layout::Part::System);
     let there = session.store.dataset(system);
@@ -286,6 +297,7 @@ fn start(
     let layout = session
         .as_ref()
         .map(|session| session.store.layout().clone());
+    let mut failed = false;
     loop {
         match root::mount_btrfs(found, boot, layout.as_ref()) {
             Ok(root) => match hand_over(&root, line, boot, asked, session) {
@@ -300,6 +312,20 @@ fn start(
                 }
             },
             Err(error) => say!("{error}"),
+        }
+        if !failed && session.as_ref().is_some_and(is_on_trial) {
+            if handed_over(asked, session.as_ref()) {
+                return without_root(line);
+            }
+            failed = true;
+            if let Some(mut left) = session.take() {
+                let next = act::failed_at_once(&mut left);
+                session = match ready(left, next, line) {
+                    Ok(session) => Some(session),
+                    Err(end) => return end,
+                };
+            }
+            continue;
         }
         match prompt::open(session.as_mut(), None) {
             Choice::Boot => {}
@@ -335,6 +361,7 @@ fn hand_over(
         let seq = kernel::sequence(&probing);
         boot_record::carry(&mut probing.store, seq);
         probing.close();
+        watchdog::arm(true);
         mount::clear(at);
         return Ok(End::Kexec);
     }
@@ -362,13 +389,14 @@ fn hand_over(
         let next = act::failed_at_once(&mut session);
         return Err(Box::new((session, next)));
     }
-    let on_trial = session.is_some_and(|session| leave_record(session, handed_over, kernel));
+    let own = handed_over || !(kernel::is_recovery(line) || boot_record::has_changed());
+    let on_trial = session.is_some_and(|session| leave_record(session, handed_over, own, kernel));
     // Also in the kernel that was handed over to: its driver may have stopped it.
     let starts_it = counted.is_some() || (on_trial && handed_over);
     if starts_it && kernel != Kernel::Restart {
         watchdog::arm(kernel == Kernel::Loaded);
     }
-    if counted.is_some() && kernel == Kernel::Stays {
+    if (counted.is_some() || on_trial) && kernel == Kernel::Stays {
         super::setup::end_what_dies();
     }
     Ok(match kernel {
@@ -394,6 +422,7 @@ fn starts_itself(session: &mut Session, line: &[u8], asked: &Asked) -> bool {
     let probed =
         asked.attempt.is_some_and(|attempt| attempt.n == 0) && as_it_was_left(asked, session);
     if probed {
+        watchdog::stop();
         boot_record::take_over(&session.store, kernel::sequence(session));
     }
     kernel::probe(session, line, probed).unwrap_or_else(|error| {
@@ -404,7 +433,7 @@ fn starts_itself(session: &mut Session, line: &[u8], asked: &Asked) -> bool {
 
 /// Writes down what this boot did, for the system or for the kernel that is started now, and closes the store. True:
 /// what is live is on trial.
-fn leave_record(mut session: Session, handed_over: bool, kernel: Kernel) -> bool {
+fn leave_record(mut session: Session, handed_over: bool, own: bool, kernel: Kernel) -> bool {
     let state = match read_state(&session.store) {
         Ok(Slots::Valid { value, .. }) => Some(value),
         _ => None,
@@ -415,7 +444,7 @@ fn leave_record(mut session: Session, handed_over: bool, kernel: Kernel) -> bool
     } else if kernel == Kernel::Loaded && session.rung.is_writable() && !session.is_copied() {
         boot_record::carry(&mut session.store, seq);
     }
-    boot_record::write(state.as_ref());
+    boot_record::write(state.as_ref(), own);
     session.close();
     state.is_some_and(|state| state.live_trial().is_some())
 }

@@ -10,7 +10,7 @@ use super::act;
 use super::handover::find_inits;
 use super::kexec::{self, RootKernel};
 use super::session::Session;
-use super::{policy, watchdog};
+use super::{asked, boot_record, policy, watchdog};
 use crate::policy::trial;
 use crate::record::Uuid;
 use crate::record::layout::Part;
@@ -40,6 +40,8 @@ pub enum Kernel {
 const PROBES: u8 = 2;
 /// Where the recovery kernel lies.
 const RECOVERY: &str = "@backstay/kernels/recovery";
+/// Where the one lies that was there before.
+const RECOVERY_BEFORE: &str = "@backstay/kernels/recovery-previous";
 /// What ends a kernel on trial that has died: a panic restarts the machine after so many seconds, long enough
 /// to be read; a task that hangs for two minutes (the kernel's own time) is a panic. `mark-good` takes the second
 /// back. dracut's initramfs restarts instead of opening a shell (dracut.cmdline(7)), as that of initramfs-tools does
@@ -51,13 +53,29 @@ const DEAD: [(&str, &str); 4] = [
     ("rd.emergency", "reboot"),
 ];
 
-/// Notes for GRUB that the newest recovery kernel comes up, where GRUB started it now and the disk is written anyway.
-pub fn note_recovery(session: &mut Session, line: &[u8]) {
-    let from_grub = kernel_cmdline::tokens(line).any(|token| {
+/// Whether GRUB started the kernel in this directory of the store's top level, or one that was started by it.
+fn grub_started(line: &[u8], directory: &str) -> bool {
+    kernel_cmdline::tokens(line).any(|token| {
         // GRUB itself puts it there.
         let path = token.value.filter(|_| token.is("BOOT_IMAGE"));
-        path.is_some_and(|path| path.ends_with(&format!("/{RECOVERY}/vmlinuz")))
-    });
+        path.is_some_and(|path| path.ends_with(&format!("/{directory}/vmlinuz")))
+    })
+}
+
+/// Whether the running kernel is one of the store's, and not a system's own.
+pub fn is_recovery(line: &[u8]) -> bool {
+    let handed_over = asked::read(line)
+        .attempt
+        .is_some_and(|attempt| attempt.n > 0);
+    !handed_over
+        && [RECOVERY, RECOVERY_BEFORE]
+            .iter()
+            .any(|it| grub_started(line, it))
+}
+
+/// Notes for GRUB that the newest recovery kernel comes up, where GRUB started it now and the disk is written anyway.
+pub fn note_recovery(session: &mut Session, line: &[u8]) {
+    let from_grub = grub_started(line, RECOVERY);
     let noted = !session.rung.is_writable() || session.store.is_recovery_proven();
     if !from_grub || noted || session.is_copied() {
         return;
@@ -76,7 +94,8 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
     let Slots::Valid { value: state, .. } = read_state(&session.store)? else {
         return Ok(false);
     };
-    if state.live_trial().is_none() || session.is_copied() {
+    let guarded = state.live_trial().is_some_and(|trial| trial.guarded);
+    if !guarded || session.is_copied() {
         return Ok(false);
     }
     match state.kexec {
@@ -85,8 +104,7 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
         Kexec::Tried(times) if probed || times >= PROBES => {
             let works = probed;
             if !works {
-                say!("the recovery kernel did not come up when it started itself by kexec:");
-                say!("a system that panics before its own agent runs is not counted here");
+                say!("the recovery kernel did not come up when it started itself by kexec");
             }
             let found = if works { Kexec::Works } else { Kexec::Fails };
             act::remember(session, |state| state.kexec = found)?;
@@ -113,6 +131,9 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
                 return Ok(true);
             }
             let (why, found) = match loaded {
+                Some(Err(kexec::Error::Forbidden(why))) => {
+                    (format!("that is not permitted here ({why})"), state.kexec)
+                }
                 Some(Err(error @ kexec::Error::Call(_))) => (error.to_string(), Kexec::Fails),
                 // That says nothing about kexec.
                 Some(Err(error)) => (error.to_string(), state.kexec),
@@ -139,8 +160,13 @@ fn on_trial(
         say!("the system cannot be started: {error}");
         return Kernel::Failed;
     }
+    // It is tried as GRUB will start it: what runs now is another kernel, or the one of what was live before.
+    let stays = match is_recovery(line) || boot_record::has_changed() {
+        true => Kernel::Restart,
+        false => Kernel::Stays,
+    };
     if session.is_some_and(|session| !is_guarded(session)) {
-        return Kernel::Stays;
+        return stays;
     }
     let load = || -> Result<String, kexec::Error> {
         let kernel = RootKernel::find(root)?;
@@ -164,13 +190,15 @@ fn on_trial(
             Kernel::Loaded
         }
         Err(kexec::Error::Forbidden(why)) => {
-            say!("the system's own kernel is not tried, as kexec is not permitted here ({why})");
-            Kernel::Stays
+            say!(
+                "the system's own kernel is not started from here: kexec is not permitted ({why})"
+            );
+            stays
         }
         // No fault of the kernel's.
         Err(error) if error.is_of_the_machine() => {
-            say!("the system's own kernel is not tried: {error}");
-            Kernel::Stays
+            say!("the system's own kernel is not started from here: {error}");
+            stays
         }
         Err(error) => {
             say!("the system's own kernel cannot be started: {error}");
@@ -194,6 +222,7 @@ pub fn settle(
     if counted.is_some() {
         match on_trial(root, line, rootflags, counted, session.as_deref()) {
             Kernel::Stays => {}
+            Kernel::Restart => return restart_once(session, counted),
             other => return other,
         }
     }
@@ -306,7 +335,7 @@ pub fn sequence(session: &Session) -> u32 {
 /// Whether the own kernel of a system on trial is started by kexec.
 fn is_guarded(session: &Session) -> bool {
     match read_state(&session.store) {
-        Ok(Slots::Valid { value, .. }) => value.guarded() && value.kexec != Kexec::Fails,
+        Ok(Slots::Valid { value, .. }) => value.counts_panics(),
         _ => true,
     }
 }
@@ -318,6 +347,9 @@ fn restart_once(session: Option<&mut Session>, counted: Option<u8>) -> Kernel {
     };
     match mark(session, counted.is_some()) {
         Ok(true) => {
+            if counted.is_some() {
+                say!("what panics before its own agent runs is not counted");
+            }
             say!("restarting, so that the boot menu starts it");
             Kernel::Restart
         }

@@ -113,8 +113,15 @@ pub fn load_recovery(directory: &Path, cmdline: &str) -> Result<(), Error> {
     if sums::hold(directory).is_ok_and(|hold| !hold) {
         return Err(Error::Damaged(directory.to_owned()));
     }
-    let dir = sys_mount::open_dir_path(directory)?;
-    let there = |name: &str| open(directory, dir.as_fd(), Path::new(name));
+    // The store is root's own: nothing lies there that must not be opened.
+    let there = |name: &str| {
+        let path = directory.join(name);
+        match File::open(&path) {
+            Ok(file) => Ok(Some((file, path))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(sys::Error::from_io(format!("open({path:?})"), &error)),
+        }
+    };
     let (mut kernel, path) = there("vmlinuz")?.ok_or(Error::None)?;
     let image = read_image(&mut kernel)?.ok_or(Error::NotKernel(path.clone()))?;
     let Some((initrd, _)) = there("initrd.img")? else {
@@ -251,6 +258,29 @@ pub fn forbidden_here() -> Option<Forbidden> {
     match std::fs::read_to_string("/proc/sys/kernel/kexec_load_disabled") {
         Ok(text) => (text.trim() == "1").then_some(Forbidden::Disabled),
         Err(_) => Some(Forbidden::NotBuilt),
+    }
+}
+
+/// Why no kernel can be started by kexec here, found out by loading the recovery kernel in `directory` and dropping it
+/// again: only then does a kernel that is locked down say whether it takes the signature. What somebody else has
+/// loaded (`systemctl kexec`) is left alone, and nothing is found out.
+pub fn forbidden_by_trial(directory: &Path) -> Option<Forbidden> {
+    const LOADED: &str = "/sys/kernel/kexec_loaded";
+    let loaded = std::fs::read_to_string(LOADED).is_ok_and(|text| text.trim() != "0");
+    let known = forbidden_here();
+    if known.is_some() || loaded {
+        return known;
+    }
+    match load_recovery(directory, "") {
+        Ok(()) => {
+            if let Err(error) = sys_kexec::unload() {
+                log::warn!("the recovery kernel stays loaded: {error}");
+            }
+            None
+        }
+        Err(Error::Forbidden(why)) => Some(why),
+        // That says nothing about kexec.
+        Err(_) => None,
     }
 }
 

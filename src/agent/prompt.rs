@@ -5,7 +5,7 @@
 
 use super::act::{self, Error};
 use super::session::Session;
-use super::{policy, watchdog};
+use super::watchdog;
 use crate::policy::Health;
 use crate::record::manifest::{Kind, Manifest};
 use crate::record::state::{State, Verb};
@@ -112,20 +112,33 @@ impl Keyboard {
 
 /// Opens the prompt. `session` is `None` where the store does not mount; then only restarting is
 /// left. `seconds` is `None` where the live system cannot boot: then it waits for a person.
-pub fn open(mut session: Option<&mut Session>, mut seconds: Option<u32>) -> Choice {
+pub fn open(session: Option<&mut Session>, seconds: Option<u32>) -> Choice {
+    ask(session, seconds, Choice::Boot)
+}
+
+/// The same without the store; where nobody types for [`SECONDS`], the machine restarts.
+pub fn open_or_restart() -> Choice {
+    ask(None, Some(SECONDS), Choice::Reboot)
+}
+
+fn ask(mut session: Option<&mut Session>, mut seconds: Option<u32>, silent: Choice) -> Choice {
     let mut keyboard = Keyboard { typed: Vec::new() };
-    watchdog::stop(policy::of_initramfs().watchdog.is_some());
+    watchdog::stop();
+    let (then, now) = match silent {
+        Choice::Reboot => ("the machine restarts", "restarting the machine"),
+        _ => ("the system starts", "starting the system"),
+    };
     say!("recovery prompt; type 'help' and Enter");
     match seconds {
-        Some(seconds) => say!("nothing typed for {seconds} seconds: the system starts"),
+        Some(seconds) => say!("nothing typed for {seconds} seconds: {then}"),
         None => say!("the system cannot start as it is; this waits for you"),
     }
     loop {
         let silence = seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
         say!("command?");
         let Some(line) = keyboard.line(silence) else {
-            say!("nothing was typed: starting the system");
-            return Choice::Boot;
+            say!("nothing was typed: {now}");
+            return silent;
         };
         match (command(&line), &mut session) {
             (Command::Help, _) => help(),

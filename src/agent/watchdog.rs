@@ -58,6 +58,7 @@ pub fn arm(kexec: bool) -> bool {
     }
     match start(&configured) {
         Ok(granted) => {
+            note_armed();
             say!("the watchdog runs: a reset in {granted} s unless the system is up by then");
             if granted != seconds {
                 say!("(policy.toml says {seconds} s; its driver takes {granted})");
@@ -86,11 +87,29 @@ fn start(configured: &Configured) -> crate::sys::Result<u32> {
     }
 }
 
-/// Stops it, where one is configured and nobody else has it: a person is waited for, or the system is good.
-pub fn stop(configured: bool) {
+/// Where it is noted, for the booted system, that it runs: what the system itself is configured to may be another thing.
+const ARMED: &str = "/run/backstay/watchdog";
+
+fn note_armed() {
+    let directory = Path::new(ARMED).parent().unwrap_or(Path::new("/"));
+    if let Err(error) = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(ARMED, b""))
+    {
+        log::warn!("write({ARMED:?}): {error}");
+    }
+}
+
+/// Whether an agent armed it, in this boot or in the kernel that started this one by kexec.
+fn was_armed() -> bool {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    Path::new(ARMED).exists() || kernel_cmdline::tokens(&line).any(|token| token.is(LEFT_ALONE.0))
+}
+
+/// Stops it, where an agent armed it or will, and nobody else has it: a person is waited for, or the system is good.
+pub fn stop() {
     let device = Path::new(policy::WATCHDOG);
+    let ours = || was_armed() || policy::of_initramfs().watchdog.is_some();
     // To open one that does not run would start it.
-    if !configured || attribute("state").is_none_or(|state| state != "active") {
+    if !ours() || attribute("state").is_none_or(|state| state != "active") {
         return;
     }
     if attribute("nowayout").is_some_and(|it| it == "1") {

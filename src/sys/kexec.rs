@@ -1,12 +1,14 @@
 //! `kexec_file_load(2)`: rustix and nix have no form of it.
 
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 
 use super::{Error, Result};
 
+/// `KEXEC_FILE_UNLOAD` of `<linux/kexec.h>`: what was loaded is dropped.
+const KEXEC_FILE_UNLOAD: libc::c_ulong = 0x1;
 /// `KEXEC_FILE_NO_INITRAMFS` of `<linux/kexec.h>`: there is no initrd descriptor.
 const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 0x4;
 
@@ -30,15 +32,35 @@ pub fn load(kernel: BorrowedFd<'_>, initrd: Option<BorrowedFd<'_>>, cmdline: &st
         Some(fd) => (fd.as_raw_fd(), 0),
         None => (-1, KEXEC_FILE_NO_INITRAMFS),
     };
-    // SAFETY: both descriptors are borrowed and so open during the call; `text` is a NUL-terminated
-    // buffer of as_bytes_with_nul().len() bytes that outlives it, and the kernel only reads it.
+    call(kernel.as_raw_fd(), initrd_fd, Some(&text), flags, shown)
+}
+
+/// Drops what was loaded.
+///
+/// # Errors
+/// `EPERM`, `ENOSYS`: nothing could be loaded either.
+pub fn unload() -> Result<()> {
+    let shown = || "kexec_file_load(KEXEC_FILE_UNLOAD)".to_owned();
+    call(-1, -1, None, KEXEC_FILE_UNLOAD, shown)
+}
+
+fn call(
+    kernel: RawFd,
+    initrd: RawFd,
+    line: Option<&CStr>,
+    flags: libc::c_ulong,
+    shown: impl FnOnce() -> String,
+) -> Result<()> {
+    let length = line.map_or(0, |line| line.to_bytes_with_nul().len());
+    // SAFETY: the descriptors are open during the call, or -1; `line` is a NUL-terminated buffer of `length` bytes
+    // that outlives it, or null with 0, and the kernel only reads it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,
-            kernel.as_raw_fd(),
-            initrd_fd,
-            text.as_bytes_with_nul().len() as libc::c_ulong,
-            text.as_ptr(),
+            kernel,
+            initrd,
+            length as libc::c_ulong,
+            line.map_or(std::ptr::null(), CStr::as_ptr),
             flags,
         )
     };
