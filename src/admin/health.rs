@@ -45,7 +45,8 @@ pub fn run(directory: &Path, limit: Duration, say: &mut dyn FnMut(&str)) -> Resu
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            if !is_executable(&path) {
+            // A link to nothing is a check that was lost: it cannot be run, and so has failed.
+            if path.exists() && !is_executable(&path) {
                 say(&format!(
                     "{kind} check {name}: not run, it is no executable file"
                 ));
@@ -117,7 +118,12 @@ fn check(path: &Path, limit: Duration) -> Option<String> {
         Ok(child) => child,
         Err(error) => return Some(format!("it cannot be run: {error}")),
     };
-    match wait(&mut child, limit) {
+    let waited = wait(&mut child, limit);
+    if matches!(waited, Ok(Some(_))) {
+        // What it left behind in its group.
+        kill(&child, Signal::SIGKILL);
+    }
+    match waited {
         Ok(Some(status)) if status.success() => None,
         Ok(Some(status)) => Some(match (status.code(), status.signal()) {
             (Some(code), _) => format!("it ended with status {code}"),
@@ -147,14 +153,17 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus
     }
 }
 
+/// To all of a check's group; whoever ended meanwhile is not there any more.
+fn kill(child: &Child, signal: Signal) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), signal);
+    }
+}
+
 /// Ends a check and what it started.
 fn end(child: &mut Child) {
-    let Ok(group) = i32::try_from(child.id()) else {
-        return;
-    };
     for (signal, time) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, GRACE)] {
-        // Whoever ended meanwhile is not there any more.
-        let _ = killpg(Pid::from_raw(group), signal);
+        kill(child, signal);
         if matches!(wait(child, time), Ok(Some(_))) && signal == Signal::SIGKILL {
             return;
         }
@@ -237,6 +246,25 @@ mod tests {
         assert_eq!(found[0].2.as_deref(), Some("it took longer than 1 s"));
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_secs(1));
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_link_to_nothing_has_failed_and_what_a_good_check_started_ends_with_it() {
+        let here = tempfile::tempdir().unwrap();
+        let left = here.path().join("left");
+        let script = format!("#!/bin/sh\n(sleep 1; touch {}) &\n", left.display());
+        put(here.path(), "required/forks", &script, 0o755);
+        std::os::unix::fs::symlink("/no/such", here.path().join("required/lost")).unwrap();
+        let found = checked(here.path(), LIMIT);
+        assert_eq!(found[0].2, None);
+        assert!(
+            found[1]
+                .2
+                .as_deref()
+                .is_some_and(|why| why.contains("cannot be run"))
+        );
+        std::thread::sleep(Duration::from_secs(2));
         assert!(!left.exists());
     }
 

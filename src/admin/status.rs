@@ -62,6 +62,8 @@ pub struct OnTrial {
     pub tries: u8,
     /// Whether a kernel that panics before the agent starts is counted.
     pub guarded: bool,
+    /// Whether the machine fell back to it by itself, which it does once.
+    pub fallback: bool,
     /// The snapshot that the machine falls back to if it is not marked good.
     pub fall_back_to: Option<u32>,
 }
@@ -261,7 +263,8 @@ fn on_trial<S: Store>(store: &S, state: &State) -> Result<Option<OnTrial>> {
     Ok(Some(OnTrial {
         begun: trial.begun,
         tries: trial.tries,
-        guarded: trial.guarded,
+        guarded: state.counts_panics(),
+        fallback: trial.fallback,
         fall_back_to: super::trial::fall_back_to(store, state)?,
     }))
 }
@@ -301,6 +304,9 @@ impl core::fmt::Display for Status {
                     let OnTrial { begun, tries, .. } = trial;
                     let then = match trial.fall_back_to {
                         Some(id) => format!("else the machine falls back to snapshot {id}"),
+                        None if trial.fallback => {
+                            "else the menu opens: the machine fell back once already".to_owned()
+                        }
                         None => {
                             "else the menu opens: nothing good is there to fall back to".to_owned()
                         }
@@ -404,7 +410,7 @@ impl core::fmt::Display for Status {
             )?;
         }
         let idle = self.request.is_none() && self.parked.is_none() && !self.open;
-        if self.armed && idle {
+        if self.armed && idle && self.trial.is_none() {
             line("armed", "left over; 'backstay cancel' removes it")?;
         }
         if !self.armed && !idle {

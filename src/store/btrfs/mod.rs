@@ -236,6 +236,9 @@ impl Store for Btrfs {
                 "{path} is written slot by slot only"
             )));
         }
+        if file == File::Armed {
+            self.make_directory_of_hint()?;
+        }
         file::replace(&self.top, &file.path(), bytes)
     }
 

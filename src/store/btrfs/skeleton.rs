@@ -1,6 +1,6 @@
 //! A new store on a file system.
 
-use super::path::{DIRECTORY, make_directories, open};
+use super::path::{DIRECTORY, if_there, make_directories, open, unlink};
 use super::slot::Made;
 use super::{Btrfs, Doing, Result, ballast, file, slot};
 use crate::store::Store;
@@ -48,6 +48,21 @@ impl Btrfs {
         let others = ["grub", "armed"].map(|name| format!("{STORE}/{name}"));
         for directory in directories.chain([STORE.to_owned()]).chain(others) {
             file::sweep(&self.top, &directory)?;
+        }
+        Ok(())
+    }
+
+    /// The hint is alone in its directory, so whatever somebody made of that is put right.
+    pub(super) fn make_directory_of_hint(&self) -> Result<()> {
+        const NAME: &str = "armed";
+        let doing = || format!("making the directory {STORE}/{NAME}");
+        let store = open(&self.top, STORE, DIRECTORY).doing(doing)?;
+        if if_there(open(&store, NAME, DIRECTORY))
+            .doing(doing)?
+            .is_none()
+        {
+            unlink(&store, NAME)?;
+            make_directories(&store, NAME).doing(doing)?;
         }
         Ok(())
     }
