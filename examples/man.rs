@@ -83,11 +83,13 @@ A system that was promoted has to be marked good within three starts; one that w
 trial by
 .BR "backstay try" .
 Where it is not marked, the machine falls back by itself to the newest snapshot that had been marked good, once; data
-stays, and what failed is kept as a snapshot.
+stays, unless the trial began with a reset of the data, and what failed is kept as a snapshot.
 .B backstay status
 says whether that happened, and how to undo it.
 .B backstay mark\-bad
-leaves no start to a system on trial.
+leaves no start to a system on trial; a person's
+.B backstay mark\-good
+takes that back.
 A trial is armed only where
 .I backstay\-mark\-good.service
 is wanted by one of the system's targets:
@@ -274,6 +276,8 @@ and
 .IR tries ,
 .I guarded
 (whether a kernel that panics before the agent starts is counted),
+.I fallback
+(whether the machine fell back to it by itself),
 .IR fall_back_to ),
 .I fell_back
 (null, or

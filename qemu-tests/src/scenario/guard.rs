@@ -1,6 +1,8 @@
 //! What GRUB starts while a system is on trial: the recovery kernel, which counts and starts the system's own by
 //! kexec; and what becomes of the boot where either cannot.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::rollback::TINY_DATA;
@@ -8,7 +10,9 @@ use super::steps::{
     THREE_VERSIONS, agent_begins, agent_says, choose_and_confirm, menu, three_versions,
     type_at_prompt,
 };
-use super::trial::{UNIT, good_again, good_and, roll_back, starts};
+use super::trial::{
+    UNIT, WATCHDOG, good_again, good_and, good_with, roll_back, starts, with_watchdog,
+};
 use super::{Context, Scenario};
 use crate::image::panicking::PANIC;
 use crate::image::{Fixture, System, alter};
@@ -50,8 +54,36 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .usually(300),
     Scenario::tiny(
+        "trial-kexec-forbidden-kernel-panics",
+        "its kernel panics, which nobody can count there: the recovery kernel is still the one that works",
+        kernel_panics_uncounted,
+    ),
+    Scenario::tiny(
+        "trial-unlocked-by-tpm-falls-back",
+        "a TPM unlocks the disks by what was measured: no other kernel comes before the system's own",
+        unlocked_by_tpm,
+    )
+    .usually(240),
+    Scenario::tiny(
+        "trial-probe-hangs",
+        "the newest recovery kernel hangs when it is started by kexec: the watchdog ends that, and the trial goes on without",
+        probe_hangs,
+    )
+    .usually(400)
+    .within(Duration::from_secs(900)),
+    Scenario::tiny(
+        "trial-watchdog-stops-when-good",
+        "the recovery kernel has armed the watchdog, and the system's own policy knows of none: marked good, it is stopped",
+        watchdog_stops,
+    ),
+    Scenario::tiny(
+        "armed-cfg-lost-boots-live",
+        "the directory of what tells GRUB is gone, or a file: the start is counted, and everything works",
+        hint_lost,
+    ),
+    Scenario::tiny(
         "trial-under-lockdown",
-        "the kernel is locked down: Debian's own kernel is signed, and is started by kexec all the same",
+        "the kernel is locked down and knows no key for the other: that is said when the trial begins, and starts are counted",
         locked_down,
     ),
     Scenario::tiny(
@@ -120,21 +152,29 @@ fn armed_garbled(ctx: &mut Context) -> Result<()> {
     live_comes_up(&mut vm)
 }
 
-/// On trial, with the kernel that panics as the newest recovery kernel; it is what was installed, byte for byte.
-const PANICKING_RECOVERY: &str = "
-cd /mnt/@backstay/kernels
-rm -rf recovery-previous
-cp -a recovery recovery-previous
-touch recovery-previous/proven
-cp /mnt/panicking recovery/vmlinuz
-(cd recovery && sha256sum vmlinuz initrd.img > sums)
-";
+/// The kernel that panics becomes the newest recovery kernel.
+const PANICKING_RECOVERY: &str = "cp /mnt/panicking recovery/vmlinuz";
+
+/// On trial, with a newest recovery kernel to which this was done; it is what was installed, byte for byte. The one
+/// before it is whole and came up once.
+fn recovery_where(broken: &str, more: &str) -> String {
+    format!(
+        "cd /mnt/@backstay/kernels
+         rm -rf recovery-previous
+         cp -a recovery recovery-previous
+         touch recovery-previous/proven
+         rm -f recovery/proven
+         {broken}
+         (cd recovery && sha256sum vmlinuz initrd.img > sums)
+         {more}
+         admin try"
+    )
+}
 
 fn recovery_panics(ctx: &mut Context) -> Result<()> {
     let keep = "cat /dev/disk1 > /mnt/panicking";
     let disk = ctx.take(&good_and("recovery-panics", keep).with_panicking_kernel())?;
-    let never_ran = format!("{PANICKING_RECOVERY}rm -f recovery/proven\nadmin try");
-    alter(&disk, &never_ran)?;
+    alter(&disk, &recovery_where(PANICKING_RECOVERY, ""))?;
     let mut vm = ctx.boot(&disk)?;
     vm.serial().allow("Kernel panic");
     for _ in 0..2 {
@@ -152,7 +192,8 @@ fn recovery_panics(ctx: &mut Context) -> Result<()> {
     agent_says(
         &mut vm,
         &[
-            "the recovery kernel did not come up when it started itself by kexec:",
+            "the recovery kernel did not come up when it started itself by kexec",
+            "restarting, so that the boot menu starts it",
             "this system is on trial: start 1 of 3 before it is marked good",
         ],
     )?;
@@ -162,7 +203,7 @@ fn recovery_panics(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&good_and("recovery-panics", keep).with_panicking_kernel())?;
     alter(
         &disk,
-        &format!("{PANICKING_RECOVERY}touch recovery/proven\nadmin try"),
+        &recovery_where(PANICKING_RECOVERY, "touch recovery/proven"),
     )?;
     let mut vm = ctx.boot(&disk)?;
     vm.serial().allow("Kernel panic");
@@ -192,66 +233,162 @@ fn with_parameter(parameter: &str) -> String {
 /// What sysctl(8) sets, from the start.
 const NO_KEXEC: &str = "sysctl.kernel.kexec_load_disabled=1";
 
+/// What arming a trial says where that is so.
+const NOT_PERMITTED: &str = "is not counted: kexec is not permitted here";
+
 fn kexec_forbidden(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&good_and("kernel-good", ""))?;
     alter(&disk, &with_parameter(NO_KEXEC))?;
     let mut vm = ctx.boot(&disk)?;
     let mut tiny = vm.tiny()?;
     let said = tiny.succeed("backstay try")?;
-    let why = "is not counted: kexec is not permitted here";
-    ctx.check(said.contains(why), || said.clone())?;
+    ctx.check(said.contains(NOT_PERMITTED), || said.clone())?;
     tiny.succeed("backstay mark-good")?;
     tiny.restart()?;
-    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
-    agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
-    starts(&mut vm, ["2", "2"], 1)?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
-    good_again(ctx, &mut vm)
+    unguarded(ctx, &mut vm)
 }
 
-fn kernels_differ(ctx: &mut Context) -> Result<()> {
-    let script = format!("{UNIT}{THREE_VERSIONS}other_kernel\nadmin mark-good\n");
-    let disk = Fixture::new(System::Tiny, "two-good-kernels", script).with_other_kernel();
-    let disk = ctx.take(&disk)?;
-    alter(&disk, &with_parameter(NO_KEXEC))?;
-    let mut vm = ctx.boot(&disk)?;
-    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+/// Version 2 is promoted, and started by GRUB itself: it fails, and the machine falls back.
+fn unguarded(ctx: &Context, vm: &mut Vm) -> Result<()> {
+    choose_and_confirm(vm, &[menu::ROLL_BACK])?;
     agent_says(
-        &mut vm,
+        vm,
         &[
             "done: roll back to snapshot 2",
+            "what panics before its own agent runs is not counted",
             "restarting, so that the boot menu starts it",
         ],
     )?;
     ctx.step("GRUB starts it by itself, and its own agent counts");
-    starts(&mut vm, ["2", "2"], 1)?;
+    starts(vm, ["2", "2"], 1)?;
+    agent_says(vm, &["done: fall back to snapshot 3, the newest good one"])?;
+    good_again(ctx, vm)
+}
+
+fn kernel_panics_uncounted(ctx: &mut Context) -> Result<()> {
+    let broken = "cat /dev/disk1 > $(echo /mnt/@rootfs/boot/vmlinuz-*)";
+    let disk = ctx.take(&good_and("kernel-panics", broken).with_panicking_kernel())?;
+    alter(&disk, &with_parameter(NO_KEXEC))?;
+    let mut vm = ctx.boot(&disk)?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    agent_says(&mut vm, &["restarting, so that the boot menu starts it"])?;
+    vm.serial().allow("Kernel panic");
+    vm.serial().expect_text(PANIC)?;
+    vm.pull_plug()?;
+    ctx.step("nobody counts that; the recovery kernel is the one that works, for whoever comes");
+    let mut vm = ctx.boot(&disk)?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    vm.pull_plug()
+}
+
+fn unlocked_by_tpm(ctx: &mut Context) -> Result<()> {
+    let table = "echo 'root UUID=1 none tpm2-device=auto' > /mnt/@rootfs/etc/crypttab\n";
+    let disk = ctx.take(&good_with("unlocked-by-tpm", table, ""))?;
+    let mut vm = ctx.boot(&disk)?;
+    vm.serial().forbid("the recovery kernel starts itself");
+    unguarded(ctx, &mut vm)
+}
+
+fn probe_hangs(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_with("probe-hangs", WATCHDOG, ""))?;
+    let garbage = "dd if=/dev/urandom bs=4096 count=16 seek=1000 conv=notrunc of=recovery/vmlinuz";
+    alter(&disk, &recovery_where(garbage, ""))?;
+    let mut vm = ctx.start(with_watchdog(ctx, &disk))?;
+    for _ in 0..2 {
+        agent_says(
+            &mut vm,
+            &[
+                "first the recovery kernel starts itself once, to see whether kexec works",
+                "the watchdog runs: a reset in 60 s unless the system is up by then",
+            ],
+        )?;
+        ctx.step("it hangs, and is reset");
+        vm.grub().wait()?;
+    }
     agent_says(
         &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
+        &[
+            "the recovery kernel did not come up when it started itself by kexec",
+            "restarting, so that the boot menu starts it",
+        ],
     )?;
-    good_again(ctx, &mut vm)
+    live_comes_up(&mut vm)
+}
+
+fn watchdog_stops(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&good_with(
+        "policy-gone",
+        WATCHDOG,
+        "rm /mnt/@rootfs/etc/backstay/policy.toml",
+    ))?;
+    let mut vm = ctx.start(with_watchdog(ctx, &disk))?;
+    roll_back(&mut vm)?;
+    agent_says(
+        &mut vm,
+        &["this system is on trial: start 1 of 3 before it is marked good"],
+    )?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("2", "2", TINY_DATA)?;
+    let state = "cat /sys/class/watchdog/watchdog0/state; echo";
+    let runs = tiny.succeed(state)?;
+    ctx.check(runs.trim() == "active", || runs.clone())?;
+    tiny.succeed("backstay mark-good")?;
+    let stopped = tiny.succeed(state)?;
+    ctx.check(stopped.trim() == "inactive", || stopped.clone())?;
+    tiny.power_off()
+}
+
+fn hint_lost(ctx: &mut Context) -> Result<()> {
+    for lost in ["", "echo mine > /mnt/@backstay/armed\n"] {
+        let mut vm = on_trial_and(ctx, &format!("rm -r /mnt/@backstay/armed\n{lost}"))?;
+        agent_says(
+            &mut vm,
+            &["this system is on trial: start 1 of 3 before it is marked good"],
+        )?;
+        let mut tiny = vm.tiny()?;
+        tiny.succeed("backstay mark-bad")?;
+        tiny.succeed("backstay mark-good")?;
+        tiny.succeed("backstay rollback 2")?;
+        tiny.restart()?;
+        agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
+        vm.pull_plug()?;
+    }
+    Ok(())
+}
+
+fn kernels_differ(ctx: &mut Context) -> Result<()> {
+    let script =
+        format!("{UNIT}{THREE_VERSIONS}other_kernel\nadmin recovery install\nadmin mark-good\n");
+    let disk = Fixture::new(System::Tiny, "two-good-kernels", script).with_other_kernel();
+    let disk = ctx.take(&disk)?;
+    alter(&disk, &with_parameter(NO_KEXEC))?;
+    let mut vm = ctx.boot(&disk)?;
+    unguarded(ctx, &mut vm)
 }
 
 fn locked_down(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&good_and("kernel-good", ""))?;
     alter(&disk, &with_parameter("lockdown=integrity"))?;
     let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let mut tiny = vm.tiny()?;
+    tiny.succeed("backstay snapshot")?;
+    let said = tiny.succeed("backstay try")?;
+    ctx.check(said.contains(NOT_PERMITTED), || said.clone())?;
+    tiny.restart()?;
     agent_says(
         &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
+        &[
+            "the recovery kernel cannot be started by kexec: that is not permitted here (the kernel is locked down, \
+             or refuses)",
+        ],
     )?;
-    vm.serial()
-        .expect_text("starting the system's own kernel")?;
-    let mut tiny = vm.tiny()?;
-    tiny.expect("2", "2", TINY_DATA)?;
-    let parameters = tiny.succeed("cat /proc/cmdline")?;
-    let told = parameters.contains("lockdown=integrity backstay.attempt=");
-    ctx.check(told, || parameters.clone())?;
-    tiny.power_off()
+    starts(&mut vm, ["3", "3-changed"], 1)?;
+    agent_says(
+        &mut vm,
+        &["done: fall back to snapshot 3, the newest good one"],
+    )?;
+    good_again(ctx, &mut vm)
 }
 
 fn cut_in_the_probe(ctx: &mut Context) -> Result<()> {

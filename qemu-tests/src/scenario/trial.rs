@@ -1,5 +1,6 @@
 //! A system that does not start is left by itself, once, for the one that was good before.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -346,21 +347,26 @@ fn kernel_missing(ctx: &mut Context) -> Result<()> {
 }
 
 /// The watchdog of QEMU, for a system on trial.
-const WATCHDOG: &str = "
+pub(super) const WATCHDOG: &str = "
 mkdir -p /mnt/@rootfs/etc/backstay
 printf '[watchdog]\nseconds = 60\ndriver = \"i6300esb\"\n' > /mnt/@rootfs/etc/backstay/policy.toml
 our_initramfs \"$(ls /mnt/@rootfs/usr/lib/modules)\"
 admin recovery install
 ";
 
-/// Version 2 hangs after `broken`; each of its starts is ended by the watchdog.
-fn hangs(ctx: &mut Context, name: &str, broken: &str) -> Result<()> {
-    let disk = ctx.take(&good_with(name, WATCHDOG, broken))?;
-    let mut config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+/// A machine that has it.
+pub(super) fn with_watchdog(ctx: &Context, disk: &Path) -> VmConfig {
+    let mut config = VmConfig::disk(ctx.accel(), disk, ctx.transcript());
     config.extra = ["-device", "i6300esb", "-action", "watchdog=reset"]
         .map(Into::into)
         .to_vec();
-    let mut vm = ctx.start(config)?;
+    config
+}
+
+/// Version 2 hangs after `broken`; each of its starts is ended by the watchdog.
+fn hangs(ctx: &mut Context, name: &str, broken: &str) -> Result<()> {
+    let disk = ctx.take(&good_with(name, WATCHDOG, broken))?;
+    let mut vm = ctx.start(with_watchdog(ctx, &disk))?;
     roll_back(&mut vm)?;
     for n in 1..=3 {
         let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
@@ -483,6 +489,7 @@ fn recorded(ctx: &mut Context) -> Result<()> {
         ("/requested", json!(null)),
         ("/refused", json!(null)),
         ("/reset_reason", json!(null)),
+        ("/own_kernel", json!(true)),
     ] {
         same(ctx, &record, field, value)?;
     }
