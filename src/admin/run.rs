@@ -453,11 +453,14 @@ fn refresh(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out
 
 fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) -> Result<()> {
     let kernel = check::kernel(store, Place::Live(Part::System))?;
-    let is_own =
-        |kernel: &check::Kernel| kernel.release.as_str() == running_release() && runs_own_kernel();
-    if let Some(own) = kernel.filter(|kernel| !is_own(kernel)) {
-        // It came up in another kernel: its own one has shown nothing yet.
-        return Err(Error::OwnKernelNotRunning(own.release.to_string()));
+    if let Some(own) = kernel {
+        let is_running = own.release.as_str() == running_release();
+        // The recovery kernel may be the same, byte for byte.
+        let is_same = || recovery::of_live(store, &machine.top).is_ok_and(|it| it.is_some());
+        if !is_running || !(runs_own_kernel() || is_same()) {
+            // It came up in another kernel: its own one has shown nothing yet.
+            return Err(Error::OwnKernelNotRunning(own.release.to_string()));
+        }
     }
     let installed = recovery::install(store, &machine.top, None, &mut |line| out.say(line))?;
     let mut state = records.state.value.clone();
