@@ -120,11 +120,12 @@ pub fn mark_good<S: Store>(
     let destroy = state
         .destroy
         .filter(|destroy| destroy.phase == Phase::Begun);
-    if records.state.value.trial.is_some() {
+    let was_tried = records.state.value.trial.is_some();
+    records.state.write(store, state.clone())?;
+    if was_tried {
         // In both copies: the older one, should this one be lost, would have the machine fall back.
-        records.state.write(store, state.clone())?;
+        records.state.write_anew(store, state)?;
     }
-    records.state.write(store, state)?;
     let mut marked = Marked {
         good: true,
         suspended,
