@@ -83,9 +83,13 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     let system = source.and_then(|(_, from)| from);
     let system = system.unwrap_or(Place::Live(Part::System));
     if plan.arms() && marks_itself_good(store, system)? {
-        explanation.trial = format!(
-            "on trial: unless it is marked good within {TRIES} starts, the machine falls back"
-        );
+        // It falls back once.
+        let then = match plan.intent {
+            Intent::FallBack { .. } => "the menu opens, once",
+            _ => "the machine falls back",
+        };
+        explanation.trial =
+            format!("on trial: unless it is marked good within {TRIES} starts, {then}");
         if is_unlocked_by_measurement(store, system)? {
             explanation.trial.push_str(
                 "\n(a TPM unlocks its disks: a kernel that panics at once is not counted)",
