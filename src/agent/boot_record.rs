@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::log as agent_log;
 use crate::record::Uuid;
 use crate::record::state::State;
 use crate::store::Store;
@@ -27,6 +28,8 @@ static NOW: Mutex<Happened> = Mutex::new(Happened::NOTHING);
 struct Carried {
     seq: u32,
     happened: Happened,
+    /// What was said, for boot.log.
+    said: String,
 }
 
 /// What happened in this boot so far.
@@ -113,7 +116,11 @@ fn counted_line(system: Uuid, n: u8) -> String {
 /// another one. `seq` ties it to the state. Where it cannot be written, that agent knows less.
 pub fn carry<S: Store>(store: &mut S, seq: u32) {
     let happened = NOW.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let written = match serde_json::to_vec(&Carried { seq, happened }) {
+    let written = match serde_json::to_vec(&Carried {
+        seq,
+        happened,
+        said: agent_log::said(),
+    }) {
         Ok(text) => store
             .replace(File::Carried, &text)
             .map_err(|it| it.to_string()),
@@ -130,11 +137,14 @@ pub fn take_over<S: Store>(store: &S, seq: u32) {
         return;
     };
     match serde_json::from_slice::<Carried>(&text) {
-        Ok(carried) if carried.seq == seq => note(|now| {
-            let reset_reason = now.reset_reason.take();
-            *now = carried.happened;
-            now.reset_reason = now.reset_reason.take().or(reset_reason);
-        }),
+        Ok(carried) if carried.seq == seq => {
+            agent_log::precede(&carried.said);
+            note(|now| {
+                let reset_reason = now.reset_reason.take();
+                *now = carried.happened;
+                now.reset_reason = now.reset_reason.take().or(reset_reason);
+            });
+        }
         // Another boot's.
         Ok(_) => {}
         Err(error) => log::warn!("what was carried through the kexec cannot be read: {error}"),

@@ -74,6 +74,18 @@ pub fn record_in_run() {
     }
 }
 
+/// What was said so far, as it is recorded.
+pub fn said() -> String {
+    speaker().as_mut().map_or_else(String::new, Speaker::said)
+}
+
+/// Puts what the agent before this one said, in the kernel that started this one by kexec, before all else.
+pub fn precede(said: &str) {
+    if let Some(speaker) = speaker().as_mut() {
+        speaker.precede(said);
+    }
+}
+
 /// Tells PID 1's side that a worker was forked: the lines up to now are the worker's to record, unless
 /// it records nothing.
 pub fn forked() {
@@ -196,6 +208,17 @@ impl Speaker {
         }
         self.file = Some(file);
     }
+
+    fn said(&mut self) -> String {
+        self.attach();
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn precede(&mut self, said: &str) {
+        let since = self.said();
+        // What appends to it goes on appending.
+        let _ = std::fs::write(&self.log, format!("{said}{since}"));
+    }
 }
 
 /// Writes one line, giving up after [`CONSOLE_LIMIT`].
@@ -283,6 +306,26 @@ mod tests {
             .filter_map(|l| l.split(' ').next_back())
             .collect();
         assert_eq!(words, ["first", "second", "third"]);
+    }
+
+    #[test]
+    fn what_the_agent_before_a_kexec_said_comes_first_and_is_carried_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut before = Speaker::new(dir.path(), dir.path());
+        before.say("first", &[]);
+        let said = before.said();
+        let dir = tempfile::tempdir().unwrap();
+        let mut after = Speaker::new(dir.path(), dir.path());
+        after.say("second", &[]);
+        after.precede(&said);
+        after.say("third", &[]);
+        let log = after.said();
+        let words: Vec<&str> = log
+            .lines()
+            .filter_map(|l| l.split(' ').next_back())
+            .collect();
+        assert_eq!(words, ["first", "second", "third"]);
+        assert_eq!(read(dir.path().join(BOOT_LOG)), log);
     }
 
     #[test]
