@@ -1,22 +1,29 @@
 //! The commands about trials, from arguments to what is printed.
 
 use super::error::{Error, Result};
-use super::machine::Lock;
+use super::machine::{Lock, Machine};
 use super::run::{Ended, Open, Out, note, open};
 use super::{health, reboot, recovery, trial};
 use crate::agent::kexec::forbidden_by_trial;
 use crate::agent::{asked, boot_record, watchdog};
 use crate::policy::trial::count;
+use crate::record::slots::Slots;
+use crate::record::state::Trial;
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::arm;
-use crate::transaction::records::Records;
+use crate::transaction::records::{Records, read_state};
 use serde::Serialize;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For whoever is at the console to read why, and to stay.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long another command may hold the store before a start that failed ends without it; 'mark-good' after a reset of
+/// everything deletes for minutes.
+const LOCKED: Duration = Duration::from_secs(600);
+/// How often it is looked whether it still does.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Puts the live system on trial.
 pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
@@ -96,40 +103,63 @@ pub fn start_failed(root: Option<&Path>, out: Out) -> Result<Ended> {
     if root.is_some() {
         return Err(Error::RebootNeedsRunning);
     }
-    let Open {
-        machine,
-        mut store,
-        mut records,
-    } = open(root, Lock::Wait, out)?;
-    let live = store.layout().system.live.as_str();
-    let tried = records.state.value.live_trial();
-    let Some(tried) = tried.filter(|_| machine.booted.as_deref() == Some(live)) else {
+    let Some(tried) = tried_here()? else {
         out.result(&Failed { restarts: false });
         out.say("not on trial: nothing is done about a start that failed");
         return Ok(Ended::Done);
     };
-    let begun = match an_agent_counted() {
-        true => tried.begun,
-        false => count_here(&mut store, &mut records)?,
+    let failed = |begun: u8| format!("start {begun} of {} on trial failed", tried.tries);
+    let line = match open_in_time(out)? {
+        Some(Open {
+            mut store,
+            mut records,
+            ..
+        }) => {
+            let line = failed(match an_agent_counted() {
+                true => tried.begun,
+                false => count_here(&mut store, &mut records)?,
+            });
+            note(&mut store, &line);
+            line
+        }
+        None => failed(tried.begun),
     };
-    let line = format!("start {begun} of {} on trial failed", tried.tries);
-    note(&mut store, &line);
-    drop((machine, store, records));
     out.say(&format!(
         "{line}: restarting in {} s; 'backstay mark-good', or 'systemctl stop backstay-start-failed', \
          prevents it",
         PATIENCE.as_secs()
     ));
     std::thread::sleep(PATIENCE);
-    let Open { records, .. } = open(root, Lock::Wait, out)?;
-    let still = records.state.value.live_trial();
-    let restarts = still.is_some_and(|trial| trial.system == tried.system);
+    let restarts = tried_here()?.is_some_and(|still| still.system == tried.system);
     out.result(&Failed { restarts });
     match restarts {
         true => reboot::reboot()?,
         false => out.say("it was marked good meanwhile: it goes on"),
     }
     Ok(Ended::Done)
+}
+
+/// The trial of the running system, if it is the live one. Read without the lock: whoever holds that may hang.
+fn tried_here() -> Result<Option<Trial>> {
+    let machine = Machine::open(None, Lock::None)?;
+    let store = machine.store()?;
+    let live = store.layout().system.live.as_str();
+    Ok(match read_state(&store)? {
+        Slots::Valid { value, .. } if machine.booted.as_deref() == Some(live) => value.live_trial(),
+        _ => None,
+    })
+}
+
+/// The store, once no other command holds it; `None` where one does not end.
+fn open_in_time(out: Out) -> Result<Option<Open>> {
+    let begun = Instant::now();
+    loop {
+        match open(None, Lock::Try, out) {
+            Err(Error::Locked) if begun.elapsed() < LOCKED => std::thread::sleep(LOOK),
+            Err(Error::Locked) => return Ok(None),
+            other => return other.map(Some),
+        }
+    }
 }
 
 /// Whether an agent was in this boot, or in the kernel that started this one by kexec. None was where GRUB has started
