@@ -314,11 +314,12 @@ fn start(
             Err(error) => say!("{error}"),
         }
         if !failed && session.as_ref().is_some_and(is_on_trial) {
-            if handed_over(asked, session.as_ref()) {
-                return without_root(line);
-            }
             failed = true;
             if let Some(mut left) = session.take() {
+                if handed_over(asked, Some(&left)) {
+                    left.close();
+                    return without_root(line);
+                }
                 let next = act::failed_at_once(&mut left);
                 session = match ready(left, next, line) {
                     Ok(session) => Some(session),
