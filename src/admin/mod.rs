@@ -30,6 +30,7 @@ pub mod repair;
 pub mod request;
 pub mod run;
 mod run_factory;
+mod run_good;
 mod run_trial;
 pub mod snapshot;
 pub mod status;

@@ -1,0 +1,144 @@
+use super::*;
+use crate::admin::request::{no_spare, submit};
+use crate::record::block::BLOCK;
+use crate::record::state::Verb;
+use crate::transaction::model::machine;
+
+fn shown<S: Store>(store: &S) -> String {
+    status(store, Around::default()).unwrap().to_string()
+}
+
+#[test]
+fn what_waits_is_said_with_the_way_to_withdraw_it() {
+    let (mut store, mut records) = machine();
+    let quiet = shown(&store);
+    assert!(
+        !quiet.contains("next boot") && !quiet.contains("armed"),
+        "{quiet}"
+    );
+    submit(
+        &mut store,
+        &mut records,
+        Verb::Rollback(None),
+        [1; 16],
+        0,
+        &no_spare,
+    )
+    .unwrap();
+    let text = shown(&store);
+    assert!(text.contains("roll back to the version before"), "{text}");
+    assert!(text.contains("backstay cancel"), "{text}");
+    store.remove(File::Armed).unwrap();
+    assert!(shown(&store).contains("NO: GRUB does not start the agent"));
+}
+
+#[test]
+fn each_dataset_that_is_missing_is_named_with_a_remedy_that_works() {
+    let (store, records) = machine();
+    assert!(!shown(&store).contains("MISSING"));
+    for (part, name, verb) in [
+        (
+            Part::Config,
+            "@config",
+            Some(Verb::ResetConfig { data: false }),
+        ),
+        (
+            Part::Data(0),
+            "@data",
+            Some(Verb::ResetConfig { data: true }),
+        ),
+        (Part::Defaults, "@backstay/defaults", None),
+    ] {
+        let mut store = store.clone();
+        store.edit(|world, _| world.datasets.remove(&Place::Live(part)));
+        let text = shown(&store);
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|it| it.starts_with("MISSING"))
+            .collect();
+        assert!(lines.len() == 1 && lines[0].contains(name), "{text}");
+        assert!(lines[0].contains("backstay "), "{text}");
+        if let Some(verb) = verb {
+            crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_found_around_the_records_is_said() {
+    let (store, _) = machine();
+    let around = Around {
+        copied_disk: true,
+        grub: vec!["grub.cfg is missing: run 'backstay init'".to_owned()],
+        ..Around::default()
+    };
+    let text = status(&store, around).unwrap().to_string();
+    for line in ["GRUB             grub.cfg is missing", "detach the copy"] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
+fn every_field_that_json_has_is_in_the_manual() {
+    let page = include_str!("../../docs/man/backstay.8").replace('\\', "");
+    let (mut store, mut records) = machine();
+    submit(
+        &mut store,
+        &mut records,
+        Verb::Rollback(None),
+        [1; 16],
+        0,
+        &no_spare,
+    )
+    .unwrap();
+    let state = &records.state.value;
+    let listing = crate::admin::list::listing(&store, Some(state)).unwrap();
+    let tarball = Tarball {
+        name: "factory.tar".to_owned(),
+        size: 1,
+        signature: "present",
+    };
+    let around = Around {
+        tarball: Some(tarball),
+        ..Around::default()
+    };
+    let kept = crate::admin::tarball::Kept {
+        tarball: String::new(),
+        warnings: Vec::new(),
+    };
+    for value in [
+        serde_json::to_value(status(&store, around).unwrap()).unwrap(),
+        serde_json::to_value(kept).unwrap(),
+        serde_json::to_value(listing).unwrap(),
+        serde_json::to_value(crate::admin::good::Marked::default()).unwrap(),
+    ] {
+        documented(&value, &page);
+    }
+}
+
+fn documented(value: &serde_json::Value, page: &str) {
+    let children: Vec<_> = match value {
+        serde_json::Value::Object(fields) => {
+            for name in fields.keys() {
+                let words = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+                assert!(page.split(words).any(|word| word == name), "{name}");
+            }
+            fields.values().collect()
+        }
+        serde_json::Value::Array(values) => values.iter().collect(),
+        _ => Vec::new(),
+    };
+    children
+        .into_iter()
+        .for_each(|child| documented(child, page));
+}
+
+#[test]
+fn a_damaged_state_is_shown_with_its_remedy() {
+    let (mut store, _) = machine();
+    for slot in 0..2 {
+        store.write_slot(File::State, slot, &[1; BLOCK]).unwrap();
+    }
+    let text = shown(&store);
+    assert!(text.contains("init --repair"), "{text}");
+}
