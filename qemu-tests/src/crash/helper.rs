@@ -11,12 +11,12 @@
 //! How the worker wants to end is only reported. After each order everything is unmounted.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use backstay::agent::pid1::{End, WorkerMode};
 use backstay::agent::{asked, flow, log as agent_log, worker};
 use backstay::say;
@@ -172,13 +172,7 @@ fn carry_out(disk: &Disk, order: &Order) -> Result<Answer> {
         File::create(path)?;
     }
     if let Act::Boot(asked) = &order.act {
-        let line = command_line(disk, asked);
-        // In place: the file is bound over /proc/cmdline.
-        OpenOptions::new()
-            .write(true)
-            .truncate(true)
-            .open(CMDLINE)?
-            .write_all(line.as_bytes())?;
+        write_command_line(disk, asked)?;
     }
     let end = run(order.seconds, || act(disk, &order.act))?;
     let left = unmount_all();
@@ -193,16 +187,18 @@ fn carry_out(disk: &Disk, order: &Order) -> Result<Answer> {
     })
 }
 
-fn command_line(disk: &Disk, asked: &str) -> String {
+fn write_command_line(disk: &Disk, asked: &str) -> Result<()> {
     let asked = match asked {
         "" => String::new(),
         asked => format!(" {asked} backstay.end"),
     };
-    format!(
+    let line = format!(
         "root=UUID={} rootflags=subvol={} ro quiet{asked}\n",
         disk.uuid,
         builder::SYSTEM
-    )
+    );
+    // In place: the file is bound over /proc/cmdline.
+    Ok(fs::write(CMDLINE, line)?)
 }
 
 /// The log and the lines for a person, which go to files of their own.
@@ -271,7 +267,7 @@ fn own_stdio() -> Result<()> {
 
 fn act(disk: &Disk, act: &Act) -> Result<Started> {
     if let Act::Boot(_) = act {
-        return boot().map(Some);
+        return boot(disk).map(Some);
     }
     mount_top(disk)?;
     let top = Path::new(TOP);
@@ -287,30 +283,40 @@ fn act(disk: &Disk, act: &Act) -> Result<Started> {
     .map(|()| None)
 }
 
-/// What PID 1 does until it performs the end. Returns which system and configuration it would start.
-fn boot() -> Result<[String; 2]> {
+/// What PID 1 does until it performs the end. Returns which system and configuration it would start. Where kexec does not
+/// work, a system on trial is started by GRUB: the machine restarts, once, and nothing is asked of it any more.
+fn boot(disk: &Disk) -> Result<[String; 2]> {
     agent_log::init(log::LevelFilter::Debug);
+    let mut end = start()?;
+    if end == End::Reboot {
+        if let Some(left) = unmount_all() {
+            bail!(left);
+        }
+        write_command_line(disk, "")?;
+        end = start()?;
+    }
+    let End::SwitchRoot { root, .. } = end else {
+        bail!("the agent does not start the system: {end:?}");
+    };
+    let root = Path::new(&root);
+    // PID 1 needs it to go on; a worker that forgot to mount something would not boot.
+    ensure!(
+        root.join("sbin/init").exists(),
+        "the root that the agent mounted at {} has no init",
+        root.display()
+    );
+    let config = builder::version_of(&root.join(CONFIG));
+    Ok([builder::version_of_mounted(root), config])
+}
+
+fn start() -> Result<End> {
     let line = fs::read("/proc/cmdline").unwrap_or_default();
     say!("{}", asked::first_line(&line));
     let work = |mode| {
         let _ = die_with_parent();
         flow::work(mode)
     };
-    match worker::run(WorkerMode::Full, work) {
-        Ok(End::SwitchRoot { root, .. }) => {
-            let root = Path::new(&root);
-            // PID 1 needs it to go on; a worker that forgot to mount something would not boot.
-            ensure!(
-                root.join("sbin/init").exists(),
-                "the root that the agent mounted at {} has no init",
-                root.display()
-            );
-            let config = builder::version_of(&root.join(CONFIG));
-            Ok([builder::version_of_mounted(root), config])
-        }
-        Ok(end) => bail!("the agent does not start the system: {end:?}"),
-        Err(why) => bail!(why),
-    }
+    worker::run(WorkerMode::Full, work).map_err(|why| anyhow!(why))
 }
 
 fn mount_top(disk: &Disk) -> Result<()> {
