@@ -226,11 +226,12 @@ fn twice(ctx: &mut Context) -> Result<()> {
 }
 
 fn asked_again(ctx: &mut Context) -> Result<()> {
+    // The agent uses next_entry up; what was saved as the default stays.
     let stuck = three_versions_and(
         System::Tiny,
-        "reset-entry-stuck",
+        "reset-entry-saved",
         "grub-editenv /mnt/@backstay/grub/grubenv create
-         grub-editenv /mnt/@backstay/grub/grubenv set next_entry=backstay-reset-config",
+         grub-editenv /mnt/@backstay/grub/grubenv set saved_entry=backstay-reset-config",
     );
     let disk = ctx.take(&stuck)?;
     let mut vm = ctx.boot(&disk)?;
