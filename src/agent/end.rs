@@ -44,6 +44,8 @@ pub fn perform(end: End) -> Outcome {
         End::Kexec => leave("the loaded kernel was not started", power::kexec),
         End::Reboot => leave("the machine did not restart", power::restart),
         End::PowerOff => leave("the machine did not switch off", power::power_off),
+        // Nothing to be done: who runs this goes on.
+        End::GoOn => Outcome::Gone,
         End::Shell => shell(),
     }
 }

@@ -38,8 +38,17 @@ pub fn work(mode: WorkerMode) -> End {
     }
     let boot = Boot::read(&line);
     let mut modules = Modules::of_running_kernel();
+    let host = mode == WorkerMode::Host;
+    if !host {
+        modules.cold_plug(Path::new("/sys/bus"));
+    }
     let mut found = match find(&boot, &mut modules) {
         Ok(found) => found,
+        // The host waits for it, too, and says so.
+        Err(error) if host => {
+            log::info!("{error}");
+            return End::GoOn;
+        }
         Err(error) => {
             say!("{error}");
             return without_root(&line);
@@ -48,6 +57,9 @@ pub fn work(mode: WorkerMode) -> End {
     if !is_btrfs(&found) {
         if asked.wish != Wish::Boot {
             say!("refused: the root is not on btrfs, which backstay needs; nothing is changed");
+        }
+        if host {
+            return End::GoOn;
         }
         if mode == WorkerMode::Menu {
             say!("{NOT_STARTED}");
@@ -59,8 +71,19 @@ pub fn work(mode: WorkerMode) -> End {
         }
         return plain(&line);
     }
-    if hibernation::resume_if_hibernated(&boot, &mut modules) {
-        return start(&line, &boot, &asked, &found, None);
+    let start = |found| Start {
+        line: &line,
+        boot: &boot,
+        asked: &asked,
+        found,
+        host,
+    };
+    // The host resumes before it runs this: an image that is still there is not ours to judge.
+    if host && hibernation::is_there(&boot, &mut modules) {
+        return End::GoOn;
+    }
+    if !host && hibernation::resume_if_hibernated(&boot, &mut modules) {
+        return start(&found).go(None);
     }
     let reason = watchdog::reset_reason();
     if let Some(reason) = reason {
@@ -68,7 +91,7 @@ pub fn work(mode: WorkerMode) -> End {
     }
     boot_record::reset(reason);
     superblock::mend(&mut found);
-    btrfs(mode, &line, &boot, &asked, &found)
+    start(&found).with_store(mode)
 }
 
 /// Loads drivers and waits for the root's device.
@@ -76,7 +99,6 @@ fn find(boot: &Boot<'_>, modules: &mut Modules) -> Result<Found, plain::Error> {
     if let Err(error) = mount::api_for_worker() {
         say!("{error}");
     }
-    modules.cold_plug(Path::new("/sys/bus"));
     let name = boot.root_device().ok_or(plain::Error::NoRoot)?;
     let limit = device::limit(boot);
     Ok(device::wait(name, limit, &Places::default(), modules)?)
@@ -100,11 +122,18 @@ fn after_a_dead_worker(line: &[u8]) -> End {
     }
 }
 
+/// Finishes or undoes what is open, and does nothing else: the worker before it died.
+pub fn finish_alone() {
+    let line = std::fs::read("/proc/cmdline").unwrap_or_default();
+    leaves_mixed(&line);
+}
+
 /// Finishes or undoes what is open, and does nothing else. True if a live set of two versions is
 /// left, said aloud; what cannot be read is left to the plain boot.
 fn leaves_mixed(line: &[u8]) -> bool {
     let boot = Boot::read(line);
     let mut modules = Modules::of_running_kernel();
+    modules.cold_plug(Path::new("/sys/bus"));
     let Ok(found) = find(&boot, &mut modules) else {
         return false;
     };
@@ -160,70 +189,230 @@ fn without_root(line: &[u8]) -> End {
     }
 }
 
-fn btrfs(mode: WorkerMode, line: &[u8], boot: &Boot<'_>, asked: &Asked, found: &Found) -> End {
-    let mut session = match Session::open(found, boot) {
-        Ok(session) => session,
-        Err(session::Error::NotMounted(error)) => {
-            say!("{error}");
-            return without_root(line);
-        }
-        Err(error) => {
-            if asked.wish != Wish::Boot {
-                say!("refused: {error}");
-            } else if matches!(error, session::Error::NoStore) {
-                log::info!("{error}");
-            } else {
-                say!("{error}");
-            }
-            return start(line, boot, asked, found, None);
-        }
-    };
-    if !session.rung.is_writable() && session.rung != mount::Rung::ReadOnly {
-        say!(
-            "the file system is damaged: it mounts only {}",
-            session.rung
-        );
-    }
-    let next = match mode {
-        WorkerMode::Menu => {
-            say!("{NOT_STARTED}");
-            Next::Prompt(Some(prompt::SECONDS))
-        }
-        // The agent that handed over has done everything.
-        _ if handed_over(asked, Some(&session)) => Next::Boot,
-        _ => act_aloud(&mut session, asked),
-    };
-    match ready(session, next, line) {
-        Ok(session) => start(line, boot, asked, found, Some(session)),
-        Err(end) => end,
-    }
+/// One start, from the root's device on.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    line: &'a [u8],
+    boot: &'a Boot<'a>,
+    asked: &'a Asked,
+    found: &'a Found,
+    /// Another initramfs mounts the root.
+    host: bool,
 }
 
-/// Turns to what is on the disk, and opens the prompt where that is wanted or must be. `Ok`: what is live
-/// may be started.
-fn ready(mut session: Session, mut next: Next, line: &[u8]) -> Result<Session, End> {
-    loop {
-        session = match session.settled() {
+impl Start<'_> {
+    fn with_store(&self, mode: WorkerMode) -> End {
+        let mut session = match Session::open(self.found, self.boot) {
             Ok(session) => session,
-            // What nobody can look at is not started by itself.
-            Err(error) => {
+            Err(session::Error::NotMounted(error)) => {
                 say!("{error}");
-                return Err(without_root(line));
+                return self.without_root();
+            }
+            Err(error) => {
+                if self.asked.wish != Wish::Boot {
+                    say!("refused: {error}");
+                } else if matches!(error, session::Error::NoStore) {
+                    log::info!("{error}");
+                } else {
+                    say!("{error}");
+                }
+                return self.go(None);
             }
         };
-        if mixed_aloud(&session) {
-            next = Next::Prompt(None);
+        if !session.rung.is_writable() && session.rung != mount::Rung::ReadOnly {
+            say!(
+                "the file system is damaged: it mounts only {}",
+                session.rung
+            );
         }
-        let Next::Prompt(seconds) = next else {
-            return Ok(session);
+        let next = match mode {
+            WorkerMode::Menu => {
+                say!("{NOT_STARTED}");
+                Next::Prompt(Some(prompt::SECONDS))
+            }
+            // The agent that handed over has done everything.
+            _ if self.is_handed_over(Some(&session)) => Next::Boot,
+            _ => act_aloud(&mut session, self.asked),
         };
-        let seconds = seconds.unwrap_or(prompt::SECONDS);
-        let silence = can_boot(&session).then_some(seconds);
-        match prompt::open(Some(&mut session), silence) {
-            Choice::Boot => next = Next::Boot,
-            Choice::Reboot => return Err(end(session, End::Reboot)),
-            Choice::PowerOff => return Err(end(session, End::PowerOff)),
+        match self.ready(session, next) {
+            Ok(session) => self.go(Some(session)),
+            Err(end) => end,
         }
+    }
+
+    /// Turns to what is on the disk, and opens the prompt where that is wanted or must be. `Ok`: what is live
+    /// may be started.
+    fn ready(&self, mut session: Session, mut next: Next) -> Result<Session, End> {
+        loop {
+            session = match session.settled() {
+                Ok(session) => session,
+                // What nobody can look at is not started by itself.
+                Err(error) => {
+                    say!("{error}");
+                    return Err(self.without_root());
+                }
+            };
+            if mixed_aloud(&session) {
+                next = Next::Prompt(None);
+            }
+            let Next::Prompt(seconds) = next else {
+                return Ok(session);
+            };
+            let seconds = seconds.unwrap_or(prompt::SECONDS);
+            // A host's boot goes on, whatever comes of it.
+            let silence = (self.host || can_boot(&session)).then_some(seconds);
+            match prompt::open(Some(&mut session), silence) {
+                Choice::Boot => next = Next::Boot,
+                Choice::Reboot => return Err(end(session, End::Reboot)),
+                Choice::PowerOff => return Err(end(session, End::PowerOff)),
+            }
+        }
+    }
+
+    fn without_root(&self) -> End {
+        match self.host {
+            true => End::GoOn,
+            false => without_root(self.line),
+        }
+    }
+
+    fn is_handed_over(&self, session: Option<&Session>) -> bool {
+        handed_over(self.asked, session)
+    }
+
+    /// Mounts the system and hands over.
+    fn go(&self, mut session: Option<Session>) -> End {
+        let layout = session
+            .as_ref()
+            .map(|session| session.store.layout().clone());
+        let mut failed = false;
+        loop {
+            match root::mount_btrfs(self.found, self.boot, layout.as_ref()) {
+                Ok(root) => match self.hand_over(&root, session) {
+                    Ok(end) => return end,
+                    // What is live now is another system, or the same one, not on trial any more.
+                    Err(again) => {
+                        session = match self.ready(again.0, again.1) {
+                            Ok(session) => Some(session),
+                            Err(end) => return end,
+                        };
+                        continue;
+                    }
+                },
+                Err(error) => say!("{error}"),
+            }
+            if !failed && session.as_ref().is_some_and(is_on_trial) {
+                failed = true;
+                if let Some(mut left) = session.take() {
+                    if self.is_handed_over(Some(&left)) {
+                        left.close();
+                        return self.without_root();
+                    }
+                    let next = act::failed_at_once(&mut left);
+                    session = match self.ready(left, next) {
+                        Ok(session) => Some(session),
+                        Err(end) => return end,
+                    };
+                }
+                continue;
+            }
+            if self.host {
+                return End::GoOn;
+            }
+            match prompt::open(session.as_mut(), None) {
+                Choice::Boot => {}
+                Choice::Reboot => return End::Reboot,
+                Choice::PowerOff => return End::PowerOff,
+            }
+            // What was done there may have gone wrong.
+            session = match session
+                .map(|session| self.ready(session, Next::Boot))
+                .transpose()
+            {
+                Ok(session) => session,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    fn hand_over(
+        &self,
+        root: &root::Mounted,
+        mut session: Option<Session>,
+    ) -> Result<End, Box<(Session, Next)>> {
+        let Start {
+            line, boot, asked, ..
+        } = *self;
+        let at = &root.at;
+        if let Some(session) = session.as_mut().filter(|_| asked.attempt.is_none()) {
+            kernel::note_recovery(session, line);
+        }
+        let handed_over = self.is_handed_over(session.as_ref());
+        if let Some(mut probing) =
+            session.take_if(|session| !handed_over && starts_itself(session, line, asked))
+        {
+            let seq = kernel::sequence(&probing);
+            boot_record::carry(&mut probing.store, seq);
+            probing.close();
+            watchdog::arm(true);
+            mount::clear(at);
+            return Ok(End::Kexec);
+        }
+        let flags = root::flags_naming(boot, root.subvolume.as_deref());
+        // Counted where the decision to start it falls, and not again in the kernel that is started.
+        let counted = match session.as_mut().filter(|_| !handed_over) {
+            Some(session) => act::count_start(session).unwrap_or_else(|error| {
+                say!("this start is not counted: {error}");
+                None
+            }),
+            None => None,
+        };
+        let kernel = kernel::settle(
+            at,
+            line,
+            flags.as_deref(),
+            handed_over,
+            counted,
+            session.as_mut(),
+        );
+        if kernel == Kernel::Failed
+            && let Some(mut session) = session.take()
+        {
+            mount::clear(at);
+            let next = act::failed_at_once(&mut session);
+            return Err(Box::new((session, next)));
+        }
+        let own = handed_over || !(kernel::is_recovery(line) || boot_record::has_changed());
+        let on_trial =
+            session.is_some_and(|session| leave_record(session, handed_over, own, kernel));
+        // Also in the kernel that was handed over to: its driver may have stopped it.
+        let starts_it = counted.is_some() || (on_trial && handed_over);
+        if starts_it && kernel != Kernel::Restart {
+            watchdog::arm(kernel == Kernel::Loaded);
+        }
+        if (counted.is_some() || on_trial) && kernel == Kernel::Stays {
+            super::setup::end_what_dies();
+        }
+        Ok(match kernel {
+            // Without the store nothing is on trial.
+            Kernel::Stays | Kernel::Failed if self.host => {
+                mount::clear(at);
+                End::GoOn
+            }
+            Kernel::Stays | Kernel::Failed => End::SwitchRoot {
+                root: at.display().to_string(),
+                init: boot.init.map(str::to_owned),
+                args: plain::init_args(),
+            },
+            Kernel::Loaded | Kernel::Restart => {
+                mount::clear(at);
+                if kernel == Kernel::Loaded {
+                    End::Kexec
+                } else {
+                    End::Reboot
+                }
+            }
+        })
     }
 }
 
@@ -284,138 +473,6 @@ fn can_boot(session: &Session) -> bool {
 fn end(session: Session, end: End) -> End {
     session.close();
     end
-}
-
-/// Mounts the system and hands over.
-fn start(
-    line: &[u8],
-    boot: &Boot<'_>,
-    asked: &Asked,
-    found: &Found,
-    mut session: Option<Session>,
-) -> End {
-    let layout = session
-        .as_ref()
-        .map(|session| session.store.layout().clone());
-    let mut failed = false;
-    loop {
-        match root::mount_btrfs(found, boot, layout.as_ref()) {
-            Ok(root) => match hand_over(&root, line, boot, asked, session) {
-                Ok(end) => return end,
-                // What is live now is another system, or the same one, not on trial any more.
-                Err(again) => {
-                    session = match ready(again.0, again.1, line) {
-                        Ok(session) => Some(session),
-                        Err(end) => return end,
-                    };
-                    continue;
-                }
-            },
-            Err(error) => say!("{error}"),
-        }
-        if !failed && session.as_ref().is_some_and(is_on_trial) {
-            failed = true;
-            if let Some(mut left) = session.take() {
-                if handed_over(asked, Some(&left)) {
-                    left.close();
-                    return without_root(line);
-                }
-                let next = act::failed_at_once(&mut left);
-                session = match ready(left, next, line) {
-                    Ok(session) => Some(session),
-                    Err(end) => return end,
-                };
-            }
-            continue;
-        }
-        match prompt::open(session.as_mut(), None) {
-            Choice::Boot => {}
-            Choice::Reboot => return End::Reboot,
-            Choice::PowerOff => return End::PowerOff,
-        }
-        // What was done there may have gone wrong.
-        session = match session
-            .map(|session| ready(session, Next::Boot, line))
-            .transpose()
-        {
-            Ok(session) => session,
-            Err(end) => return end,
-        };
-    }
-}
-
-fn hand_over(
-    root: &root::Mounted,
-    line: &[u8],
-    boot: &Boot<'_>,
-    asked: &Asked,
-    mut session: Option<Session>,
-) -> Result<End, Box<(Session, Next)>> {
-    let at = &root.at;
-    if let Some(session) = session.as_mut().filter(|_| asked.attempt.is_none()) {
-        kernel::note_recovery(session, line);
-    }
-    let handed_over = handed_over(asked, session.as_ref());
-    if let Some(mut probing) =
-        session.take_if(|session| !handed_over && starts_itself(session, line, asked))
-    {
-        let seq = kernel::sequence(&probing);
-        boot_record::carry(&mut probing.store, seq);
-        probing.close();
-        watchdog::arm(true);
-        mount::clear(at);
-        return Ok(End::Kexec);
-    }
-    let flags = root::flags_naming(boot, root.subvolume.as_deref());
-    // Counted where the decision to start it falls, and not again in the kernel that is started.
-    let counted = match session.as_mut().filter(|_| !handed_over) {
-        Some(session) => act::count_start(session).unwrap_or_else(|error| {
-            say!("this start is not counted: {error}");
-            None
-        }),
-        None => None,
-    };
-    let kernel = kernel::settle(
-        at,
-        line,
-        flags.as_deref(),
-        handed_over,
-        counted,
-        session.as_mut(),
-    );
-    if kernel == Kernel::Failed
-        && let Some(mut session) = session.take()
-    {
-        mount::clear(at);
-        let next = act::failed_at_once(&mut session);
-        return Err(Box::new((session, next)));
-    }
-    let own = handed_over || !(kernel::is_recovery(line) || boot_record::has_changed());
-    let on_trial = session.is_some_and(|session| leave_record(session, handed_over, own, kernel));
-    // Also in the kernel that was handed over to: its driver may have stopped it.
-    let starts_it = counted.is_some() || (on_trial && handed_over);
-    if starts_it && kernel != Kernel::Restart {
-        watchdog::arm(kernel == Kernel::Loaded);
-    }
-    if (counted.is_some() || on_trial) && kernel == Kernel::Stays {
-        super::setup::end_what_dies();
-    }
-    Ok(match kernel {
-        // Without the store nothing is on trial.
-        Kernel::Stays | Kernel::Failed => End::SwitchRoot {
-            root: at.display().to_string(),
-            init: boot.init.map(str::to_owned),
-            args: plain::init_args(),
-        },
-        Kernel::Loaded | Kernel::Restart => {
-            mount::clear(at);
-            if kernel == Kernel::Loaded {
-                End::Kexec
-            } else {
-                End::Reboot
-            }
-        }
-    })
 }
 
 /// Whether the recovery kernel is loaded, to start itself and so to find out whether kexec works here.

@@ -59,6 +59,20 @@ pub fn resume_if_hibernated(boot: &Boot<'_>, modules: &mut Modules) -> bool {
     }
 }
 
+/// Whether an image is there, whoever would resume it: then nothing may be touched.
+pub fn is_there(boot: &Boot<'_>, modules: &mut Modules) -> bool {
+    if boot.noresume || boot.nohibernate {
+        return false;
+    }
+    let offset = boot.resume_offset.unwrap_or(0);
+    let named = boot.resume_device();
+    let found =
+        named.and_then(|named| device::wait(named, Some(WAIT), &Places::default(), modules).ok());
+    let path = found.and_then(|found| found.paths().into_iter().next());
+    // One that cannot be read is treated as hibernated.
+    path.is_some_and(|path| is_hibernated(&path, offset).unwrap_or(true)) || hibernated_elsewhere()
+}
+
 /// Whether any swap that is there holds an image, although the command line names none: another
 /// initramfs may resume it, so nothing may be changed.
 fn hibernated_elsewhere() -> bool {

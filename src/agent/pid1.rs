@@ -35,6 +35,8 @@ pub enum WorkerMode {
     Plain,
     /// The menu: nothing else helped.
     Menu,
+    /// Everything, inside another initramfs, which has loaded its drivers and mounts the root afterwards.
+    Host,
 }
 
 impl WorkerMode {
@@ -43,7 +45,7 @@ impl WorkerMode {
         match self {
             WorkerMode::Full => Some(WorkerMode::Plain),
             WorkerMode::Plain => Some(WorkerMode::Menu),
-            WorkerMode::Menu => None,
+            WorkerMode::Menu | WorkerMode::Host => None,
         }
     }
 }
@@ -67,6 +69,8 @@ pub enum End {
     Reboot,
     /// Switch off.
     PowerOff,
+    /// The other initramfs goes on, and mounts what is live by its name.
+    GoOn,
     /// A shell on the console, if the initramfs has one; after it the menu.
     Shell,
 }

@@ -147,3 +147,18 @@ pub fn open_dir_path(path: &Path) -> Result<OwnedFd> {
     )
     .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
+/// A mount namespace of its own: nothing that is mounted or unmounted from here on is seen outside.
+///
+/// # Errors
+/// Those of unshare(2) and mount(2).
+pub fn apart() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| {
+        Error::new(
+            "unshare(CLONE_NEWNS)".to_owned(),
+            Errno::from_raw_os_error(errno as i32),
+        )
+    })?;
+    let all =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", all).call(|| "mount(\"/\", MS_PRIVATE|MS_REC)".to_owned())
+}
