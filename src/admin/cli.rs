@@ -29,9 +29,16 @@ pub struct Cli {
 pub enum Command {
     /// Prepare a store: records, defaults, templates, the recovery kernel, GRUB's menu
     ///
-    /// Reads /usr/lib/backstay/layout.toml of the live system. Can be run again: what is there
-    /// already is kept, what is missing is made.
+    /// Reads layout.toml of the live system, in /etc/backstay or /usr/lib/backstay. Where there is none,
+    /// the running system is looked at: what a rollback will cover, what stays and what is to be done
+    /// is said, and done once that is confirmed. Can be run again: what is there already is kept, what is
+    /// missing is made.
     Init(Init),
+    /// Say what would keep a rollback of the running system from doing what it says, one line each with
+    /// its remedy
+    ///
+    /// The exit status is 1 if there is a problem.
+    Doctor,
     /// Keep a snapshot of what is live
     Snapshot {
         /// For people; without it only the version is named
@@ -102,6 +109,9 @@ pub enum Command {
     MarkGood(MarkGood),
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
+    /// Print the entries for GRUB's menu, for /etc/grub.d/09_backstay
+    #[command(hide = true)]
+    GrubEntries(GrubEntries),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -143,6 +153,18 @@ pub struct Init {
     /// Rebuild a state that is damaged in both slots from the snapshots that are there
     #[arg(long)]
     pub repair: bool,
+    /// Without a layout.toml: make this directory a dataset of its own, too; can be given several times
+    #[arg(long = "move", value_name = "DIR")]
+    pub moved: Vec<String>,
+    /// Without a layout.toml: leave this directory in the root; can be given several times
+    #[arg(long = "leave", value_name = "DIR")]
+    pub left: Vec<String>,
+    /// Without a layout.toml: say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Without a layout.toml: do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `factory`.
@@ -278,6 +300,17 @@ pub enum What {
 pub enum Keep {
     /// The configuration
     Config,
+}
+
+/// `grub-entries`.
+#[derive(Debug, Args)]
+pub struct GrubEntries {
+    /// Title of the entry that starts the system
+    #[arg(long, value_name = "TEXT")]
+    pub title: String,
+    /// Kernel parameters of every start, quoted as GRUB has them
+    #[arg(long, value_name = "PARAMETERS", allow_hyphen_values = true)]
+    pub cmdline: String,
 }
 
 /// `initramfs`.

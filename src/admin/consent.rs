@@ -25,6 +25,27 @@ pub fn typed() -> Result<()> {
     confirms(&line)
 }
 
+/// Asks a question on the terminal. Without one it refuses: it never waits for nobody.
+pub fn yes(question: &str) -> Result<()> {
+    let (input, mut output) = (std::io::stdin(), std::io::stderr());
+    if !input.is_terminal() {
+        return Err(Error::NobodyToAsk);
+    }
+    output
+        .write_all(format!("{question} [y/N] ").as_bytes())
+        .and_then(|()| output.flush())
+        .ok();
+    let mut line = String::new();
+    input
+        .lock()
+        .read_line(&mut line)
+        .map_err(Error::file("reading", "the terminal"))?;
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Error::NotWanted),
+    }
+}
+
 /// Asks for a secret on the terminal, which does not show it.
 pub fn secret(prompt: &str) -> std::io::Result<String> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};

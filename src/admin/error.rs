@@ -98,6 +98,30 @@ pub enum Error {
     /// Consent is needed and cannot be asked for.
     #[error("this replaces what is live and nobody can be asked here: add --yes if it is meant")]
     NeedsYes,
+    /// The same for what replaces nothing.
+    #[error("nobody can be asked here: look at it with --dry-run, and add --yes if it is meant")]
+    NobodyToAsk,
+    /// The answer was no.
+    #[error("nothing was done")]
+    NotWanted,
+    /// An installed system that cannot be set up, or not so.
+    #[error("{0}")]
+    Stock(String),
+    /// A program of the distribution failed.
+    #[error(
+        "{program} failed ({status}): {last}; mend that, then run 'backstay init' again, which goes on"
+    )]
+    Tool {
+        /// Its name.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last line that it printed.
+        last: String,
+    },
+    /// What GRUB would not take.
+    #[error("the parameters in /etc/default/grub cannot be put into a menu: {0}")]
+    GrubParameters(&'static str),
     /// The word was not typed.
     #[error("nothing was done: the word was not typed")]
     NotConfirmed,

@@ -9,8 +9,13 @@ use crate::store::place::STORE;
 use crate::transaction::execute::ARMED;
 use std::path::Path;
 
-/// The whole menu; see grub-entries/grub.cfg.
-const MENU: &str = include_str!("../../grub-entries/grub.cfg");
+/// The entries, the same on every machine.
+const ENTRIES: &str = include_str!("../../grub-entries/menu.cfg");
+/// The whole menu of an appliance.
+const MENU: &str = concat!(
+    include_str!("../../grub-entries/appliance.cfg"),
+    include_str!("../../grub-entries/menu.cfg")
+);
 const HEAD: &str = "# What GRUB's menu needs to know about this machine. 'backstay init' writes the\n\
                     # lines below and leaves all others alone.\n";
 
@@ -33,8 +38,76 @@ pub fn install(top: &Path, uuid: Uuid, live: &str, cmdline: Option<&str>) -> Res
     };
     replace(&path, settings(&old, uuid, live, cmdline).as_bytes())?;
     replace(&top.join(STORE).join(SPARE), ARMED)?;
-    replace(&directory.join("grub.cfg"), MENU.as_bytes())?;
+    let menu = directory.join("grub.cfg");
+    match read(&menu)? {
+        // The distribution's: it has the entries by /etc/grub.d/09_backstay.
+        Some(Ok(text)) if is_generated(&text) => {}
+        _ => replace(&menu, MENU.as_bytes())?,
+    }
     Ok(garbled)
+}
+
+/// Whether grub-mkconfig made the menu, which says so in its head.
+fn is_generated(menu: &str) -> bool {
+    menu.contains("grub-mkconfig")
+}
+
+/// The entries for a menu that grub-mkconfig makes. Before them the script has set `backstay_device` to the device that
+/// the store lies on. `cmdline` is quoted for GRUB by whoever wrote it, as the distribution's own entries take it.
+pub fn entries(uuid: Uuid, live: &str, title: &str, cmdline: &str) -> Result<String> {
+    check_raw(cmdline)?;
+    let title: String = title.chars().filter(|c| !c.is_control()).collect();
+    Ok(format!(
+        "insmod regexp\n\
+         set backstay_uuid=\"{uuid}\"\n\
+         set backstay_live=\"{live}\"\n\
+         set backstay_title={}\n\
+         set backstay_store=\"($backstay_device)\"\n\
+         set backstay_at=\"$backstay_store/@backstay\"\n\
+         set backstay_note=\"\"\n\
+         set backstay_pick=\"\"\n\
+         if [ -f \"$backstay_at/armed/armed.cfg\" ]; then\n  set default=backstay-armed\nfi\n\n\
+         function backstay_linux {{\n  \
+           set backstay_image=\"$1\"\n  \
+           shift\n  \
+           linux \"$backstay_image\" \"root=UUID=$backstay_uuid\" \"rootflags=subvol=$backstay_live\" ro {cmdline} $@\n\
+         }}\n\n{ENTRIES}",
+        quoted(&title)
+    ))
+}
+
+/// In single quotes, as GRUB's shell has them.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Whether parameters leave the menu whole in which they stand unquoted.
+fn check_raw(cmdline: &str) -> Result<()> {
+    if cmdline.contains(char::is_control) {
+        return Err(Error::GrubParameters(
+            "they have a line break or another control character",
+        ));
+    }
+    let mut open = None;
+    let mut chars = cmdline.chars();
+    while let Some(c) = chars.next() {
+        match (open, c) {
+            (None | Some('"'), '\\') => drop(chars.next()),
+            (None, '\'' | '"') => open = Some(c),
+            (Some(quote), c) if quote == c => open = None,
+            // They would end the command.
+            (None, ';' | '{' | '}' | '&' | '|' | '<' | '>' | '#') => {
+                return Err(Error::GrubParameters(
+                    "one of ;{}&|<># stands outside of quotes",
+                ));
+            }
+            _ => {}
+        }
+    }
+    match open {
+        Some(_) => Err(Error::GrubParameters("a quote is not closed")),
+        None => Ok(()),
+    }
 }
 
 /// A file as text, or its bytes where it is none; `None` when it is missing or empty.
@@ -57,6 +130,14 @@ pub fn problems(top: &Path, uuid: Uuid, live: &str) -> Result<Vec<String>> {
     match read(&directory.join("grub.cfg"))? {
         None => problems.push(format!("grub.cfg is missing: {again}")),
         Some(Ok(text)) if text == MENU => {}
+        Some(Ok(text)) if is_generated(&text) => {
+            if !text.contains(ENTRIES) {
+                problems
+                    .push("GRUB's menu has not this version's entries: run update-grub".to_owned());
+            }
+            // The settings are in it.
+            return Ok(problems);
+        }
         Some(_) => problems.push(format!("grub.cfg is not this version's: {again}")),
     }
     let settings = match read(&directory.join("backstay.cfg"))? {
@@ -201,8 +282,8 @@ mod tests {
     #[test]
     fn what_the_menu_adds_is_reckoned_with() {
         assert!(MENU.contains(
-            "linux \"$backstay_kernel\" \"root=UUID=$backstay_uuid\" \
-             \"rootflags=subvol=$backstay_live\" ro $backstay_cmdline $@;"
+            "linux \"$backstay_image\" \"root=UUID=$backstay_uuid\" \
+             \"rootflags=subvol=$backstay_live\" ro $backstay_cmdline $@\n"
         ));
         assert!(MENU.contains("backstay_start_recovery $@ backstay.present backstay.end\n"));
         let mut longest = 0;
@@ -246,6 +327,55 @@ mod tests {
         );
         let third = settings(&second, uuid, "@rootfs", Some("quiet"));
         assert_eq!(third.matches("backstay_cmdline").count(), 1);
+    }
+
+    #[test]
+    fn parameters_of_the_distribution_stand_in_the_menu_as_they_are_or_not_at_all() {
+        let made = |cmdline| entries(Uuid([0x11; 16]), "@rootfs", "It's Debian", cmdline);
+        for cmdline in [
+            "",
+            "quiet console=ttyS0",
+            r#"dyndbg="file a.c +p; x" a='{b}' c=\{"#,
+        ] {
+            let text = made(cmdline).unwrap();
+            assert!(text.contains(&format!(" ro {cmdline} $@\n")), "{text}");
+            assert!(
+                text.contains(r"set backstay_title='It'\''s Debian'"),
+                "{text}"
+            );
+            assert!(text.ends_with(ENTRIES));
+        }
+        for cmdline in ["a=\"b", "a=b; reboot", "a\nb", "'", "x # y", "a }"] {
+            let error = made(cmdline).unwrap_err().to_string();
+            assert!(
+                error.starts_with("the parameters in /etc/default/grub"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_menu_that_grub_mkconfig_made_is_left_alone() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path();
+        let (uuid, live) = (Uuid([0x11; 16]), "@rootfs");
+        let directory = top.join(STORE).join("grub");
+        std::fs::create_dir_all(&directory).unwrap();
+        let head =
+            "#\n# DO NOT EDIT THIS FILE\n#\n# It is automatically generated by grub-mkconfig\n";
+        let menu = directory.join("grub.cfg");
+        std::fs::write(&menu, head).unwrap();
+        install(top, uuid, live, None).unwrap();
+        assert_eq!(std::fs::read_to_string(&menu).unwrap(), head);
+        assert!(
+            problems(top, uuid, live)
+                .unwrap()
+                .join("")
+                .contains("update-grub")
+        );
+        let ours = entries(uuid, live, "Debian", "quiet").unwrap();
+        std::fs::write(&menu, format!("{head}{ours}")).unwrap();
+        assert!(problems(top, uuid, live).unwrap().is_empty());
     }
 
     #[test]

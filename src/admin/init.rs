@@ -20,7 +20,7 @@ use crate::sys::Context;
 use crate::transaction::records::{Records, read_state};
 use crate::transaction::{self, catalogue, check};
 use rustix::fs::{Gid, Mode, Uid, chmod, chown, stat};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Makes what is missing. On disk on return. `say` gets a line for each thing that is done.
 pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result<Btrfs> {
@@ -124,19 +124,24 @@ fn recovery_kernel(
     }
 }
 
+/// Where a root has its layout.
+pub fn declared(root: &Path) -> Option<PathBuf> {
+    let mut places = layout_file::PATHS.iter().map(|path| root.join(path));
+    places.find(|path| path.exists())
+}
+
 /// The layout that the live system declares.
 fn layout(machine: &Machine, args: &Init) -> Result<Layout> {
     let system = machine.booted.as_deref().unwrap_or(&args.system);
-    let declared = machine.top.join(system).join(layout_file::PATH);
-    let path = args.layout.as_deref().unwrap_or(&declared);
-    let shown = match &args.layout {
-        Some(path) => path.display().to_string(),
-        None => format!("/{} of {system}", layout_file::PATH),
+    let missing = || layout_file::LayoutError::Missing(format!("layout.toml of {system}"));
+    let path = match &args.layout {
+        Some(path) => path.clone(),
+        None => declared(&machine.top.join(system)).ok_or_else(missing)?,
     };
-    let text = match std::fs::read_to_string(path) {
+    let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(layout_file::LayoutError::Missing(shown).into());
+            return Err(layout_file::LayoutError::Missing(path.display().to_string()).into());
         }
         Err(error) => return Err(Error::file("reading", path)(error)),
     };

@@ -26,8 +26,8 @@ use crate::store::place::STORE;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Where a system keeps it, below its root.
-pub const PATH: &str = "usr/lib/backstay/layout.toml";
+/// Where a system may keep it, below its root; the first one that is there holds.
+pub const PATHS: [&str; 2] = ["etc/backstay/layout.toml", "usr/lib/backstay/layout.toml"];
 
 /// What the system starts from: a dataset mounted over one of these would hide it.
 const OF_THE_SYSTEM: [&str; 17] = [
@@ -247,6 +247,11 @@ fn path(entry: &Entry, text: &str) -> Result<MountPath, LayoutError> {
 fn inside(one: &str, other: &str) -> bool {
     one.strip_prefix(other)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a dataset of data can be mounted there.
+pub fn is_for_data(mount: &str) -> bool {
+    mount != "/" && !is_of_the_system(mount)
 }
 
 fn is_of_the_system(path: &str) -> bool {

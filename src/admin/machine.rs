@@ -8,7 +8,7 @@
 
 use super::copies;
 use super::error::{Error, Result};
-use super::mountinfo::{self, Root};
+use super::mountinfo::{self, Mount};
 use crate::agent::block::Places;
 use crate::record::Uuid;
 use crate::record::block::Block;
@@ -103,7 +103,8 @@ impl Machine {
         Ok(copies::copied(self.uuid()?, &Places::default()))
     }
 
-    fn uuid(&self) -> Result<Uuid> {
+    /// The file system's.
+    pub fn uuid(&self) -> Result<Uuid> {
         Ok(Uuid(crate::sys::btrfs::file_system_uuid(&self.fd)?))
     }
 
@@ -148,7 +149,7 @@ fn system_only(live: &str) -> Layout {
 fn running() -> Result<(OwnedFd, String)> {
     let path = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
-    let Some(root) = mountinfo::root(&text) else {
+    let Some(root) = mountinfo::at(&text, "/") else {
         return Err(Error::NotBtrfs("nothing is mounted at /".to_owned()));
     };
     let booted = dataset(&root)?;
@@ -170,7 +171,7 @@ fn running() -> Result<(OwnedFd, String)> {
     Ok((open().call(text)?, booted))
 }
 
-fn dataset(root: &Root) -> Result<String> {
+fn dataset(root: &Mount) -> Result<String> {
     if root.fs != "btrfs" {
         return Err(Error::NotBtrfs(format!("the root is on {}", root.fs)));
     }
@@ -188,10 +189,11 @@ mod tests {
 
     #[test]
     fn a_root_that_cannot_have_snapshots_is_named_as_what_it_is() {
-        let root = |fs: &str, directory: &str| Root {
+        let root = |fs: &str, directory: &str| Mount {
             fs: fs.to_owned(),
             device: "/dev/vda2".to_owned(),
             directory: directory.to_owned(),
+            point: "/".to_owned(),
         };
         assert_eq!(dataset(&root("btrfs", "/@rootfs")).unwrap(), "@rootfs");
         for (root, says) in [

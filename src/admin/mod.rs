@@ -12,6 +12,7 @@ mod copies;
 pub mod error;
 pub mod factory;
 mod files;
+mod fstab;
 pub mod good;
 pub mod grub;
 pub mod health;
@@ -34,6 +35,7 @@ mod run_good;
 mod run_trial;
 pub mod snapshot;
 pub mod status;
+pub mod stock;
 pub mod tarball;
 pub mod trial;
 pub mod trusted;
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         }
         Ok(run::Ended::Done) => ExitCode::SUCCESS,
         Ok(run::Ended::Nothing) => ExitCode::from(NOTHING),
+        Ok(run::Ended::Unwell) => ExitCode::from(FAILED),
         Err(error) => {
             eprintln!("backstay: {error}");
             ExitCode::from(FAILED)

@@ -7,7 +7,7 @@ use super::output::{self, json, now, size};
 use super::status::Around;
 use super::{
     consent, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_good,
-    run_trial, snapshot, status, tarball,
+    run_trial, snapshot, status, stock, tarball,
 };
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Ticket, Verb};
@@ -29,6 +29,8 @@ pub enum Ended {
     Done,
     /// There was nothing to do.
     Nothing,
+    /// It was done, and found something that is wrong.
+    Unwell,
 }
 
 /// Where the agent leaves what it said, for the running system.
@@ -46,6 +48,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
     let root = cli.root.as_deref();
     match &cli.command {
         Command::Init(args) => set_up(root, args, out),
+        Command::Doctor => examine(root, out),
         Command::Snapshot { title } => take(root, title, out),
         Command::Factory { command } => run_factory::run(root, command, out),
         Command::Recovery {
@@ -68,6 +71,18 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_good::mark(root, args, out)
         }
         Command::Initramfs(args) => archive(args, out),
+        Command::GrubEntries(args) => {
+            let machine = Machine::open(root, Lock::None)?;
+            let layout = machine.store()?.layout().clone();
+            let live = layout.system.live.as_str();
+            output::out(grub::entries(
+                machine.uuid()?,
+                live,
+                &args.title,
+                &args.cmdline,
+            )?);
+            Ok(Ended::Done)
+        }
         Command::Completions { shell } => {
             let mut command = super::command();
             clap_complete::generate(*shell, &mut command, "backstay", &mut std::io::stdout());
@@ -149,11 +164,29 @@ pub(super) fn note<S: Store>(store: &mut S, text: &str) {
 fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
     machine.refuse_copies()?;
+    if stock::is_wanted(&machine, args)
+        && !stock::set_up(&machine, args, &mut |line| out.say(line))?
+    {
+        return Ok(Ended::Nothing);
+    }
     let mut store = init::init(&machine, args, &mut |line| out.say(line))?;
     let what = if args.repair { "init --repair" } else { "init" };
     note(&mut store, what);
     out.result(&Done { done: what });
     Ok(Ended::Done)
+}
+
+fn examine(root: Option<&Path>, out: Out) -> Result<Ended> {
+    if root.is_some() {
+        return Err(Error::Stock(
+            "doctor looks at the running system, which is not the one that --root names".to_owned(),
+        ));
+    }
+    let machine = Machine::open(None, Lock::None)?;
+    match stock::doctor(&machine, out.json)? {
+        true => Ok(Ended::Done),
+        false => Ok(Ended::Unwell),
+    }
 }
 
 #[derive(Serialize)]

@@ -309,7 +309,11 @@ fn answers(name: Name<'_>, device: &Device) -> bool {
         Name::Label(wanted) => device.content.label() == Some(wanted),
         Name::PartUuid(wanted) => same(device.partition.uuid.as_deref(), wanted),
         Name::PartLabel(wanted) => device.partition.label.as_deref() == Some(wanted),
-        Name::Path(wanted) => device.path == Path::new(wanted),
+        // Where udev runs, a path may be a link of its: /dev/mapper/NAME, /dev/disk/by-uuid/UUID.
+        Name::Path(wanted) => {
+            let real = std::fs::canonicalize(wanted);
+            device.path == Path::new(wanted) || real.is_ok_and(|real| real == device.path)
+        }
         Name::Other(_) => false,
     }
 }

@@ -69,8 +69,10 @@ pub fn last_resort(why: &str) {
 }
 
 fn leave(failed: &str, call: fn() -> crate::sys::Result<()>) -> Outcome {
-    // ESRCH: there was nobody.
-    let _ = process::kill_all_others();
+    // Another initramfs still needs them, should this fail. ESRCH: there was nobody.
+    if rustix::process::getpid().is_init() {
+        let _ = process::kill_all_others();
+    }
     rustix::fs::sync();
     match call() {
         Ok(()) => Outcome::Failed(format!("{failed}: the kernel said it would")),

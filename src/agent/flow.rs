@@ -39,10 +39,7 @@ pub fn work(mode: WorkerMode) -> End {
     let boot = Boot::read(&line);
     let mut modules = Modules::of_running_kernel();
     let host = mode == WorkerMode::Host;
-    if !host {
-        modules.cold_plug(Path::new("/sys/bus"));
-    }
-    let mut found = match find(&boot, &mut modules) {
+    let mut found = match find(&boot, &mut modules, host) {
         Ok(found) => found,
         // The host waits for it, too, and says so.
         Err(error) if host => {
@@ -94,10 +91,14 @@ pub fn work(mode: WorkerMode) -> End {
     start(&found).with_store(mode)
 }
 
-/// Loads drivers and waits for the root's device.
-fn find(boot: &Boot<'_>, modules: &mut Modules) -> Result<Found, plain::Error> {
+/// Loads drivers, unless the host has done that, and waits for the root's device.
+fn find(boot: &Boot<'_>, modules: &mut Modules, host: bool) -> Result<Found, plain::Error> {
     if let Err(error) = mount::api_for_worker() {
         say!("{error}");
+    }
+    match host {
+        true => drop(modules.load("btrfs")),
+        false => drop(modules.cold_plug(Path::new("/sys/bus"))),
     }
     let name = boot.root_device().ok_or(plain::Error::NoRoot)?;
     let limit = device::limit(boot);
@@ -112,7 +113,7 @@ fn is_btrfs(found: &Found) -> bool {
 /// The first worker died, perhaps between two exchanges. A child of this one finishes what is open;
 /// should it die of the same fault, the root is mounted all the same.
 fn after_a_dead_worker(line: &[u8]) -> End {
-    match super::worker::run(WorkerMode::Plain, |_| leaves_mixed(line)) {
+    match super::worker::run(WorkerMode::Plain, |_| leaves_mixed(line, false)) {
         Ok(false) => plain(line),
         Ok(true) => without_root(line),
         Err(error) => {
@@ -122,22 +123,25 @@ fn after_a_dead_worker(line: &[u8]) -> End {
     }
 }
 
-/// Finishes or undoes what is open, and does nothing else: the worker before it died.
+/// Inside another initramfs: finishes or undoes what is open, and does nothing else. The worker before it died.
 pub fn finish_alone() {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
-    leaves_mixed(&line);
+    leaves_mixed(&line, true);
 }
 
 /// Finishes or undoes what is open, and does nothing else. True if a live set of two versions is
 /// left, said aloud; what cannot be read is left to the plain boot.
-fn leaves_mixed(line: &[u8]) -> bool {
+fn leaves_mixed(line: &[u8], host: bool) -> bool {
     let boot = Boot::read(line);
     let mut modules = Modules::of_running_kernel();
-    modules.cold_plug(Path::new("/sys/bus"));
-    let Ok(found) = find(&boot, &mut modules) else {
+    let Ok(found) = find(&boot, &mut modules, host) else {
         return false;
     };
-    if !is_btrfs(&found) || hibernation::resume_if_hibernated(&boot, &mut modules) {
+    let hibernated = match host {
+        true => hibernation::is_there,
+        false => hibernation::resume_if_hibernated,
+    };
+    if !is_btrfs(&found) || hibernated(&boot, &mut modules) {
         return false;
     }
     let Ok(mut session) = Session::open(&found, &boot) else {

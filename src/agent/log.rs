@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
@@ -30,6 +30,7 @@ pub const BOOT_LOG: &str = "backstay/boot.log";
 const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
 
 static SPEAKER: Mutex<Option<Speaker>> = Mutex::new(None);
+static WATCHED: OnceLock<File> = OnceLock::new();
 
 /// Says a formatted line to the person at the console: `say!("waiting for {what}")`.
 #[macro_export]
@@ -55,12 +56,27 @@ pub fn init(level: LevelFilter) {
 
 /// Says `text` (one line or several) to the person at the console; see the module.
 pub fn say(text: &str) {
+    alive();
     log::debug!("{text}");
     match speaker().as_mut() {
         Some(speaker) => speaker.say(text, &console::consoles()),
         None => text
             .lines()
             .for_each(|line| eprintln!("{PREFIX}{}", plain(line))),
+    }
+}
+
+/// From now on, signs of life go to `file`, which must not block; see [`super::worker::run_watched`].
+pub fn signs_of_life_to(file: File) {
+    // Set once, in a worker that was just forked.
+    let _ = WATCHED.set(file);
+}
+
+/// Tells whoever watches this process that it does not hang. Each line that is said does so too.
+pub fn alive() {
+    if let Some(mut file) = WATCHED.get() {
+        // A full pipe is full of signs of life.
+        let _ = file.write(b".");
     }
 }
 

@@ -4,6 +4,7 @@
 //! flow      one boot, in order: asked → session → act → root → kernel
 //! setup     PID 1: /dev, /proc, console, the first line on it
 //! pid1      supervises; worker: the child that does the work and answers with an End; end: performs it
+//! host      the agent inside another initramfs
 //! modules   drivers from the initramfs
 //! device    waits for what root= names; block: the devices that are there
 //! superblock  mends one that a power cut tore
@@ -25,6 +26,7 @@ pub mod erase;
 pub mod flow;
 pub mod handover;
 pub mod hibernation;
+pub mod host;
 pub mod kernel;
 pub mod kexec;
 pub mod kmsg;

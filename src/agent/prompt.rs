@@ -88,6 +88,7 @@ impl Keyboard {
             if silence.is_some_and(|silence| since.elapsed() >= silence) {
                 return None;
             }
+            super::log::alive();
             let stdin = std::io::stdin();
             let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
             let tick = Timespec {

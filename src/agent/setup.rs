@@ -1,4 +1,5 @@
-//! The first moments of PID 1: what must be there before anything can be said or forked.
+//! The first moments of PID 1: what must be there before anything can be said or forked. The agent inside another
+//! initramfs begins in `host.rs`.
 //!
 //! Everything is tolerated: a step that fails is logged, and the boot goes on.
 
@@ -84,40 +85,9 @@ pub fn run(first: impl FnOnce(&[u8]) -> String, work: impl Fn(pid1::WorkerMode) 
     pid1::supervise(&mut Real { work });
 }
 
-/// The agent inside another initramfs, once that has the root's device and before it mounts it: it finishes what is
-/// open, carries out what waits, and comes back. Whatever happens here, the host's boot goes on.
-///
-/// What it mounts nobody else sees: systemd would take a mount at its place for its own.
-pub fn run_in_host(
-    first: impl FnOnce(&[u8]) -> String,
-    work: impl Fn(pid1::WorkerMode) -> pid1::End,
-) {
-    agent_log::init(LevelFilter::Debug);
-    let cmdline = std::fs::read("/proc/cmdline").unwrap_or_default();
-    log::info!("{}", first(&cmdline));
-    if let Err(error) = crate::sys::mount::apart() {
-        say!("{error}: nothing is changed");
-        return;
-    }
+/// What a kernel panic does while the agent runs inside another initramfs; the other settings are the host's.
+pub(super) fn in_host() {
     PANIC.change(PANIC.usual, PANIC.ours);
-    std::panic::set_hook(Box::new(|info| say!("internal error: {info}")));
-    let ended = worker::run(pid1::WorkerMode::Host, &work).map(|end| {
-        agent_log::record_in_run();
-        end::perform(end)
-    });
-    match ended {
-        Ok(end::Outcome::Failed(why) | end::Outcome::Lost(why)) => say!("{why}"),
-        Ok(_) => {}
-        Err(why) => {
-            say!("{why}");
-            // Perhaps between two exchanges.
-            let finished = worker::run(pid1::WorkerMode::Host, |_| super::flow::finish_alone());
-            if let Err(why) = finished {
-                say!("{why}");
-            }
-        }
-    }
-    restore_settings();
 }
 
 /// `/dev` and `/proc`, which everything else needs, and descriptors 0 to 2, which are closed where the
@@ -146,7 +116,10 @@ pub(super) fn end_what_dies() {
 /// Puts the kernel's defaults back where [`run`] changed them: what the booted system does is its own
 /// affair. What the command line set, to whatever value, stays.
 pub(super) fn restore_settings() {
-    if let Err(error) = power::enable_ctrl_alt_del() {
+    // Inside another initramfs it was never disabled by us.
+    if rustix::process::getpid().is_init()
+        && let Err(error) = power::enable_ctrl_alt_del()
+    {
         log::warn!("{error}");
     }
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();

@@ -99,7 +99,7 @@ impl Manifest {
     }
 }
 
-/// Characters of a title that GRUB's menu shows (grub-entries/grub.cfg).
+/// Characters of a title that GRUB's menu shows (grub-entries/menu.cfg).
 const SHOWN: usize = 60;
 
 /// Makes a title of anything: what GRUB's menu would not show becomes `_`, or is cut off.

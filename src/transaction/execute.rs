@@ -17,7 +17,7 @@ use crate::store::place::{File, Place, Set};
 use crate::store::{Nested, Store};
 use heapless::Vec;
 
-/// GRUB sources it while a transaction is open; see grub-entries/grub.cfg.
+/// GRUB sources it while a transaction is open; see grub-entries/menu.cfg.
 pub const ARMED: &[u8] = b"set backstay_armed=1\n";
 
 /// So many subvolumes are named one by one: a serial line is slow.

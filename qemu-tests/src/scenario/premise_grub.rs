@@ -54,7 +54,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-const MENU: &str = include_str!("../../../grub-entries/grub.cfg");
+const MENU: &str = concat!(
+    include_str!("../../../grub-entries/appliance.cfg"),
+    include_str!("../../../grub-entries/menu.cfg")
+);
 const PREMISE: &str = include_str!("../../images/grub/premise.cfg");
 const LAY_PREMISE: &str = include_str!("../../images/grub/premise.sh");
 

@@ -7,7 +7,7 @@ use crate::grub_menu::Answer;
 use crate::image::{Fixture, System};
 use crate::vm::Vm;
 
-/// Titles of GRUB's menu (grub-entries/grub.cfg).
+/// Titles of GRUB's menu (grub-entries/menu.cfg).
 pub mod menu {
     /// The live system.
     pub const START: &str = "Start the system";

@@ -1,0 +1,115 @@
+//! `/etc/fstab`: read, and changed line by line, so that all else in it stays as it is; see fstab(5).
+
+use super::mountinfo::unescape;
+use crate::agent::options;
+
+/// A line that mounts something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which line it is, from 0.
+    pub line: usize,
+    /// What is mounted, such as `UUID=…`.
+    pub spec: String,
+    /// Where.
+    pub point: String,
+    /// The file system's type.
+    pub fs: String,
+    /// The options, with commas.
+    pub options: String,
+}
+
+impl Entry {
+    /// The value of an option.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let of = |option: &'_ str| option.split_once('=').is_some_and(|(key, _)| key == name);
+        let found = self.options.split(',').rfind(|option| of(option))?;
+        found.split_once('=').map(|(_, value)| value)
+    }
+}
+
+/// What is mounted.
+pub fn entries(text: &str) -> Vec<Entry> {
+    let read = |(line, text): (usize, &str)| {
+        let text = text.trim_start();
+        if text.starts_with('#') {
+            return None;
+        }
+        let mut fields = text.split_ascii_whitespace();
+        Some(Entry {
+            line,
+            spec: unescape(fields.next()?),
+            point: unescape(fields.next()?),
+            fs: fields.next()?.to_owned(),
+            options: fields.next().unwrap_or("defaults").to_owned(),
+        })
+    };
+    text.lines().enumerate().filter_map(read).collect()
+}
+
+/// The text without an option of one entry.
+pub fn without_option(text: &str, entry: &Entry, name: &str) -> String {
+    let left = match options::without(&entry.options, &[name]) {
+        left if left.is_empty() => "defaults".to_owned(),
+        left => left,
+    };
+    let change = |(at, line): (usize, &str)| match at == entry.line {
+        // The options are the only field that has them.
+        true => line.replacen(&entry.options, &left, 1),
+        false => line.to_owned(),
+    };
+    joined(text.lines().enumerate().map(change))
+}
+
+/// The text with one more line.
+pub fn with_line(text: &str, line: &str) -> String {
+    joined(text.lines().map(str::to_owned).chain([line.to_owned()]))
+}
+
+/// The text without the lines that are these, but for blanks.
+pub fn without_line(text: &str, line: &str) -> String {
+    let same = |one: &&str| {
+        !one.split_ascii_whitespace()
+            .eq(line.split_ascii_whitespace())
+    };
+    joined(text.lines().filter(same).map(str::to_owned))
+}
+
+fn joined(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| line + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+        # a comment\n\
+        UUID=1\t/  btrfs\tdefaults,subvolid=256,subvol=/@rootfs 0 1\n\
+        \n\
+        UUID=1 /my\\040home btrfs subvolid=257\n\
+        /dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n";
+
+    #[test]
+    fn one_option_goes_and_all_else_stays() {
+        let all = entries(TEXT);
+        assert_eq!(all.len(), 3);
+        let [root, home] = [&all[0], &all[1]];
+        assert_eq!(root.option("subvolid"), Some("256"));
+        assert_eq!(root.option("subvol"), Some("/@rootfs"));
+        assert_eq!(root.option("defaults"), None);
+        assert_eq!((home.point.as_str(), home.line), ("/my home", 3));
+        let text = without_option(TEXT, root, "subvolid");
+        assert_eq!(text, TEXT.replace("defaults,subvolid=256,", "defaults,"));
+        let text = without_option(&text, home, "subvolid");
+        assert!(text.contains("/my\\040home btrfs defaults\n"), "{text}");
+    }
+
+    #[test]
+    fn a_line_that_was_added_can_be_taken_out_again() {
+        let line = "UUID=1 /home btrfs subvol=@home 0 0";
+        let more = with_line(TEXT, line);
+        assert!(more.starts_with(TEXT) && more.ends_with(&format!("{line}\n")));
+        assert_eq!(without_line(&more, &line.replace(' ', "\t")), TEXT);
+        assert_eq!(with_line("", line), format!("{line}\n"));
+    }
+}

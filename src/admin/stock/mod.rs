@@ -1,0 +1,93 @@
+//! An installed system: what it is like, what stands in the way of going back, and how it is set up.
+//!
+//! ```text
+//! survey   looks at the running system, writes nothing
+//! judge    what was found, each in a line with its remedy: `backstay doctor`
+//! steps    what `backstay init` proposes and does
+//! tools    the distribution's programs
+//! ```
+
+pub mod judge;
+pub mod steps;
+pub mod survey;
+mod tools;
+
+use super::cli::Init;
+use super::consent;
+use super::error::Result;
+use super::init;
+use super::machine::Machine;
+use super::output::out;
+use steps::{Choices, Proposal, Step};
+use survey::Survey;
+
+/// Whether the running system has no layout yet, so that one is to be proposed.
+pub fn is_wanted(machine: &Machine, args: &Init) -> bool {
+    let system = std::path::Path::new("/");
+    machine.booted.is_some() && args.layout.is_none() && init::declared(system).is_none()
+}
+
+/// Proposes, asks, and does it. False: only the proposal was wanted.
+pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result<bool> {
+    let survey = Survey::of(machine)?;
+    let choices = Choices {
+        moved: args.moved.clone(),
+        left: args.left.clone(),
+    };
+    let taken = |name: &str| machine.top.join(name).exists();
+    let proposal = steps::propose(&survey, &choices, taken)?;
+    for finding in judge::findings(&survey) {
+        say(&finding.to_string());
+    }
+    tell(&survey, &proposal, say);
+    if args.dry_run {
+        return Ok(false);
+    }
+    if !args.yes {
+        consent::yes("Do this now?")?;
+    }
+    for step in &proposal.steps {
+        say(&format!("doing: {}", step.describe(&survey.live)));
+        match step {
+            Step::Store => {
+                if proposal.steps.contains(&Step::Prefix) {
+                    steps::make_room_for_grub(machine)?;
+                }
+                init::init(machine, args, say)?;
+            }
+            Step::Prefix => steps::move_prefix(machine, &survey)?,
+            Step::Menu => tools::update_grub()?,
+            other => steps::prepare(machine, &survey, other)?,
+        }
+    }
+    Ok(true)
+}
+
+fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
+    say(&format!(
+        "goes back with the system: {}",
+        proposal.covered.join(", ")
+    ));
+    say(&match proposal.stays.is_empty() {
+        true => "stays: nothing".to_owned(),
+        false => format!("stays: {}", proposal.stays.join(", ")),
+    });
+    for step in &proposal.steps {
+        say(&format!("will {}", step.describe(&survey.live)));
+    }
+}
+
+/// `backstay doctor`: everything that was found, one line each. True if nothing is wrong.
+pub fn doctor(machine: &Machine, as_json: bool) -> Result<bool> {
+    let survey = Survey::of(machine)?;
+    let found = judge::findings(&survey);
+    match as_json {
+        true => super::output::json(&found),
+        false => found
+            .iter()
+            .for_each(|finding| out(format_args!("{finding}\n"))),
+    }
+    Ok(found
+        .iter()
+        .all(|finding| finding.weight == judge::Weight::Note))
+}

@@ -1,0 +1,152 @@
+//! The distribution's own programs, which know their files better than anybody else.
+
+use super::super::error::{Error, Result};
+use super::survey::Survey;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs a program to its end. What it prints is shown where it fails.
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::file("running", program))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    Err(Error::Tool {
+        program: program.to_owned(),
+        status: output.status.to_string(),
+        last: last.unwrap_or("it printed nothing").to_owned(),
+    })
+}
+
+fn run_words(program: &str, arguments: &[&str]) -> Result<String> {
+    let arguments: Vec<&std::ffi::OsStr> = arguments.iter().map(std::ffi::OsStr::new).collect();
+    run(program, &arguments)
+}
+
+/// Copies what is in a directory, with all attributes, sharing the data where the file system can.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let from = from.join(".");
+    let options =
+        ["--archive", "--reflink=auto", "--one-file-system", "--"].map(std::ffi::OsStr::new);
+    let mut arguments: Vec<&std::ffi::OsStr> = options.to_vec();
+    arguments.extend([from.as_os_str(), to.as_os_str()]);
+    run("cp", &arguments).map(drop)
+}
+
+/// Removes the subvolume that an interrupted run left half filled.
+pub fn discard(subvolume: &Path) -> Result<()> {
+    if !subvolume.exists() {
+        return Ok(());
+    }
+    let (Some(parent), Ok(fd)) = (subvolume.parent(), std::fs::File::open(subvolume)) else {
+        return Ok(());
+    };
+    let id = crate::sys::btrfs::subvolume_id(&fd)?;
+    drop(fd);
+    let parent = std::fs::File::open(parent).map_err(Error::file("opening", parent))?;
+    Ok(crate::sys::btrfs::destroy_subvolume(&parent, id)?)
+}
+
+/// Puts everything of a file system on disk.
+pub fn sync(path: &Path) -> Result<()> {
+    use crate::sys::Context;
+    let fd = std::fs::File::open(path).map_err(Error::file("opening", path))?;
+    Ok(rustix::fs::syncfs(&fd).call(|| "syncfs".to_owned())?)
+}
+
+/// systemd makes units of fstab's lines.
+pub fn daemon_reload() {
+    if Path::new("/run/systemd/system").is_dir() {
+        // The next boot reads them anyway.
+        let _ = run_words("systemctl", &["daemon-reload"]);
+    }
+}
+
+/// Mounts what fstab names for a directory, unless it is mounted.
+pub fn mount(point: &str) -> Result<()> {
+    if run_words("mountpoint", &["--quiet", point]).is_ok() {
+        return Ok(());
+    }
+    run_words("mount", &[point]).map(drop)
+}
+
+/// Installs GRUB's core image as the distribution does, where it was before.
+pub fn grub_install(survey: &Survey) -> Result<()> {
+    if survey.uefi {
+        return run_words("grub-install", &[]).map(drop);
+    }
+    for disk in boot_disks(survey)? {
+        run("grub-install", &[disk.as_os_str()])?;
+    }
+    Ok(())
+}
+
+/// The disks that the BIOS starts from: those that Debian's package remembers, else those of the root.
+fn boot_disks(survey: &Survey) -> Result<Vec<PathBuf>> {
+    let remembered = run_words("debconf-show", &["grub-pc"]).unwrap_or_default();
+    let disks = remembered_disks(&remembered);
+    if !disks.is_empty() {
+        return Ok(disks);
+    }
+    let device =
+        std::fs::canonicalize(&survey.device).map_err(Error::file("reading", &survey.device))?;
+    let name = device.file_name().unwrap_or_default();
+    let class = Path::new("/sys/class/block").join(name);
+    let real = std::fs::canonicalize(&class).map_err(Error::file("reading", &class))?;
+    // A partition's directory lies in its disk's.
+    let disk = match real.join("partition").exists() {
+        true => real.parent().and_then(Path::file_name),
+        false => real.file_name(),
+    };
+    Ok(disk
+        .map(|disk| Path::new("/dev").join(disk))
+        .into_iter()
+        .collect())
+}
+
+/// `debconf-show` prints `* grub-pc/install_devices: /dev/vda, /dev/vdb`.
+fn remembered_disks(text: &str) -> Vec<PathBuf> {
+    let line = text.lines().find_map(|line| {
+        line.trim_start_matches(['*', ' '])
+            .strip_prefix("grub-pc/install_devices:")
+    });
+    line.unwrap_or_default()
+        .split(',')
+        .map(|disk| PathBuf::from(disk.trim()))
+        .filter(|disk| disk.starts_with("/dev") && disk.exists())
+        .collect()
+}
+
+/// Makes GRUB's menu anew.
+pub fn update_grub() -> Result<()> {
+    run_words("update-grub", &[]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disks_of_debconf_are_read_and_those_that_are_gone_left_out() {
+        let text = "  grub2/linux_cmdline_default: quiet\n\
+                    * grub-pc/install_devices: /dev/null, /dev/not-there\n";
+        assert_eq!(remembered_disks(text), [PathBuf::from("/dev/null")]);
+        assert!(remembered_disks("* grub-pc/install_devices:\n").is_empty());
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named_with_its_last_line() {
+        let error = run_words("sh", &["-c", "echo first >&2; echo last >&2; exit 3"]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("sh") && text.contains("last") && !text.contains("first"),
+            "{text}"
+        );
+    }
+}
