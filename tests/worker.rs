@@ -7,7 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use backstay::agent::pid1::{End, WorkerMode};
-use backstay::agent::worker::run;
+use backstay::agent::worker::{Lost, run, run_watched};
+use std::time::Duration;
 
 fn an_answer_crosses_the_pipe_whole() {
     let end = End::SwitchRoot {
@@ -53,8 +54,40 @@ fn a_child_of_a_worker_that_dies_leaves_the_worker_alive() {
     assert_eq!(end, Ok(End::Reboot));
 }
 
+fn watched(work: impl FnOnce(Duration) -> u8) -> Result<u8, Lost> {
+    let silence = Duration::from_millis(400);
+    run_watched(WorkerMode::Host, silence, |_| work(silence))
+}
+
+fn a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended() {
+    assert_eq!(watched(|_| 7), Ok(7));
+    let slow = |silence: Duration| {
+        for _ in 0..8 {
+            std::thread::sleep(silence / 4);
+            backstay::agent::log::alive();
+        }
+        8
+    };
+    assert_eq!(watched(slow), Ok(8));
+    let hangs = |_| {
+        std::thread::sleep(Duration::from_secs(600));
+        9
+    };
+    let lost = watched(hangs).unwrap_err();
+    assert!(
+        lost.ended && lost.why.contains("no sign of life"),
+        "{lost:?}"
+    );
+    let lost = watched(|_| std::process::abort()).unwrap_err();
+    assert!(lost.ended && lost.why.contains("signal 6"), "{lost:?}");
+}
+
 fn main() {
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
+        (
+            "a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended",
+            a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended,
+        ),
         (
             "a_child_of_a_worker_that_dies_leaves_the_worker_alive",
             a_child_of_a_worker_that_dies_leaves_the_worker_alive,

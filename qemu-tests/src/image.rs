@@ -6,6 +6,8 @@
 //! 2. [`layers`]: the same with backstay's programs, set up as a store, with a factory snapshot;
 //! 3. fixtures: disks that a script made from layer 2.
 //!
+//! Beside them, [`stock`]: disks as a distribution's own tools make them.
+//!
 //! [`inspect`](mod@inspect) looks at a disk from outside.
 
 pub mod base;
@@ -15,11 +17,13 @@ pub mod layers;
 pub mod packages;
 pub mod panicking;
 pub mod programs;
+pub mod stock;
 
 pub use base::{Image, System};
 pub use copy::copy;
 pub use inspect::{Listing, Tree, inspect};
 pub use layers::{Fixture, alter, layer2};
+pub use stock::Stock;
 
 pub use crate::toolbox::Error;
 

@@ -184,39 +184,3 @@ fn wait(child: i32) -> crate::sys::Result<process::Ended> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SILENCE: Duration = Duration::from_millis(400);
-
-    fn watched(work: impl FnOnce() -> u8) -> Result<u8, Lost> {
-        run_watched(WorkerMode::Host, SILENCE, |_| work())
-    }
-
-    #[test]
-    fn a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended() {
-        assert_eq!(watched(|| 7), Ok(7));
-        let slow = || {
-            for _ in 0..8 {
-                std::thread::sleep(SILENCE / 4);
-                crate::agent::log::alive();
-            }
-            8
-        };
-        assert_eq!(watched(slow), Ok(8));
-        let hangs = || {
-            std::thread::sleep(Duration::from_secs(600));
-            9
-        };
-        let lost = watched(hangs).unwrap_err();
-        assert!(
-            lost.ended && lost.why.contains("no sign of life"),
-            "{lost:?}"
-        );
-        let dies = || std::process::abort();
-        let lost = watched(dies).unwrap_err();
-        assert!(lost.ended && lost.why.contains("signal 6"), "{lost:?}");
-    }
-}

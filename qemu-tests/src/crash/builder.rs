@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use backstay::admin::layout_file::{self, PATH};
+use backstay::admin::layout_file;
 use backstay::agent::kexec::running_release;
 use backstay::record::state::Kexec;
 use backstay::store::btrfs::Btrfs;
@@ -253,7 +253,7 @@ fn system(root: &Path) -> Result<()> {
             &format!("{modules}/modules.builtin"),
             "kernel/fs/btrfs/btrfs.ko\n",
         ),
-        (PATH, LAYOUT),
+        ("usr/lib/backstay/layout.toml", LAYOUT),
         ("etc/backstay/policy.toml", "[tarball]\nunsigned = true\n"),
         ("etc/fstab", "LABEL=root / btrfs subvol=@rootfs 0 0\n"),
         ("etc/machine-id", ""),

@@ -120,6 +120,34 @@ pub fn debian() -> Result<Tarball, Error> {
     .ensure()
 }
 
+/// The same with dracut in place of initramfs-tools.
+pub fn debian_with_dracut() -> Result<Tarball, Error> {
+    Recipe {
+        name: "dracut-packages",
+        what: "a Debian 13 root with dracut",
+        release: "trixie",
+        variant: "minbase",
+        packages: &[
+            "systemd",
+            "systemd-sysv",
+            "udev",
+            "dbus",
+            "linux-image-cloud-amd64",
+            "dracut",
+            "grub-pc",
+            "btrfs-progs",
+            "login",
+            "passwd",
+            "kmod",
+            "zstd",
+            "less",
+            "nano",
+        ],
+        hooks: &[],
+    }
+    .ensure()
+}
+
 /// A Debian 13 of a common size, more than 300 MB, for measuring what takes time with it.
 pub fn large() -> Result<Tarball, Error> {
     Recipe {

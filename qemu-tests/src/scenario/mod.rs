@@ -18,6 +18,7 @@ mod reset;
 mod rollback;
 pub mod runner;
 mod selftest;
+mod stock;
 pub mod steps;
 pub mod store;
 mod tarball;
@@ -181,6 +182,10 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "guard",
         scenarios: guard::SCENARIOS,
+    },
+    Group {
+        name: "stock",
+        scenarios: stock::SCENARIOS,
     },
     Group {
         name: "kernel",

@@ -1,0 +1,50 @@
+# A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
+# its tarball. Put before this file: CMDLINE, and ROOT_NAME, the subvolume of the root; OTHERS, 'SUBVOLUME:POINT ...'.
+sgdisk --clear \
+    --new=1:2048:4095 --typecode=1:EF02 --change-name=1:bios-boot \
+    --new=2:4096:0 --typecode=2:8300 --change-name=2:root \
+    --partition-guid="2:$PARTITION_UUID" /dev/disk0
+name-disks
+mkfs.btrfs --quiet --uuid "$STORE_UUID" /dev/disk0p2
+disk=$(readlink -f /dev/disk0)
+partition=$(readlink -f /dev/disk0p2)
+# What udev makes: grub-mkconfig writes root=UUID= only where this is.
+mkdir -p /dev/disk/by-uuid
+ln -s "$partition" "/dev/disk/by-uuid/$STORE_UUID"
+
+mount -o noatime "$partition" /mnt
+for name in "$ROOT_NAME" $(for other in $OTHERS; do echo "${other%%:*}"; done); do
+    btrfs subvolume create "/mnt/$name"
+done
+umount /mnt
+root=/mnt
+mount -o "noatime,subvol=$ROOT_NAME" "$partition" $root
+echo "UUID=$STORE_UUID / btrfs defaults,subvol=$ROOT_NAME 0 0" > /fstab
+for other in $OTHERS; do
+    mkdir -p "$root${other#*:}"
+    mount -o "noatime,subvol=${other%%:*}" "$partition" "$root${other#*:}"
+    echo "UUID=$STORE_UUID ${other#*:} btrfs defaults,subvol=${other%%:*} 0 0" >> /fstab
+done
+tar -C $root --numeric-owner --xattrs --xattrs-include='*' -xpf /dev/disk1
+cp /fstab $root/etc/fstab
+echo stock > $root/etc/hostname
+printf '127.0.0.1\tlocalhost\n127.0.1.1\tstock\n' > $root/etc/hosts
+echo uninitialized > $root/etc/machine-id
+echo 'root:backstay' | chroot $root chpasswd
+quicken $root
+
+# A machine with a serial line and no screen.
+cat >> $root/etc/default/grub <<END
+GRUB_TIMEOUT=5
+GRUB_CMDLINE_LINUX="$CMDLINE"
+GRUB_TERMINAL=serial
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+END
+in_root() {
+    chroot $root env PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
+}
+for dir in dev proc sys run; do mount --rbind "/$dir" "$root/$dir"; done
+in_root grub-install "$disk"
+in_root update-grub
+for dir in run sys proc dev; do umount -l "$root/$dir"; done
+umount -R /mnt

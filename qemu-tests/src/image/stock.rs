@@ -1,0 +1,142 @@
+//! Disks of a Debian as its installer leaves it: mmdebstrap, grub-install and update-grub, nothing arranged for us.
+//!
+//! [`Stock::bare`] is such a disk; [`Stock::with_package`] has backstay's package as a file in /root.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::base::FUNCTIONS;
+use super::layers::CMDLINE;
+use super::packages::{self, Tarball};
+use super::copy;
+use crate::cache::{Cache, Key};
+use crate::package;
+use crate::setup;
+use crate::toolbox::{Disk, Error, Job, io_error};
+
+const LAYER1: &str = include_str!("../../images/stock/layer1.sh");
+const PACKAGE: &str = include_str!("../../images/stock/package.sh");
+const STORE_UUID: &str = "570c4000-5702-4000-8000-00000000b575";
+const PARTITION_UUID: &str = "570c4000-5702-4000-8000-0000000000a2";
+/// In bytes; most of it is a hole.
+const SIZE: u64 = 4 << 30;
+
+/// What makes the initramfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initramfs {
+    /// Debian's own.
+    InitramfsTools,
+    /// dracut, with systemd in it.
+    Dracut,
+}
+
+/// An installed system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stock {
+    /// Its name in the cache and in messages.
+    pub name: &'static str,
+    /// The initramfs.
+    pub initramfs: Initramfs,
+    /// The subvolume of the root.
+    pub root: &'static str,
+    /// Further subvolumes and where they are mounted: `@home:/home`, separated by blanks.
+    pub others: &'static str,
+}
+
+impl Stock {
+    /// The file system.
+    pub const UUID: &str = STORE_UUID;
+
+    /// Debian's installer on btrfs.
+    pub const DEBIAN: Stock = Stock {
+        name: "stock-debian",
+        initramfs: Initramfs::InitramfsTools,
+        root: "@rootfs",
+        others: "",
+    };
+
+    /// The same with dracut.
+    pub const DRACUT: Stock = Stock {
+        name: "stock-dracut",
+        initramfs: Initramfs::Dracut,
+        ..Stock::DEBIAN
+    };
+
+    fn tarball(self) -> Result<Tarball, Error> {
+        match self.initramfs {
+            Initramfs::InitramfsTools => packages::debian(),
+            Initramfs::Dracut => packages::debian_with_dracut(),
+        }
+    }
+
+    fn head(self) -> String {
+        format!(
+            "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nROOT_NAME={}\nOTHERS='{}'\n\
+             CMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
+            self.root, self.others
+        )
+    }
+
+    /// The disk without anything of ours.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn bare(self) -> Result<PathBuf, Error> {
+        let (path, _) = self.layer1()?;
+        Ok(path)
+    }
+
+    fn layer1(self) -> Result<(PathBuf, Key), Error> {
+        let tarball = self.tarball()?;
+        let script = format!("{}{LAYER1}", self.head());
+        let key = Key::of("stock, version 1")
+            .key(&tarball.key)
+            .key(&packages::toolbox()?.key)
+            .text(&script)
+            .text(&SIZE.to_string())
+            .finish();
+        let path = Cache::machine()?.entry(self.name, "img", &key, |path| {
+            let what = format!("installing the disk '{}'", self.name);
+            setup::say(&format!("{what}, some minutes…"));
+            File::create(path)
+                .and_then(|file| file.set_len(SIZE))
+                .map_err(io_error("create", path))?;
+            Job::new(&what, script.clone())
+                .disk(Disk::read_write(path))
+                .disk(Disk::read_only(&tarball.path))
+                .timeout(Duration::from_secs(1200))
+                .run()
+                .map(drop)
+        })?;
+        Ok((path, key))
+    }
+
+    /// The disk with the package in /root, as somebody has copied it there.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn with_package(self) -> Result<PathBuf, Error> {
+        let (base, key) = self.layer1()?;
+        let package = package::ensure()?;
+        let script = format!("{}{PACKAGE}", self.head());
+        let key = Key::of("stock with a package, version 1")
+            .key(&key)
+            .text(&script)
+            .file(&package)?
+            .finish();
+        let name = format!("{}-package", self.name);
+        Cache::local()?.entry(&name, "img", &key, |path| {
+            copy(&base, path)?;
+            put_package(path, script.clone(), &package)
+        }).map_err(Error::from)
+    }
+}
+
+fn put_package(disk: &Path, script: String, package: &Path) -> Result<(), Error> {
+    Job::new("putting the package on a disk", script)
+        .disk(Disk::read_write(disk))
+        .file("backstay.deb", package)
+        .run()
+        .map(drop)
+}
