@@ -41,7 +41,9 @@ pub fn ensure() -> Result<PathBuf, Error> {
         let path = directory.join(name);
         let file = File::create(&path).map_err(io_error("create", &path))?;
         let mut command = Command::new(&programs.admin);
-        command.args(["completions", shell]).stdout(Stdio::from(file));
+        command
+            .args(["completions", shell])
+            .stdout(Stdio::from(file));
         let status = command.status().map_err(io_error("run", &programs.admin))?;
         if !status.success() {
             return Err(Error::Output {
@@ -78,7 +80,14 @@ fn cargo_deb() -> Result<Command, Error> {
     // Without liblzma, which would need a C compiler.
     command
         .args(["install", "--debug", "--locked", "--no-default-features"])
-        .args(["--features", "gzip", "cargo-deb", "--version", VERSION, "--root"])
+        .args([
+            "--features",
+            "gzip",
+            "cargo-deb",
+            "--version",
+            VERSION,
+            "--root",
+        ])
         .arg(&tools)
         .env("CARGO_TARGET_DIR", &scratch)
         .env("CARGO_PROFILE_DEV_DEBUG", "0");

@@ -34,6 +34,15 @@ pub enum Command {
     /// is said, and done once that is confirmed. Can be run again: what is there already is kept, what is
     /// missing is made.
     Init(Init),
+    /// Undo 'init' in the running system: GRUB's files go back into the root, the store is removed
+    ///
+    /// Every snapshot and the factory snapshot are deleted. What is live stays as it is, and so do
+    /// datasets that 'init' made of directories: they are mounted by /etc/fstab.
+    Uninstall {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Say what would keep a rollback of the running system from doing what it says, one line each with
     /// its remedy
     ///
@@ -186,6 +195,15 @@ pub enum Factory {
     /// The archive's signature is checked before anything is unpacked. Nothing that is live changes. A
     /// factory snapshot that was there stays under a number of its own, and nothing goes back to it.
     Build(Build),
+    /// Keep a cleaned copy of the live system in the factory snapshot's place
+    ///
+    /// For a system that came without a factory version. What is one machine's (its machine id, host keys,
+    /// logs, seeds) is left out; accounts stay, and are named. It is called a baseline wherever it is shown.
+    Baseline {
+        /// Put it in the place of a factory snapshot that is sound
+        #[arg(long)]
+        replace: bool,
+    },
     /// Keep an archive in the store as the default tarball
     ///
     /// The agent makes the factory snapshot from it where that is missing or was changed, if its

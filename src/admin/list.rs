@@ -217,15 +217,22 @@ fn origin(origin: Origin) -> &'static str {
         Origin::Failed => "failed",
         Origin::Superseded => "superseded",
         Origin::DidNotStart => "did-not-start",
+        Origin::Baseline => "baseline",
     }
 }
 
 /// A set's health, and whether its system can mount what the layout declares, in a word or two.
 pub fn health<S: Store>(store: &S, set: Set) -> Result<String> {
-    Ok(match lacks_mount(store, set) {
+    let health = match lacks_mount(store, set) {
         Ok(Some(mount)) => format!("no {mount}"),
         Ok(None) | Err(_) => word(store, catalogue::health(store, set)?),
-    })
+    };
+    Ok(
+        match set == Set::Factory && catalogue::has_baseline(store)? {
+            true => format!("{health}, baseline, not factory"),
+            false => health,
+        },
+    )
 }
 
 fn word<S: Store>(store: &S, health: Health) -> String {
@@ -250,6 +257,7 @@ impl core::fmt::Display for Listing {
         for set in &self.sets {
             rows.push(vec![
                 match set.kind {
+                    "factory" if set.origin == Some("baseline") => "baseline".to_owned(),
                     "factory" => "factory".to_owned(),
                     _ => set.id.to_string(),
                 },

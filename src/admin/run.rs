@@ -49,6 +49,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
     match &cli.command {
         Command::Init(args) => set_up(root, args, out),
         Command::Doctor => examine(root, out),
+        Command::Uninstall { yes } => take_down(root, *yes, out),
         Command::Snapshot { title } => take(root, title, out),
         Command::Factory { command } => run_factory::run(root, command, out),
         Command::Recovery {
@@ -187,6 +188,23 @@ fn examine(root: Option<&Path>, out: Out) -> Result<Ended> {
         true => Ok(Ended::Done),
         false => Ok(Ended::Unwell),
     }
+}
+
+fn take_down(root: Option<&Path>, yes: bool, out: Out) -> Result<Ended> {
+    if root.is_some() {
+        return Err(Error::Stock(
+            "uninstall takes down the running system's store, which is not the one that --root names".to_owned(),
+        ));
+    }
+    let Open {
+        machine,
+        mut store,
+        records,
+    } = open(None, Lock::Try, out)?;
+    request::idle(&records)?;
+    stock::take_down(&machine, &mut store, yes, &mut |line| out.say(line))?;
+    out.result(&Done { done: "uninstall" });
+    Ok(Ended::Done)
 }
 
 #[derive(Serialize)]

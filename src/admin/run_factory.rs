@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::now;
 use super::run::{Ended, Made, Open, Out, note, open, open_with};
-use super::{build, factory, pack, recovery, tarball};
+use super::{baseline, build, factory, pack, recovery, tarball};
 use crate::record::manifest::Manifest;
 use crate::transaction::records::Records;
 use serde::Serialize;
@@ -17,6 +17,7 @@ pub fn run(root: Option<&Path>, command: &Factory, out: Out) -> Result<Ended> {
         Factory::Seal { first_boot } => seal(root, *first_boot, out),
         Factory::Pack(args) => archive(args, out),
         Factory::Build(args) => make(root, args, out),
+        Factory::Baseline { replace } => keep_baseline(root, *replace, out),
         Factory::Keep(args) => keep(root, args, out),
     }
 }
@@ -79,6 +80,38 @@ fn make(root: Option<&Path>, args: &Build, out: Out) -> Result<Ended> {
         id: 0,
         title: manifest.title.to_string(),
         warnings,
+    });
+    Ok(Ended::Done)
+}
+
+fn keep_baseline(root: Option<&Path>, replace: bool, out: Out) -> Result<Ended> {
+    let Open {
+        machine,
+        mut store,
+        mut records,
+    } = open(root, Lock::Try, out)?;
+    let made = baseline::baseline(
+        &mut store,
+        &mut records,
+        &machine.top,
+        replace,
+        now(),
+        &mut |line| out.say(line),
+    )?;
+    note(&mut store, "baseline made of the live system");
+    for account in &made.kept {
+        out.say(&format!("kept: {account}"));
+    }
+    let title = made.manifest.title.to_string();
+    if !out.json {
+        out.say(&format!(
+            "kept in the factory's place: {title}; it is a baseline, not factory"
+        ));
+    }
+    out.result(&Built {
+        id: 0,
+        title,
+        warnings: made.kept,
     });
     Ok(Ended::Done)
 }

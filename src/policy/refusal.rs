@@ -115,6 +115,10 @@ fn unsound(set: &Set, health: &Health) -> String {
                 Set::Snapshot(_) => remedy,
             }
         ),
+        Health::Absent if *set == Set::Factory => format!(
+            "{name} does not exist; 'backstay factory build' makes one from a tarball, 'backstay factory \
+             baseline' keeps a cleaned copy of this system in its place"
+        ),
         Health::Absent => format!("{name} does not exist; {remedy}"),
         Health::NoManifest => format!("{name} has no readable manifest; {remedy}"),
         Health::Parked => format!("{name} is parked, not sealed; reboot to return to it"),

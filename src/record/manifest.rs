@@ -45,6 +45,8 @@ pub enum Origin {
     Superseded,
     /// It did not start often enough, and the machine fell back.
     DidNotStart,
+    /// A used system, cleaned: in the factory's place, and no factory version.
+    Baseline,
 }
 
 /// One sealed member of the set.

@@ -5,7 +5,7 @@ use crate::policy::trial::{self, Spent, Start};
 use crate::policy::{Facts, Health};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
-use crate::record::manifest::{Kind, Manifest};
+use crate::record::manifest::{Kind, Manifest, Origin};
 use crate::record::state::State;
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
@@ -22,6 +22,12 @@ pub fn manifest<S: Store>(store: &S, set: Set) -> Result<Option<Manifest>, Error
         Block::Valid { value, .. } => Some(value),
         _ => None,
     })
+}
+
+/// Whether a used system, cleaned, lies in the factory's place.
+pub fn has_baseline<S: Store>(store: &S) -> Result<bool, Error> {
+    let manifest = manifest(store, Set::Factory)?;
+    Ok(manifest.is_some_and(|manifest| manifest.origin == Origin::Baseline))
 }
 
 /// Looks at every member of a set and compares it with the manifest. Reads a few metadata items

@@ -1,6 +1,7 @@
 //! A plan in words: what changes, what stays, how to undo it.
 
 use super::Error;
+use super::catalogue::has_baseline;
 use super::check::{is_unlocked_by_measurement, marks_itself_good};
 use super::plan::{Plan, Step};
 use crate::policy::intent::Intent;
@@ -69,6 +70,9 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
 pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Error> {
     let layout = store.layout();
     let mut explanation = explain(plan, layout);
+    if has_baseline(store)? {
+        explanation.calls_it_a_baseline();
+    }
     if !matches!(plan.intent, Intent::FirstBoot | Intent::MakeFactory) {
         for part in layout.set() {
             if store.dataset(Place::Live(part))?.is_none() {
@@ -97,6 +101,18 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
         }
     }
     Ok(explanation)
+}
+
+impl Explanation {
+    /// A used system is never called a factory version.
+    fn calls_it_a_baseline(&mut self) {
+        let lines = core::iter::once(&mut self.title).chain(&mut self.changes);
+        for line in lines {
+            for name in ["the factory version", "the factory snapshot"] {
+                *line = line.replace(name, "the baseline, not factory");
+            }
+        }
+    }
 }
 
 /// One line: what the intent does.

@@ -15,6 +15,9 @@ use crate::record::manifest::{Kind, Manifest, Origin, title};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 
+/// What a baseline's system has, so that it is known as one whatever its manifest says, and by GRUB too.
+pub const MARK: &str = "etc/backstay/baseline";
+
 /// The UUID of the dataset at a place; what is no dataset has none.
 pub(super) fn uuid_at<S: Store>(store: &S, place: Place) -> Result<Option<Uuid>, Error> {
     match store.dataset(place) {
@@ -77,14 +80,28 @@ pub(super) fn replace<S: Store>(
 fn manifest<S: Store>(store: &mut S, id: u32, now: u64) -> Result<Manifest, Error> {
     let system = Place::Snapshot(id, Part::System);
     let version = check::version(store, system)?;
+    let version = version.as_deref();
+    let (origin, name) = match store.node(system, MARK)? {
+        Some(_) => {
+            let of = version.map(|version| format!("baseline of {version}"));
+            (
+                Origin::Baseline,
+                of.unwrap_or_else(|| "baseline".to_owned()),
+            )
+        }
+        None => (
+            Origin::Extracted,
+            version.unwrap_or("factory version").to_owned(),
+        ),
+    };
     let members = members(store, id, |store, place| {
         Ok(store.dataset(place)?.map(|dataset| dataset.identity))
     })?;
     Ok(Manifest {
         id: 0,
         kind: Kind::Factory,
-        origin: Origin::Extracted,
-        title: title(version.as_deref().unwrap_or("factory version")),
+        origin,
+        title: title(&name),
         created: now,
         kernel: check::kernel(store, system)?.map(|kernel| kernel.release),
         clone_of: None,

@@ -11,7 +11,7 @@ pub mod catalogue;
 pub mod check;
 pub mod execute;
 pub mod explain;
-mod factory;
+pub mod factory;
 #[cfg(test)]
 mod faults;
 pub mod finish;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::base::FUNCTIONS;
+use super::copy;
 use super::layers::CMDLINE;
 use super::packages::{self, Tarball};
-use super::copy;
 use crate::cache::{Cache, Key};
 use crate::package;
 use crate::setup;
@@ -126,10 +126,12 @@ impl Stock {
             .file(&package)?
             .finish();
         let name = format!("{}-package", self.name);
-        Cache::local()?.entry(&name, "img", &key, |path| {
-            copy(&base, path)?;
-            put_package(path, script.clone(), &package)
-        }).map_err(Error::from)
+        Cache::local()?
+            .entry(&name, "img", &key, |path| {
+                copy(&base, path)?;
+                put_package(path, script.clone(), &package)
+            })
+            .map_err(Error::from)
     }
 }
 

@@ -34,7 +34,10 @@ fn set_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
     debian.succeed("apt-get install -y /root/backstay.deb 2>&1 | tail -n 5")?;
     let found = debian.run("backstay doctor")?;
     ctx.check(
-        found.status == 1 && found.output.contains("GRUB's modules and menu lie in the root"),
+        found.status == 1
+            && found
+                .output
+                .contains("GRUB's modules and menu lie in the root"),
         || format!("doctor says {found:?}"),
     )?;
     let plan = debian.run("backstay init --dry-run")?.output;
@@ -63,7 +66,11 @@ fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
     is_rolled_back(ctx, &mut vm, true)?;
     ctx.step("the distribution's own initramfs carries a change out");
-    boot_host_with(&mut vm, stock, "backstay.forward backstay.present backstay.end")?;
+    boot_host_with(
+        &mut vm,
+        stock,
+        "backstay.forward backstay.present backstay.end",
+    )?;
     agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
     is_rolled_back(ctx, &mut vm, false)?;
     Ok(())
@@ -73,8 +80,14 @@ fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
 fn is_rolled_back(ctx: &Context, vm: &mut Vm, back: bool) -> Result<()> {
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait")?.output;
-    let files = debian.run("ls /etc/changed /home/kept 2> /dev/null")?.output;
-    let wanted = if back { "/home/kept\n" } else { "/etc/changed\n/home/kept\n" };
+    let files = debian
+        .run("ls /etc/changed /home/kept 2> /dev/null")?
+        .output;
+    let wanted = if back {
+        "/home/kept\n"
+    } else {
+        "/etc/changed\n/home/kept\n"
+    };
     ctx.check(files == wanted && state.trim() == "running", || {
         format!("systemd says {state}, and there are {files}")
     })?;

@@ -10,14 +10,16 @@
 pub mod judge;
 pub mod steps;
 pub mod survey;
-mod tools;
+pub(super) mod tools;
 
 use super::cli::Init;
 use super::consent;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::init;
 use super::machine::Machine;
 use super::output::out;
+use crate::store::Store;
+use crate::store::btrfs::Btrfs;
 use steps::{Choices, Proposal, Step};
 use survey::Survey;
 
@@ -75,6 +77,35 @@ fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
     for step in &proposal.steps {
         say(&format!("will {}", step.describe(&survey.live)));
     }
+}
+
+/// `backstay uninstall`: says what goes, asks, and does it.
+pub fn take_down(
+    machine: &Machine,
+    store: &mut Btrfs,
+    yes: bool,
+    say: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let snapshots = store.ids()?.len();
+    say(&format!(
+        "will move GRUB's files back into the root, and delete the store with {snapshots} snapshots"
+    ));
+    say("stays: what is live, and every dataset that /etc/fstab mounts");
+    if !yes {
+        consent::yes("Delete all snapshots?")?;
+    }
+    // GRUB no longer needs the store before it goes.
+    steps::move_prefix_back(machine, &Survey::of(machine)?)?;
+    let layout = std::path::Path::new(steps::LAYOUT);
+    if layout.exists() {
+        std::fs::remove_file(layout).map_err(Error::file("removing", layout))?;
+    }
+    tools::sync(std::path::Path::new("/"))?;
+    store.remove_store()?;
+    // Its entries go with the store.
+    tools::update_grub()?;
+    say("the store is gone; 'apt-get purge backstay' removes the programs");
+    Ok(())
 }
 
 /// `backstay doctor`: everything that was found, one line each. True if nothing is wrong.

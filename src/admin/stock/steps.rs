@@ -302,6 +302,23 @@ pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
     tools::grub_install(survey)
 }
 
+/// Undoes [`move_prefix`]: what is in the store's goes back into the root, and GRUB is installed to find it there.
+pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
+    let name = format!("{STORE}/grub");
+    let mounted = survey.holding(GRUB);
+    if !mounted.is_some_and(|mount| mount.directory == format!("/{name}")) {
+        return Ok(());
+    }
+    tools::unmount(GRUB)?;
+    // As it was, under the mount, when it was moved; GRUB does not read it until it is installed anew.
+    tools::copy_tree(&machine.top.join(&name), Path::new(GRUB))?;
+    let text = fstab::without_line(&read_fstab()?, &fstab_line(survey, GRUB, &name));
+    write_fstab(&text)?;
+    tools::daemon_reload();
+    tools::sync(Path::new("/"))?;
+    tools::grub_install(survey)
+}
+
 fn is_subvolume(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == 256)

@@ -31,12 +31,22 @@ fn run_words(program: &str, arguments: &[&str]) -> Result<String> {
 
 /// Copies what is in a directory, with all attributes, sharing the data where the file system can.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let from = from.join(".");
+    let (from, to) = (for_others(from).join("."), for_others(to));
     let options =
         ["--archive", "--reflink=auto", "--one-file-system", "--"].map(std::ffi::OsStr::new);
     let mut arguments: Vec<&std::ffi::OsStr> = options.to_vec();
     arguments.extend([from.as_os_str(), to.as_os_str()]);
     run("cp", &arguments).map(drop)
+}
+
+/// A path by a descriptor of ours, as another program finds it.
+fn for_others(path: &Path) -> PathBuf {
+    match path.strip_prefix("/proc/self") {
+        Ok(rest) => Path::new("/proc")
+            .join(std::process::id().to_string())
+            .join(rest),
+        Err(_) => path.to_owned(),
+    }
 }
 
 /// Removes the subvolume that an interrupted run left half filled.
@@ -74,6 +84,11 @@ pub fn mount(point: &str) -> Result<()> {
         return Ok(());
     }
     run_words("mount", &[point]).map(drop)
+}
+
+/// Unmounts a directory.
+pub fn unmount(point: &str) -> Result<()> {
+    run_words("umount", &[point]).map(drop)
 }
 
 /// Installs GRUB's core image as the distribution does, where it was before.

@@ -3,6 +3,7 @@
 use super::path::{DIRECTORY, if_there, make_directories, open, unlink};
 use super::slot::Made;
 use super::{Btrfs, Doing, Result, ballast, file, slot};
+use crate::record::Uuid;
 use crate::store::Store;
 use crate::store::place::{File, STORE, Set};
 use crate::sys::{self, Context};
@@ -39,6 +40,17 @@ impl Btrfs {
             .doing(|| format!("making the directories of {STORE}"))?;
         self.sweep()?;
         self.create_slots()
+    }
+
+    /// Removes the store with all that lies in it: every snapshot, the factory snapshot, what was kept of data. What is
+    /// live stays. A power cut leaves a part, which the next call removes. On disk on return.
+    pub fn remove_store(&mut self) -> Result<()> {
+        if let Some(store) = self.subvolume(STORE)? {
+            let info = sys::btrfs::info(&store).doing(|| format!("looking at {STORE}"))?;
+            drop(store);
+            self.destroy_path(STORE, Uuid(info.uuid))?;
+        }
+        self.sync()
     }
 
     /// Removes what commands left that were killed while they wrote a file.
