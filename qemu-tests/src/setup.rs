@@ -130,6 +130,17 @@ const ARCHIVES: &[Need] = &[
     },
 ];
 
+/// The firmware of machines that start by UEFI.
+const OVMF: Need = Need {
+    what: "OVMF",
+    package: "ovmf",
+    there: || Path::new(OVMF_CODE).exists() && Path::new(OVMF_VARIABLES).exists(),
+};
+/// Its program.
+pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// Its variables, as a new machine has them.
+pub const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
 static DONE: Mutex<bool> = Mutex::new(false);
 
 /// Makes sure that everything is there; installs what is missing if it may. Checked once a process.
@@ -160,6 +171,17 @@ pub fn ensure_btrfs() -> Result<(), Error> {
     match (BTRFS.there)() {
         true => Ok(()),
         false => install(&[&BTRFS]),
+    }
+}
+
+/// Makes sure that machines can start by UEFI.
+///
+/// # Errors
+/// Where OVMF is missing and cannot be installed.
+pub fn ensure_ovmf() -> Result<(), Error> {
+    match (OVMF.there)() {
+        true => Ok(()),
+        false => install(&[&OVMF]),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::accel::Accel;
 use crate::grub_menu::GrubMenu;
 use crate::guest::{Debian, Tiny, TinyPrompt};
 use crate::serial::{Echo, Line, Serial};
+use crate::setup::OVMF_CODE;
 use crate::story::Story;
 
 /// Memory of a guest, in MiB: enough for Debian with systemd and for our initramfs.
@@ -100,6 +101,22 @@ impl VmConfig {
             echo: None,
             no_reboot: false,
         }
+    }
+
+    /// The same, started by UEFI; `variables` is the machine's own file of them.
+    #[must_use]
+    pub fn with_uefi(mut self, variables: &Path) -> Self {
+        let flash = |file: &Path, options: &str| {
+            let file = file.display().to_string().replace(',', ",,");
+            OsString::from(format!("if=pflash,format=raw,file={file}{options}"))
+        };
+        self.extra.extend([
+            "-drive".into(),
+            flash(Path::new(OVMF_CODE), ",readonly=on"),
+            "-drive".into(),
+            flash(variables, ""),
+        ]);
+        self
     }
 
     /// A machine that starts this kernel, without a disk so far.

@@ -17,7 +17,7 @@ use crate::record::layout::Part;
 use crate::record::manifest::Manifest;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{Place, STORE, Set};
-use crate::store::{Access, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::sys::btrfs;
 use crate::transaction::factory::MARK;
 use crate::transaction::plan::plan;

@@ -1,8 +1,12 @@
 # A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
-# its tarball. Put before this file: CMDLINE, and ROOT_NAME, the subvolume of the root; OTHERS, 'SUBVOLUME:POINT ...'.
+# its tarball. Put before this file: CMDLINE; FIRMWARE, bios or uefi; ROOT_NAME, the subvolume of the root; OTHERS,
+# 'SUBVOLUME:POINT ...'.
+first=2048:4095:EF02:bios-boot
+[ "$FIRMWARE" = bios ] || first=2048:264191:EF00:esp
 sgdisk --clear \
-    --new=1:2048:4095 --typecode=1:EF02 --change-name=1:bios-boot \
-    --new=2:4096:0 --typecode=2:8300 --change-name=2:root \
+    --new="1:$(echo "$first" | cut -d: -f1,2)" --typecode="1:$(echo "$first" | cut -d: -f3)" \
+    --change-name="1:${first##*:}" \
+    --new=2:264192:0 --typecode=2:8300 --change-name=2:root \
     --partition-guid="2:$PARTITION_UUID" /dev/disk0
 name-disks
 mkfs.btrfs --quiet --uuid "$STORE_UUID" /dev/disk0p2
@@ -25,6 +29,12 @@ for other in $OTHERS; do
     mount -o "noatime,subvol=${other%%:*}" "$partition" "$root${other#*:}"
     echo "UUID=$STORE_UUID ${other#*:} btrfs defaults,subvol=${other%%:*} 0 0" >> /fstab
 done
+if [ "$FIRMWARE" = uefi ]; then
+    mkfs.vfat -i 570CE5B0 "$(readlink -f /dev/disk0p1)"
+    mkdir -p $root/boot/efi
+    mount "$(readlink -f /dev/disk0p1)" $root/boot/efi
+    echo 'UUID=570C-E5B0 /boot/efi vfat umask=0077 0 1' >> /fstab
+fi
 tar -C $root --numeric-owner --xattrs --xattrs-include='*' -xpf /dev/disk1
 cp /fstab $root/etc/fstab
 echo stock > $root/etc/hostname
@@ -44,7 +54,13 @@ in_root() {
     chroot $root env PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 for dir in dev proc sys run; do mount --rbind "/$dir" "$root/$dir"; done
-in_root grub-install "$disk"
+if [ "$FIRMWARE" = uefi ]; then
+    # As Debian's installer where it is told to install to the removable media path, too: a new machine knows no other.
+    in_root sh -c 'echo grub-efi-amd64 grub2/force_efi_extra_removable boolean true | debconf-set-selections'
+    in_root grub-install --target=x86_64-efi --no-nvram --force-extra-removable
+else
+    in_root grub-install "$disk"
+fi
 in_root update-grub
 for dir in run sys proc dev; do umount -l "$root/$dir"; done
 umount -R /mnt

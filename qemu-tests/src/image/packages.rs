@@ -22,7 +22,7 @@ pub struct Tarball {
 }
 
 /// What is asked of mmdebstrap.
-struct Recipe {
+struct Recipe<'a> {
     /// The entry's name in the cache.
     name: &'static str,
     /// For people.
@@ -30,7 +30,7 @@ struct Recipe {
     release: &'static str,
     /// `extract` unpacks packages with what they depend on and configures nothing; `minbase` is a whole small system.
     variant: &'static str,
-    packages: &'static [&'static str],
+    packages: &'a [&'static str],
     /// Shell commands run with the tree as `$1` after the packages were unpacked.
     hooks: &'static [&'static str],
 }
@@ -120,29 +120,52 @@ pub fn debian() -> Result<Tarball, Error> {
     .ensure()
 }
 
-/// The same with dracut in place of initramfs-tools.
+/// What a Debian 13 has beside what makes its initramfs and what starts it.
+const INSTALLED: [&str; 11] = [
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "linux-image-cloud-amd64",
+    "btrfs-progs",
+    "login",
+    "passwd",
+    "kmod",
+    "zstd",
+    "less",
+];
+
+/// A Debian 13 with dracut in place of initramfs-tools.
 pub fn debian_with_dracut() -> Result<Tarball, Error> {
     Recipe {
         name: "dracut-packages",
         what: "a Debian 13 root with dracut",
         release: "trixie",
         variant: "minbase",
+        packages: &[&INSTALLED[..], &["dracut", "grub-pc"]].concat(),
+        hooks: &[],
+    }
+    .ensure()
+}
+
+/// A Debian 13 that UEFI starts, Secure Boot included.
+pub fn debian_with_uefi() -> Result<Tarball, Error> {
+    Recipe {
+        name: "uefi-packages",
+        what: "a Debian 13 root with UEFI",
+        release: "trixie",
+        variant: "minbase",
         packages: &[
-            "systemd",
-            "systemd-sysv",
-            "udev",
-            "dbus",
-            "linux-image-cloud-amd64",
-            "dracut",
-            "grub-pc",
-            "btrfs-progs",
-            "login",
-            "passwd",
-            "kmod",
-            "zstd",
-            "less",
-            "nano",
-        ],
+            &INSTALLED[..],
+            &[
+                "initramfs-tools",
+                "grub-efi-amd64",
+                "grub-efi-amd64-signed",
+                "shim-signed",
+                "efibootmgr",
+            ],
+        ]
+        .concat(),
         hooks: &[],
     }
     .ensure()
@@ -184,7 +207,7 @@ pub fn other_kernel() -> Result<Tarball, Error> {
     .ensure()
 }
 
-impl Recipe {
+impl Recipe<'_> {
     fn key(&self, mirror: &str) -> Key {
         Key::of("mmdebstrap 1")
             .text(mirror)

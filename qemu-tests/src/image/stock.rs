@@ -17,6 +17,7 @@ use crate::toolbox::{Disk, Error, Job, io_error};
 
 const LAYER1: &str = include_str!("../../images/stock/layer1.sh");
 const PACKAGE: &str = include_str!("../../images/stock/package.sh");
+const INSTALLED: &str = include_str!("../../images/stock/installed.sh");
 const STORE_UUID: &str = "570c4000-5702-4000-8000-00000000b575";
 const PARTITION_UUID: &str = "570c4000-5702-4000-8000-0000000000a2";
 /// In bytes; most of it is a hole.
@@ -31,6 +32,15 @@ pub enum Initramfs {
     Dracut,
 }
 
+/// What starts GRUB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// From the BIOS boot partition.
+    Bios,
+    /// From the EFI system partition.
+    Uefi,
+}
+
 /// An installed system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stock {
@@ -38,6 +48,8 @@ pub struct Stock {
     pub name: &'static str,
     /// The initramfs.
     pub initramfs: Initramfs,
+    /// The firmware.
+    pub firmware: Firmware,
     /// The subvolume of the root.
     pub root: &'static str,
     /// Further subvolumes and where they are mounted: `@home:/home`, separated by blanks.
@@ -52,6 +64,7 @@ impl Stock {
     pub const DEBIAN: Stock = Stock {
         name: "stock-debian",
         initramfs: Initramfs::InitramfsTools,
+        firmware: Firmware::Bios,
         root: "@rootfs",
         others: "",
     };
@@ -63,18 +76,39 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// The same with UEFI.
+    pub const UEFI: Stock = Stock {
+        name: "stock-uefi",
+        firmware: Firmware::Uefi,
+        ..Stock::DEBIAN
+    };
+
+    /// The subvolumes of Ubuntu's installer.
+    pub const AS_UBUNTU: Stock = Stock {
+        name: "stock-as-ubuntu",
+        root: "@",
+        others: "@home:/home",
+        ..Stock::DEBIAN
+    };
+
     fn tarball(self) -> Result<Tarball, Error> {
-        match self.initramfs {
-            Initramfs::InitramfsTools => packages::debian(),
-            Initramfs::Dracut => packages::debian_with_dracut(),
+        match (self.initramfs, self.firmware) {
+            (Initramfs::InitramfsTools, Firmware::Bios) => packages::debian(),
+            (Initramfs::InitramfsTools, Firmware::Uefi) => packages::debian_with_uefi(),
+            (Initramfs::Dracut, _) => packages::debian_with_dracut(),
         }
     }
 
     fn head(self) -> String {
         format!(
-            "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nROOT_NAME={}\nOTHERS='{}'\n\
-             CMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
-            self.root, self.others
+            "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nFIRMWARE={}\nROOT_NAME={}\n\
+             OTHERS='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
+            match self.firmware {
+                Firmware::Bios => "bios",
+                Firmware::Uefi => "uefi",
+            },
+            self.root,
+            self.others
         )
     }
 
@@ -117,15 +151,28 @@ impl Stock {
     /// # Errors
     /// Where it cannot be made.
     pub fn with_package(self) -> Result<PathBuf, Error> {
+        self.and("package", PACKAGE)
+    }
+
+    /// The disk with backstay set up, and one snapshot of what was installed.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn installed(self) -> Result<PathBuf, Error> {
+        self.and("installed", INSTALLED)
+    }
+
+    /// A disk that a script made of the bare one, with the package at hand.
+    fn and(self, what: &str, script: &str) -> Result<PathBuf, Error> {
         let (base, key) = self.layer1()?;
         let package = package::ensure()?;
-        let script = format!("{}{PACKAGE}", self.head());
+        let script = format!("{}{script}", self.head());
         let key = Key::of("stock with a package, version 1")
             .key(&key)
             .text(&script)
             .file(&package)?
             .finish();
-        let name = format!("{}-package", self.name);
+        let name = format!("{}-{what}", self.name);
         Cache::local()?
             .entry(&name, "img", &key, |path| {
                 copy(&base, path)?;
@@ -136,9 +183,11 @@ impl Stock {
 }
 
 fn put_package(disk: &Path, script: String, package: &Path) -> Result<(), Error> {
+    setup::say("putting the package on a stock disk…");
     Job::new("putting the package on a disk", script)
         .disk(Disk::read_write(disk))
         .file("backstay.deb", package)
+        .timeout(Duration::from_secs(1200))
         .run()
         .map(drop)
 }

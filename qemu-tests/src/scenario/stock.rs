@@ -1,5 +1,6 @@
 //! Machines as a distribution's own tools install them: the package, one command, and it is there.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,7 +9,9 @@ use super::steps::{agent_says, choose_and_confirm, menu};
 use super::{Context, Scenario};
 use crate::guest::Debian;
 use crate::image::Stock;
-use crate::vm::Vm;
+use crate::image::stock::Firmware;
+use crate::setup::{self, OVMF_VARIABLES};
+use crate::vm::{Vm, VmConfig};
 
 /// A dozen starts of the real Debian, and initramfs images that it makes itself.
 const LONG: Duration = Duration::from_secs(3000);
@@ -24,6 +27,36 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "stock-debian-dracut",
         "the same with dracut and systemd in the initramfs",
         |ctx| whole_story(ctx, Stock::DRACUT),
+    )
+    .within(LONG),
+    Scenario::debian(
+        "stock-debian-uefi",
+        "the same by UEFI, with GRUB in the EFI system partition",
+        |ctx| whole_story(ctx, Stock::UEFI),
+    )
+    .within(LONG),
+    Scenario::debian(
+        "layout-ubuntu",
+        "the same on the subvolumes of Ubuntu's installer, @ and @home",
+        |ctx| whole_story(ctx, Stock::AS_UBUNTU),
+    )
+    .within(LONG),
+    Scenario::debian(
+        "baseline-has-no-old-identity",
+        "a cleaned copy of the used system in the factory's place: a reset gives a machine id of its own, and no old keys and logs",
+        baseline,
+    )
+    .within(LONG),
+    Scenario::debian(
+        "package-purge-still-boots",
+        "after a rollback the package is purged: the machine starts by the distribution's own entries",
+        purge,
+    )
+    .within(LONG),
+    Scenario::debian(
+        "fstab-subvolid-pin-found",
+        "an fstab that names a number: doctor finds it, a rollback is refused because of it, init mends it",
+        pin,
     )
     .within(LONG),
 ];
@@ -49,9 +82,22 @@ fn set_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
     ctx.check(found.status == 0, || format!("doctor says {found:?}"))
 }
 
-fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
+/// A machine with the package in /root, switched on.
+fn start(ctx: &Context, stock: Stock) -> Result<Vm> {
     let disk = ctx.copy_disk(&stock.with_package()?, "disk.raw")?;
-    let mut vm = ctx.boot(&disk)?;
+    let config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    match stock.firmware {
+        Firmware::Bios => ctx.start(config),
+        Firmware::Uefi => {
+            setup::ensure_ovmf()?;
+            let variables = ctx.copy_disk(Path::new(OVMF_VARIABLES), "variables.fd")?;
+            ctx.start(config.with_uefi(&variables))
+        }
+    }
+}
+
+fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
+    let mut vm = start(ctx, stock)?;
     let mut debian = vm.debian()?;
     set_up(ctx, &mut debian)?;
     debian.succeed("backstay snapshot --title 'as installed'")?;
@@ -109,4 +155,101 @@ fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
         &format!("initrd /{root}/initrd.img"),
         "boot",
     ])
+}
+
+/// A stock disk on which everything is set up, switched on.
+fn start_installed(ctx: &Context, stock: Stock) -> Result<Vm> {
+    let disk = ctx.copy_disk(&stock.installed()?, "disk.raw")?;
+    ctx.boot(&disk)
+}
+
+fn baseline(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    let old = debian.succeed("cat /etc/machine-id")?;
+    let refused = debian.run("backstay reset system --yes")?;
+    ctx.check(
+        refused.status != 0 && refused.output.contains("factory baseline"),
+        || format!("without a factory version: {refused:?}"),
+    )?;
+    debian.succeed("mkdir -p /etc/ssh && echo secret > /etc/ssh/ssh_host_ed25519_key")?;
+    debian.succeed("echo ls > /root/.bash_history; touch /home/kept")?;
+    let made = debian.succeed("backstay factory baseline")?;
+    ctx.check(
+        made.contains("kept: etc/shadow: password of root")
+            && made.contains("baseline, not factory"),
+        || format!("it says {made}"),
+    )?;
+    let listed = debian.succeed("backstay list; backstay status")?;
+    ctx.check(
+        listed.contains("baseline") && !listed.contains("factory snapshot"),
+        || format!("it is shown as {listed}"),
+    )?;
+    debian.succeed("backstay reset system --yes")?;
+    debian.restart()?;
+    agent_says(
+        &mut vm,
+        &["done: reset system and configuration to the baseline, not factory, keep data"],
+    )?;
+    let mut debian = vm.debian()?;
+    let new = debian.succeed("cat /etc/machine-id")?;
+    ctx.check(new.trim().len() == 32 && new != old, || {
+        format!("the machine id was {old} and is {new}")
+    })?;
+    let left = debian
+        .run("ls /etc/ssh/ssh_host_ed25519_key /root/.bash_history /home/kept 2> /dev/null")?;
+    ctx.check(left.output == "/home/kept\n", || {
+        format!("there are {left:?}")
+    })?;
+    debian.power_off()
+}
+
+fn purge(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    debian.succeed("touch /etc/changed /home/kept; backstay rollback")?;
+    debian.restart()?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    let mut debian = vm.debian()?;
+    debian.run("systemctl is-system-running --wait")?;
+    debian.succeed("apt-get purge -y backstay 2>&1 | tail -n 3")?;
+    let left =
+        debian.run("ls /usr/bin/backstay /etc/grub.d/09_backstay /etc/backstay 2> /dev/null")?;
+    ctx.check(left.output.is_empty(), || format!("left over: {left:?}"))?;
+    debian.restart()?;
+    let shown = vm.grub().wait()?;
+    ctx.check(shown.current() == "Debian GNU/Linux", || {
+        format!("GRUB would start {:?}", shown.current())
+    })?;
+    let mut debian = vm.debian()?;
+    let state = debian
+        .run("systemctl is-system-running --wait; ls /etc/changed /home/kept 2> /dev/null")?;
+    ctx.check(state.output == "running\n/home/kept\n", || {
+        format!("it says {state:?}")
+    })?;
+    debian.power_off()
+}
+
+fn pin(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    debian.succeed("sed -i 's|subvol=@rootfs|subvolid=256|' /etc/fstab && touch /etc/changed")?;
+    let found = debian.run("backstay doctor")?;
+    ctx.check(
+        found.status == 1 && found.output.contains("mounts / by subvolid=256"),
+        || format!("doctor says {found:?}"),
+    )?;
+    debian.succeed("backstay snapshot --title pinned")?;
+    let refused = debian.run("backstay rollback 2")?;
+    ctx.check(
+        refused.status != 0 && refused.output.contains("subvolid"),
+        || format!("a rollback to it is {refused:?}"),
+    )?;
+    debian.succeed("backstay init --yes")?;
+    let found = debian.run("backstay doctor; grep ' / ' /etc/fstab")?;
+    ctx.check(
+        found.status == 0 && !found.output.contains("subvolid"),
+        || format!("doctor says {found:?}"),
+    )?;
+    debian.power_off()
 }

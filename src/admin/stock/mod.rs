@@ -23,10 +23,11 @@ use crate::store::btrfs::Btrfs;
 use steps::{Choices, Proposal, Step};
 use survey::Survey;
 
-/// Whether the running system has no layout yet, so that one is to be proposed.
+/// Whether the running system is one that is set up here: it has no layout, or the one that was written here.
 pub fn is_wanted(machine: &Machine, args: &Init) -> bool {
-    let system = std::path::Path::new("/");
-    machine.booted.is_some() && args.layout.is_none() && init::declared(system).is_none()
+    let declared = init::declared(std::path::Path::new("/"));
+    let ours = declared.is_none_or(|path| path == std::path::Path::new(steps::LAYOUT));
+    machine.booted.is_some() && args.layout.is_none() && ours
 }
 
 /// Proposes, asks, and does it. False: only the proposal was wanted.
@@ -35,6 +36,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     let choices = Choices {
         moved: args.moved.clone(),
         left: args.left.clone(),
+        layout: std::fs::read_to_string(steps::LAYOUT).ok(),
     };
     let taken = |name: &str| machine.top.join(name).exists();
     let proposal = steps::propose(&survey, &choices, taken)?;

@@ -14,7 +14,6 @@ use super::tools;
 use crate::record::layout::MAX_DATA;
 use crate::store::place::STORE;
 use crate::sys::btrfs;
-use std::fmt::Write as _;
 use std::path::Path;
 
 /// Where the layout of an installed system is kept.
@@ -76,6 +75,8 @@ pub struct Choices {
     pub moved: Vec<String>,
     /// Directories to leave where they are although that is not the default.
     pub left: Vec<String>,
+    /// What was decided before.
+    pub layout: Option<String>,
 }
 
 /// What is proposed for a system.
@@ -118,16 +119,11 @@ pub fn propose(
             steps.push(Step::Unpin(entry.point.clone()));
         }
     }
-    let mut data: Vec<Data> = survey
-        .datasets()
-        .into_iter()
-        .filter(|(_, mount)| layout_file::is_for_data(mount))
-        .map(|(live, mount)| Data {
-            name: live.trim_start_matches('@').to_owned(),
-            live,
-            mount,
-        })
-        .collect();
+    let mut data = match &choices.layout {
+        Some(text) => declared(text)?,
+        None => mounted(survey),
+    };
+    let known = data.len();
     for path in chosen(survey, choices)? {
         let name = path.trim_start_matches('/').replace('/', "-");
         let live = match survey.live.starts_with('@') {
@@ -157,9 +153,14 @@ pub fn propose(
             data.len()
         )));
     }
-    let text = layout(survey, &data);
+    let text = match &choices.layout {
+        Some(text) => format!("{text}{}", datasets(data.get(known..).unwrap_or_default())),
+        None => layout(survey, &data),
+    };
     layout_file::parse(&text)?;
-    steps.push(Step::Layout(text));
+    if choices.layout.as_ref() != Some(&text) {
+        steps.push(Step::Layout(text));
+    }
     steps.push(Step::Store);
     if survey.is_in_root(GRUB) {
         steps.push(Step::Prefix);
@@ -181,6 +182,29 @@ pub fn propose(
     })
 }
 
+/// Other subvolumes of the top level that are mounted, where data can be.
+fn mounted(survey: &Survey) -> Vec<Data> {
+    let all = survey.datasets().into_iter();
+    all.filter(|(_, mount)| layout_file::is_for_data(mount))
+        .map(|(live, mount)| Data {
+            name: live.trim_start_matches('@').to_owned(),
+            live,
+            mount,
+        })
+        .collect()
+}
+
+/// The data datasets of a layout.
+fn declared(text: &str) -> Result<Vec<Data>> {
+    let layout = layout_file::parse(text)?;
+    let data = layout.data.iter().map(|dataset| Data {
+        name: dataset.name.to_string(),
+        live: dataset.live.to_string(),
+        mount: dataset.mount.to_string(),
+    });
+    Ok(data.collect())
+}
+
 /// The directories that become datasets.
 fn chosen(survey: &Survey, choices: &Choices) -> Result<Vec<String>> {
     for path in choices.moved.iter().chain(&choices.left) {
@@ -194,7 +218,9 @@ fn chosen(survey: &Survey, choices: &Choices) -> Result<Vec<String>> {
     }
     let wanted = |inside: &&super::survey::Inside| {
         let named = |list: &[String]| list.iter().any(|path| path == inside.path);
-        (inside.by_default || named(&choices.moved)) && !named(&choices.left)
+        // What was decided before stays decided.
+        let by_default = inside.by_default && choices.layout.is_none();
+        (by_default || named(&choices.moved)) && !named(&choices.left)
     };
     let paths = survey.inside.iter().filter(wanted);
     Ok(paths.map(|inside| inside.path.to_owned()).collect())
@@ -204,18 +230,18 @@ fn layout(survey: &Survey, data: &[Data]) -> String {
     let mut text = String::from(
         "# What goes back with the system, and what stays. Written by 'backstay init'; see backstay(8).\n",
     );
-    let mut add = |name: &str, kind: &str, live: &str, mount: &str| {
-        // A string takes everything.
-        let _ = write!(
-            text,
-            "\n[[dataset]]\nname = {name:?}\nkind = {kind:?}\nlive = {live:?}\nmount = {mount:?}\n"
-        );
-    };
-    add("system", "system", &survey.live, "/");
-    for Data { name, live, mount } in data {
-        add(name, "data", live, mount);
-    }
-    text
+    text += &dataset("system", "system", &survey.live, "/");
+    text + &datasets(data)
+}
+
+fn datasets(data: &[Data]) -> String {
+    let each = data.iter();
+    each.map(|data| dataset(&data.name, "data", &data.live, &data.mount))
+        .collect()
+}
+
+fn dataset(name: &str, kind: &str, live: &str, mount: &str) -> String {
+    format!("\n[[dataset]]\nname = {name:?}\nkind = {kind:?}\nlive = {live:?}\nmount = {mount:?}\n")
 }
 
 /// The line of fstab for a subvolume. Its number is never named.
@@ -377,6 +403,7 @@ mod tests {
         let choices = Choices {
             moved: vec!["/var/lib/postgresql".to_owned()],
             left: vec!["/var/log".to_owned()],
+            layout: None,
         };
         let proposal = propose(&survey, &choices, |_| false).unwrap();
         assert_eq!(
@@ -391,6 +418,15 @@ mod tests {
         assert_eq!(layout.data.len(), 2);
         assert_eq!(layout.system.live, "@rootfs");
         assert_eq!(proposal.steps.last(), Some(&Step::Menu));
+        let again = Choices {
+            moved: vec!["/root".to_owned()],
+            left: Vec::new(),
+            layout: Some(text.clone()),
+        };
+        let more = propose(&survey, &again, |_| false).unwrap();
+        assert_eq!(more.stays.last().unwrap(), "/root (@root)");
+        let unmoved = |step: &&Step| matches!(step, Step::Move { .. });
+        assert_eq!(more.steps.iter().filter(unmoved).count(), 1, "{more:?}");
         let taken = propose(&survey, &choices, |name| name == "@home").unwrap_err();
         assert!(taken.to_string().contains("--leave /home"), "{taken}");
     }

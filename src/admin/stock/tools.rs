@@ -94,7 +94,13 @@ pub fn unmount(point: &str) -> Result<()> {
 /// Installs GRUB's core image as the distribution does, where it was before.
 pub fn grub_install(survey: &Survey) -> Result<()> {
     if survey.uefi {
-        return run_words("grub-install", &[]).map(drop);
+        // Where the installer was told to, as its package does, also as what a machine starts that knows no entry.
+        let settings = run_words("debconf-show", &["grub-efi-amd64"]).unwrap_or_default();
+        let also = match is_removable_too(&settings) {
+            true => &["--force-extra-removable"][..],
+            false => &[],
+        };
+        return run_words("grub-install", also).map(drop);
     }
     for disk in boot_disks(survey)? {
         run("grub-install", &[disk.as_os_str()])?;
@@ -138,6 +144,13 @@ fn remembered_disks(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// `debconf-show` prints `* grub2/force_efi_extra_removable: true`.
+fn is_removable_too(settings: &str) -> bool {
+    settings
+        .lines()
+        .any(|line| line.ends_with("grub2/force_efi_extra_removable: true"))
+}
+
 /// Makes GRUB's menu anew.
 pub fn update_grub() -> Result<()> {
     run_words("update-grub", &[]).map(drop)
@@ -153,6 +166,12 @@ mod tests {
                     * grub-pc/install_devices: /dev/null, /dev/not-there\n";
         assert_eq!(remembered_disks(text), [PathBuf::from("/dev/null")]);
         assert!(remembered_disks("* grub-pc/install_devices:\n").is_empty());
+        assert!(is_removable_too(
+            "* grub2/force_efi_extra_removable: true\n"
+        ));
+        assert!(!is_removable_too(
+            "  grub2/force_efi_extra_removable: false\n"
+        ));
     }
 
     #[test]
