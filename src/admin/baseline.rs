@@ -25,6 +25,9 @@ use crate::transaction::records::Records;
 use crate::transaction::{self, catalogue, execute};
 use std::path::{Path, PathBuf};
 
+/// Logs of all kinds, one finding for all.
+const LOGS: &str = "var/log";
+
 /// A baseline.
 #[derive(Debug)]
 pub struct Baseline {
@@ -137,6 +140,8 @@ fn clean<S: Store>(
         } else if finding.path.contains(": ") {
             kept.push(finding.path.clone());
             continue;
+        } else if finding.path == LOGS {
+            empty(&path)?;
         } else {
             remove(&path)?;
         }
@@ -145,27 +150,29 @@ fn clean<S: Store>(
     Ok(kept)
 }
 
-/// A file, or what is in a directory.
+/// Removes a file, or a directory with all that is in it: its name may be an identity, as a journal's is.
 fn remove(path: &Path) -> Result<()> {
-    let Ok(found) = std::fs::symlink_metadata(path) else {
-        return Ok(());
+    let is_directory = std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir());
+    let removed = match is_directory {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
     };
-    if !found.is_dir() {
-        return std::fs::remove_file(path).map_err(Error::file("removing", path));
-    }
-    for entry in std::fs::read_dir(path).map_err(Error::file("reading", path))? {
-        let entry = entry.map_err(Error::file("reading", path))?.path();
+    removed.map_err(Error::file("removing", path))
+}
+
+/// Removes the files below a directory. Directories stay: services expect theirs.
+fn empty(directory: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).map_err(Error::file("reading", directory))? {
+        let entry = entry.map_err(Error::file("reading", directory))?.path();
         let is_directory = std::fs::symlink_metadata(&entry).is_ok_and(|it| it.is_dir());
         match is_directory {
-            // Directories of logs stay: services expect theirs.
-            true => remove(&entry)?,
-            false => std::fs::remove_file(&entry).map_err(Error::file("removing", &entry))?,
+            true => empty(&entry)?,
+            false => remove(&entry)?,
         }
     }
     Ok(())
 }
 
-// The store of the tests has no directories of the kernel's, so `clean` is tried on a real one.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +187,7 @@ mod tests {
             ("etc/machine-id", "8f3a\n"),
             ("etc/ssh/ssh_host_ed25519_key", "secret"),
             ("etc/shadow", "root:$y$x:1\n"),
-            ("var/log/journal/8f3a/system.journal", "x"),
+            ("var/log/apt/history.log", "x"),
             ("root/.bash_history", "ls"),
         ];
         let root = tempfile::tempdir().unwrap();
@@ -190,6 +197,10 @@ mod tests {
             std::fs::write(real, text).unwrap();
             store.edit(|world, _| {
                 let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
+                for parent in Path::new(path).ancestors().skip(1) {
+                    tree.entry(parent.display().to_string())
+                        .or_insert(Content::Directory);
+                }
                 tree.insert(path.into(), Content::File(text.into()));
             });
         }
@@ -201,6 +212,7 @@ mod tests {
         for path in ["etc/ssh/ssh_host_ed25519_key", "root/.bash_history"] {
             assert!(read(path).is_err(), "{path}");
         }
-        assert!(read("var/log/journal/8f3a/system.journal").is_err());
+        assert!(read("var/log/apt/history.log").is_err());
+        assert!(root.path().join("var/log/apt").is_dir());
     }
 }

@@ -165,12 +165,15 @@ pub(super) fn note<S: Store>(store: &mut S, text: &str) {
 fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
     machine.refuse_copies()?;
-    if stock::is_wanted(&machine, args)
-        && !stock::set_up(&machine, args, &mut |line| out.say(line))?
-    {
+    let say = &mut |line: &str| out.say(line);
+    let store = match stock::is_wanted(&machine, args) {
+        true => stock::set_up(&machine, args, say)?,
+        false => Some(init::init(&machine, args, say)?),
+    };
+    // Only the proposal was wanted.
+    let Some(mut store) = store else {
         return Ok(Ended::Nothing);
-    }
-    let mut store = init::init(&machine, args, &mut |line| out.say(line))?;
+    };
     let what = if args.repair { "init --repair" } else { "init" };
     note(&mut store, what);
     out.result(&Done { done: what });

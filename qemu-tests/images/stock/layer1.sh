@@ -1,6 +1,6 @@
 # A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
 # its tarball. Put before this file: CMDLINE; FIRMWARE, bios or uefi; ROOT_NAME, the subvolume of the root; OTHERS,
-# 'SUBVOLUME:POINT ...'.
+# 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out.
 first=2048:4095:EF02:bios-boot
 [ "$FIRMWARE" = bios ] || first=2048:264191:EF00:esp
 sgdisk --clear \
@@ -60,6 +60,11 @@ if [ "$FIRMWARE" = uefi ]; then
     in_root grub-install --target=x86_64-efi --no-nvram --force-extra-removable
 else
     in_root grub-install "$disk"
+fi
+if [ -n "$OMIT" ]; then
+    echo "omit_dracutmodules+=\" $OMIT \"" > $root/etc/dracut.conf.d/omit.conf
+    release=$(ls $root/usr/lib/modules)
+    in_root dracut --force --kver "$release"
 fi
 in_root update-grub
 for dir in run sys proc dev; do umount -l "$root/$dir"; done

@@ -1,5 +1,6 @@
 //! `cargo check-all --full` can be interrupted: what passed is kept in a state file, and counts as
-//! long as no file of the version (docs/ aside) and no binary has changed.
+//! long as no file of the version (docs/ aside) and no binary has changed. A file of stories counts for the stories in
+//! it, and for those that take steps of it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,18 +16,40 @@ use sha2::{Digest as _, Sha256};
 use super::command::{target, workspace};
 use super::{Tally, agent, quick};
 use crate::accel::Accel;
-use crate::scenario::{Machine, all};
+use crate::scenario::{GROUPS, Group, Machine, all};
 
 /// What passed of a version.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// What it belongs to.
     version: String,
-    /// Scenarios that passed, with their seconds.
-    passed: BTreeMap<String, f32>,
+    /// Scenarios that passed.
+    passed: BTreeMap<String, Passed>,
     /// Where this is kept.
     #[serde(skip)]
     file: PathBuf,
+}
+
+/// A scenario that passed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Passed {
+    /// How long it took.
+    seconds: f32,
+    /// A digest of its story.
+    story: String,
+}
+
+/// A digest of what a scenario's group does; empty for one that is not there.
+fn story(name: &str) -> String {
+    let group = GROUPS
+        .iter()
+        .find(|group| group.scenarios.iter().any(|it| it.name == name));
+    let texts = group.map(Group::texts).unwrap_or_default();
+    hex(Sha256::digest(texts.concat()).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl State {
@@ -53,7 +76,8 @@ impl State {
     /// Whether a scenario passed before.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.passed.contains_key(name)
+        let known = self.passed.get(name);
+        known.is_some_and(|passed| passed.story == story(name))
     }
 
     /// Keeps that a scenario passed.
@@ -61,7 +85,11 @@ impl State {
     /// # Errors
     /// When the file cannot be written.
     pub fn keep(&mut self, name: &str, took: Duration) -> Result<()> {
-        self.passed.insert(name.to_owned(), took.as_secs_f32());
+        let passed = Passed {
+            seconds: took.as_secs_f32(),
+            story: story(name),
+        };
+        self.passed.insert(name.to_owned(), passed);
         let new = self.file.with_extension("new");
         fs::write(&new, serde_json::to_string_pretty(self)?)
             .and_then(|()| fs::rename(&new, &self.file))
@@ -80,11 +108,7 @@ pub fn version() -> Result<String> {
         let path = agent::path(name);
         digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(digest.finalize().as_ref()))
 }
 
 /// The first line that a command prints, for a report.
@@ -132,8 +156,10 @@ pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
         } else {
             ""
         };
-        let time = state.passed.get(scenario.name);
-        let time = time.map_or_else(|| "**not passed**".to_owned(), |time| format!("{time:.0}"));
+        let time = match state.passed.get(scenario.name) {
+            Some(passed) if state.has(scenario.name) => format!("{:.0}", passed.seconds),
+            _ => "**not passed**".to_owned(),
+        };
         let _ = writeln!(text, "| {} | {mark} | {time} |", scenario.name);
     }
     for (title, list) in [("Failed", &tally.failed), ("Not run", &tally.not_run)] {
@@ -159,9 +185,13 @@ mod tests {
         let file = directory.path().join("full.json");
         let mut state = State::load_from(file.clone(), "one");
         assert!(!state.has("boots-live"));
+        assert_ne!(story("boots-live"), story("rollback-previous"));
         state.keep("boots-live", Duration::from_secs(3)).unwrap();
         assert!(State::load_from(file.clone(), "one").has("boots-live"));
         assert!(!State::load_from(file.clone(), "two").has("boots-live"));
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace(&story("boots-live"), "another")).unwrap();
+        assert!(!State::load_from(file.clone(), "one").has("boots-live"));
         fs::write(&file, "{ garbled").unwrap();
         assert!(!State::load_from(file, "one").has("boots-live"));
     }

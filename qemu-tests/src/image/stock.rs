@@ -30,6 +30,8 @@ pub enum Initramfs {
     InitramfsTools,
     /// dracut, with systemd in it.
     Dracut,
+    /// dracut, without systemd.
+    DracutAlone,
 }
 
 /// What starts GRUB.
@@ -76,6 +78,13 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// The same without systemd in the initramfs.
+    pub const DRACUT_ALONE: Stock = Stock {
+        name: "stock-dracut-nosystemd",
+        initramfs: Initramfs::DracutAlone,
+        ..Stock::DEBIAN
+    };
+
     /// The same with UEFI.
     pub const UEFI: Stock = Stock {
         name: "stock-uefi",
@@ -95,20 +104,24 @@ impl Stock {
         match (self.initramfs, self.firmware) {
             (Initramfs::InitramfsTools, Firmware::Bios) => packages::debian(),
             (Initramfs::InitramfsTools, Firmware::Uefi) => packages::debian_with_uefi(),
-            (Initramfs::Dracut, _) => packages::debian_with_dracut(),
+            (Initramfs::Dracut | Initramfs::DracutAlone, _) => packages::debian_with_dracut(),
         }
     }
 
     fn head(self) -> String {
         format!(
             "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nFIRMWARE={}\nROOT_NAME={}\n\
-             OTHERS='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
+             OTHERS='{}'\nOMIT='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
             match self.firmware {
                 Firmware::Bios => "bios",
                 Firmware::Uefi => "uefi",
             },
             self.root,
-            self.others
+            self.others,
+            match self.initramfs {
+                Initramfs::DracutAlone => "systemd systemd-initrd dracut-systemd",
+                _ => "",
+            }
         )
     }
 

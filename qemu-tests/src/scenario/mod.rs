@@ -137,66 +137,110 @@ impl Scenario {
 pub struct Group {
     /// Its name, for `--group`.
     pub name: &'static str,
+    /// Its file: the name of the module, and its text.
+    pub story: (&'static str, &'static str),
     /// Its stories.
     pub scenarios: &'static [Scenario],
+}
+
+impl Group {
+    /// The texts that decide what its scenarios do, beside what all have: its own, and those of the groups whose steps it
+    /// takes.
+    #[must_use]
+    pub fn texts(&self) -> Vec<&'static str> {
+        let mut names = vec![self.story.0];
+        let mut at = 0;
+        while let Some(name) = names.get(at) {
+            at += 1;
+            let of = GROUPS.iter().find(|group| group.story.0 == *name);
+            let text = of.map_or("", |group| group.story.1);
+            for group in GROUPS {
+                let other = group.story.0;
+                if text.contains(&format!("super::{other}::")) && !names.contains(&other) {
+                    names.push(other);
+                }
+            }
+        }
+        names.sort_unstable();
+        let text = |name: &str| GROUPS.iter().find(|group| group.story.0 == name);
+        names
+            .into_iter()
+            .filter_map(text)
+            .map(|group| group.story.1)
+            .collect()
+    }
 }
 
 /// All groups, in the order in which they are played.
 pub const GROUPS: &[Group] = &[
     Group {
         name: "selftest",
+        story: ("selftest", include_str!("selftest.rs")),
         scenarios: selftest::SCENARIOS,
     },
     Group {
         name: "boots",
+        story: ("boots", include_str!("boots.rs")),
         scenarios: boots::SCENARIOS,
     },
     Group {
         name: "rollback",
+        story: ("rollback", include_str!("rollback.rs")),
         scenarios: rollback::SCENARIOS,
     },
     Group {
         name: "refuse",
+        story: ("refuse", include_str!("refuse.rs")),
         scenarios: refuse::SCENARIOS,
     },
     Group {
         name: "fault",
+        story: ("fault", include_str!("fault.rs")),
         scenarios: fault::SCENARIOS,
     },
     Group {
         name: "dead-end",
+        story: ("dead_end", include_str!("dead_end.rs")),
         scenarios: dead_end::SCENARIOS,
     },
     Group {
         name: "reset",
+        story: ("reset", include_str!("reset.rs")),
         scenarios: reset::SCENARIOS,
     },
     Group {
         name: "tarball",
+        story: ("tarball", include_str!("tarball.rs")),
         scenarios: tarball::SCENARIOS,
     },
     Group {
         name: "trial",
+        story: ("trial", include_str!("trial.rs")),
         scenarios: trial::SCENARIOS,
     },
     Group {
         name: "guard",
+        story: ("guard", include_str!("guard.rs")),
         scenarios: guard::SCENARIOS,
     },
     Group {
         name: "stock",
+        story: ("stock", include_str!("stock.rs")),
         scenarios: stock::SCENARIOS,
     },
     Group {
         name: "kernel",
+        story: ("kernel", include_str!("kernel.rs")),
         scenarios: kernel::SCENARIOS,
     },
     Group {
         name: "grub",
+        story: ("premise_grub", include_str!("premise_grub.rs")),
         scenarios: premise_grub::SCENARIOS,
     },
     Group {
         name: "btrfs",
+        story: ("btrfs", include_str!("btrfs.rs")),
         scenarios: btrfs::SCENARIOS,
     },
 ];
@@ -214,6 +258,16 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Scenario)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_depends_on_its_own_file_and_on_those_whose_steps_it_takes() {
+        let of = |name: &str| {
+            let group = GROUPS.iter().find(|group| group.name == name).unwrap();
+            group.texts().len()
+        };
+        // guard takes steps of trial, and both of rollback, whose steps are its own.
+        assert_eq!((of("rollback"), of("trial"), of("guard")), (1, 2, 3));
+    }
 
     #[test]
     fn every_scenario_has_a_name_of_its_own_that_can_be_typed() {

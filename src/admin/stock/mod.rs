@@ -27,11 +27,11 @@ use survey::Survey;
 pub fn is_wanted(machine: &Machine, args: &Init) -> bool {
     let declared = init::declared(std::path::Path::new("/"));
     let ours = declared.is_none_or(|path| path == std::path::Path::new(steps::LAYOUT));
-    machine.booted.is_some() && args.layout.is_none() && ours
+    machine.booted.is_some() && args.layout.is_none() && !args.repair && ours
 }
 
-/// Proposes, asks, and does it. False: only the proposal was wanted.
-pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result<bool> {
+/// Proposes, asks, and does it; gives the store. `None`: only the proposal was wanted.
+pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result<Option<Btrfs>> {
     let survey = Survey::of(machine)?;
     let choices = Choices {
         moved: args.moved.clone(),
@@ -45,11 +45,12 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     }
     tell(&survey, &proposal, say);
     if args.dry_run {
-        return Ok(false);
+        return Ok(None);
     }
     if !args.yes {
         consent::yes("Do this now?")?;
     }
+    let mut store = None;
     for step in &proposal.steps {
         say(&format!("doing: {}", step.describe(&survey.live)));
         match step {
@@ -57,14 +58,24 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
                 if proposal.steps.contains(&Step::Prefix) {
                     steps::make_room_for_grub(machine)?;
                 }
-                init::init(machine, args, say)?;
+                store = Some(init::init(machine, args, say)?);
             }
             Step::Prefix => steps::move_prefix(machine, &survey)?,
             Step::Menu => tools::update_grub()?,
             other => steps::prepare(machine, &survey, other)?,
         }
     }
-    Ok(true)
+    if proposal
+        .steps
+        .iter()
+        .any(|it| matches!(it, Step::Move { .. }))
+    {
+        say(
+            "restart the machine soon: a program that has files open in a directory that was moved goes on \
+             writing to the old ones, which lie below the mount",
+        );
+    }
+    Ok(store)
 }
 
 fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
