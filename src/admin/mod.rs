@@ -7,6 +7,7 @@
 
 pub mod baseline;
 pub mod build;
+pub mod changed;
 pub mod cli;
 pub mod consent;
 mod copies;

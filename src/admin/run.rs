@@ -1,5 +1,6 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
+use super::changed::Changed;
 use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
@@ -9,6 +10,8 @@ use super::{
     consent, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_good,
     run_trial, snapshot, status, stock, tarball,
 };
+use crate::policy::resolve;
+use crate::record::layout::Part;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Ticket, Verb};
 use crate::store::Store;
@@ -427,7 +430,20 @@ fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> R
     if let Some(what) = recovery::missing(&machine.top) {
         return Err(Error::NoRecoveryKernel(what));
     }
-    request::preview(store, records, verb, now())
+    let mut explanation = request::preview(store, records, verb, now())?;
+    let state = &records.state.value;
+    let source = resolve::intent(verb, state)?.source();
+    let was = source.and_then(|set| set.place(Part::System).path(store.layout()));
+    if let Some(was) = was {
+        let was = machine.top.join(was);
+        let live = machine.top.join(store.layout().system.live.as_str());
+        for line in &mut explanation.goes_back {
+            let below = line.trim_start_matches('/').to_owned();
+            let changed = Changed::between(&was.join(&below), &live.join(&below));
+            line.push_str(&format!(" ({changed})"));
+        }
+    }
+    Ok(explanation)
 }
 
 fn ticket() -> Result<Ticket> {

@@ -3,6 +3,7 @@
 use super::Error;
 use super::catalogue::has_baseline;
 use super::check::{is_unlocked_by_measurement, marks_itself_good};
+use super::inside::inside;
 use super::plan::{Plan, Step};
 use crate::policy::intent::Intent;
 use crate::policy::trial::TRIES;
@@ -20,6 +21,8 @@ pub struct Explanation {
     pub changes: Vec<String>,
     /// Each dataset that stays as it is, and what is kept that was to be deleted.
     pub stays: Vec<String>,
+    /// Data that lies in the system, and is what it was there.
+    pub goes_back: Vec<String>,
     /// What is lost for good; empty when nothing is.
     pub lost: Vec<String>,
     /// Whether it lasts.
@@ -58,6 +61,7 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         title: title(&plan.intent),
         changes,
         stays,
+        goes_back: Vec::new(),
         lost: lost(&plan.intent, plan.id),
         lasts: lasts(&plan.intent),
         trial: String::new(),
@@ -85,6 +89,10 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     }
     let source = plan.replaced().find(|(part, _)| *part == Part::System);
     let system = source.and_then(|(_, from)| from);
+    if system.is_some() && plan.intent != Intent::FirstBoot {
+        let inside = inside(store, Place::Live(Part::System))?;
+        explanation.goes_back = inside.into_iter().map(str::to_owned).collect();
+    }
     let system = system.unwrap_or(Place::Live(Part::System));
     if plan.arms() && marks_itself_good(store, system)? {
         // It falls back once.
@@ -217,6 +225,13 @@ impl core::fmt::Display for Explanation {
         writeln!(f, "{}", self.title)?;
         for line in self.changes.iter().chain(&self.stays) {
             writeln!(f, "  {line}")?;
+        }
+        for (i, line) in self.goes_back.iter().enumerate() {
+            let head = match i {
+                0 => "goes back with the system: ",
+                _ => "                           ",
+            };
+            writeln!(f, "  {head}{line}")?;
         }
         for (i, line) in self.lost.iter().enumerate() {
             writeln!(f, "  {}{line}", if i == 0 { "LOST: " } else { "      " })?;

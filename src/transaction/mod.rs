@@ -16,6 +16,7 @@ pub mod factory;
 mod faults;
 pub mod finish;
 pub mod history_log;
+pub mod inside;
 #[cfg(test)]
 mod late_config;
 #[cfg(test)]

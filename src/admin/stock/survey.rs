@@ -6,6 +6,7 @@ use super::super::machine::Machine;
 use super::super::mountinfo::{self, Mount};
 use crate::record::Uuid;
 use crate::sys::btrfs;
+use crate::transaction::inside::DATA;
 use kernel_cmdline::Boot;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,22 +15,6 @@ use std::path::Path;
 const SUBVOLUME_INODE: u64 = 256;
 /// Where GRUB lies in a Debian; its prefix.
 pub const GRUB: &str = "/boot/grub";
-/// Data that people do not expect to go back with the system, and where it lies.
-const DATA: [(&str, bool); 12] = [
-    ("/home", true),
-    ("/srv", true),
-    ("/var/log", true),
-    ("/root", false),
-    ("/opt", false),
-    ("/var/mail", false),
-    ("/var/www", false),
-    ("/var/lib/postgresql", false),
-    ("/var/lib/mysql", false),
-    ("/var/lib/docker", false),
-    ("/var/lib/containers", false),
-    ("/var/lib/libvirt", false),
-];
-
 /// A directory of data that would go back with the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
