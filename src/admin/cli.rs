@@ -118,6 +118,10 @@ pub enum Command {
     MarkGood(MarkGood),
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
+    /// Keep a copy of the kernel in the system, where /boot is a file system of its own
+    ///
+    /// Run by the hooks of the kernel's and the initramfs's packages.
+    KeepKernel,
     /// Print the entries for GRUB's menu, for /etc/grub.d/09_backstay
     #[command(hide = true)]
     GrubEntries(GrubEntries),

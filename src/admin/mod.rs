@@ -25,6 +25,7 @@ pub mod list;
 pub mod machine;
 pub mod mountinfo;
 pub mod output;
+pub mod own_kernel;
 pub mod pack;
 pub mod pristine;
 pub mod reboot;

@@ -5,6 +5,7 @@ use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, What
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
+use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
     consent, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_good,
@@ -75,6 +76,18 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_good::mark(root, args, out)
         }
         Command::Initramfs(args) => archive(args, out),
+        Command::KeepKernel => {
+            let kept = own_kernel::keep()?;
+            if let Kept::Now(release) = &kept {
+                out.say(&format!(
+                    "kernel {release} is kept in the system, beside its modules"
+                ));
+            }
+            Ok(match kept {
+                Kept::Now(_) => Ended::Done,
+                Kept::Already | Kept::NotNeeded => Ended::Nothing,
+            })
+        }
         Command::GrubEntries(args) => {
             let machine = Machine::open(root, Lock::None)?;
             let layout = machine.store()?.layout().clone();
@@ -233,6 +246,9 @@ fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
     let free = store.space()?.available;
     if free < SNAPSHOT_ROOM {
         return Err(Error::NoRoom(size(free)));
+    }
+    if root.is_none() {
+        own_kernel::keep()?;
     }
     let id = snapshot::snapshot(&mut store, &mut records, title, now(), &mut |_| {})?;
     note(&mut store, &format!("snapshot {id} made, {title:?}"));

@@ -5,7 +5,7 @@ use super::cli::MarkGood;
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::run::{Ended, Open, Out, note, open};
-use super::{good, recovery};
+use super::{good, own_kernel, recovery};
 use crate::agent::kernel::is_recovery;
 use crate::agent::kexec::running_release;
 use crate::agent::{boot_record, watchdog};
@@ -53,6 +53,7 @@ fn refresh(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out
 }
 
 fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: Out) -> Result<()> {
+    own_kernel::keep()?;
     let kernel = check::kernel(store, Place::Live(Part::System))?;
     if let Some(own) = kernel {
         let is_running = own.release.as_str() == running_release();

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::run::{Ended, Open, Out, note, open};
-use super::{health, reboot, recovery, trial};
+use super::{health, own_kernel, reboot, recovery, trial};
 use crate::agent::kexec::forbidden_by_trial;
 use crate::agent::{asked, boot_record, watchdog};
 use crate::policy::trial::count;
@@ -32,6 +32,10 @@ pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
         mut store,
         mut records,
     } = open(root, Lock::Try, out)?;
+    if root.is_none() {
+        // What is tried is what an upgrade has put into /boot.
+        own_kernel::keep()?;
+    }
     let mut tried = trial::begin(&mut store, &mut records)?;
     if root.is_none() && forbidden_by_trial(&recovery::directory(&machine.top)).is_some() {
         tried

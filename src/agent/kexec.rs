@@ -18,9 +18,14 @@ use crate::record::sums;
 use crate::sys::{self, Context, kexec as sys_kexec, mount as sys_mount};
 
 /// Where a root keeps its kernel, and the initramfs beside it.
-const PLACES: [(&str, &str); 2] = [
+const PLACES: [(&str, &str); 3] = [
     ("boot/vmlinuz", "boot/initrd.img"),
     ("vmlinuz", "initrd.img"),
+    // Where /boot is a file system of its own.
+    (
+        "usr/lib/backstay/boot/vmlinuz",
+        "usr/lib/backstay/boot/initrd.img",
+    ),
 ];
 
 /// A root's own kernel: its files are open, so that what was checked is what is loaded.

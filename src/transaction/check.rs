@@ -62,6 +62,9 @@ fn components(path: &str) -> Vec<String> {
         .collect()
 }
 
+/// Where a root has a copy of its kernel where /boot is a file system of its own, with the names of /boot.
+pub const KEPT: &str = "usr/lib/backstay/boot";
+
 /// A root's own kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -73,11 +76,15 @@ pub struct Kernel {
     pub release: Release,
 }
 
-/// Finds the kernel that GRUB would boot from a root: `boot/vmlinuz`, else `vmlinuz`.
+/// Finds the kernel that GRUB would boot from a root: `boot/vmlinuz`, else `vmlinuz`, else the one in [`KEPT`].
 pub fn kernel<S: Store>(store: &S, root: Place) -> Result<Option<Kernel>, Error> {
     for (image, initrd) in [
         ("boot/vmlinuz", "boot/initrd.img"),
         ("vmlinuz", "initrd.img"),
+        (
+            "usr/lib/backstay/boot/vmlinuz",
+            "usr/lib/backstay/boot/initrd.img",
+        ),
     ] {
         let Some(image) = resolve_file(store, root, image)? else {
             continue;

@@ -1,7 +1,9 @@
 # Sets backstay up on a stock disk from inside of it, as README says. ROOT_NAME is put before.
 mount -o "noatime,subvol=$ROOT_NAME" /dev/disk0p2 /mnt
 mkdir -p /dev/disk/by-uuid
-ln -s "$(readlink -f /dev/disk0p2)" "/dev/disk/by-uuid/$STORE_UUID"
+for uuid in $(sed -n 's/^UUID=\([^ ]*\) .*/\1/p' /mnt/etc/fstab | sort -u); do
+    ln -sfn "$(blkid -U "$uuid")" "/dev/disk/by-uuid/$uuid"
+done
 for dir in dev proc sys run; do mount --rbind "/$dir" "/mnt/$dir"; done
 in_root() {
     chroot /mnt env PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"

@@ -1,12 +1,13 @@
 # A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
 # its tarball. Put before this file: CMDLINE; FIRMWARE, bios or uefi; ROOT_NAME, the subvolume of the root; OTHERS,
-# 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out.
+# 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out; BOOT, apart where /boot is an ext4 of its own.
 first=2048:4095:EF02:bios-boot
 [ "$FIRMWARE" = bios ] || first=2048:264191:EF00:esp
 sgdisk --clear \
     --new="1:$(echo "$first" | cut -d: -f1,2)" --typecode="1:$(echo "$first" | cut -d: -f3)" \
     --change-name="1:${first##*:}" \
-    --new=2:264192:0 --typecode=2:8300 --change-name=2:root \
+    --new=3:264192:1288191 --typecode=3:8300 --change-name=3:boot \
+    --new=2:1288192:0 --typecode=2:8300 --change-name=2:root \
     --partition-guid="2:$PARTITION_UUID" /dev/disk0
 name-disks
 mkfs.btrfs --quiet --uuid "$STORE_UUID" /dev/disk0p2
@@ -29,6 +30,13 @@ for other in $OTHERS; do
     mount -o "noatime,subvol=${other%%:*}" "$partition" "$root${other#*:}"
     echo "UUID=$STORE_UUID ${other#*:} btrfs defaults,subvol=${other%%:*} 0 0" >> /fstab
 done
+if [ "$BOOT" = apart ]; then
+    mkfs.ext4 -q -U 570c4000-5702-4000-8000-00000000b007 "$(readlink -f /dev/disk0p3)"
+    mkdir -p $root/boot
+    mount "$(readlink -f /dev/disk0p3)" $root/boot
+    ln -s "$(readlink -f /dev/disk0p3)" /dev/disk/by-uuid/570c4000-5702-4000-8000-00000000b007
+    echo 'UUID=570c4000-5702-4000-8000-00000000b007 /boot ext4 defaults 0 2' >> /fstab
+fi
 if [ "$FIRMWARE" = uefi ]; then
     mkfs.vfat -i 570CE5B0 "$(readlink -f /dev/disk0p1)"
     mkdir -p $root/boot/efi

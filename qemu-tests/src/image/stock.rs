@@ -52,6 +52,8 @@ pub struct Stock {
     pub initramfs: Initramfs,
     /// The firmware.
     pub firmware: Firmware,
+    /// Whether /boot is an ext4 of its own.
+    pub boot_apart: bool,
     /// The subvolume of the root.
     pub root: &'static str,
     /// Further subvolumes and where they are mounted: `@home:/home`, separated by blanks.
@@ -67,6 +69,7 @@ impl Stock {
         name: "stock-debian",
         initramfs: Initramfs::InitramfsTools,
         firmware: Firmware::Bios,
+        boot_apart: false,
         root: "@rootfs",
         others: "",
     };
@@ -92,6 +95,13 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// The same with /boot on an ext4 of its own.
+    pub const BOOT_APART: Stock = Stock {
+        name: "stock-boot-apart",
+        boot_apart: true,
+        ..Stock::DEBIAN
+    };
+
     /// The subvolumes of Ubuntu's installer.
     pub const AS_UBUNTU: Stock = Stock {
         name: "stock-as-ubuntu",
@@ -111,7 +121,7 @@ impl Stock {
     fn head(self) -> String {
         format!(
             "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nFIRMWARE={}\nROOT_NAME={}\n\
-             OTHERS='{}'\nOMIT='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
+             OTHERS='{}'\nOMIT='{}'\nBOOT={}\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
             match self.firmware {
                 Firmware::Bios => "bios",
                 Firmware::Uefi => "uefi",
@@ -121,7 +131,8 @@ impl Stock {
             match self.initramfs {
                 Initramfs::DracutAlone => "systemd systemd-initrd dracut-systemd",
                 _ => "",
-            }
+            },
+            if self.boot_apart { "apart" } else { "inside" }
         )
     }
 

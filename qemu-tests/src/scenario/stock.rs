@@ -42,6 +42,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .within(LONG),
     Scenario::debian(
+        "stock-debian-separate-boot",
+        "the same with /boot on an ext4 of its own: the system's own copy of its kernel is started",
+        |ctx| whole_story(ctx, Stock::BOOT_APART),
+    )
+    .within(LONG),
+    Scenario::debian(
         "layout-ubuntu",
         "the same on the subvolumes of Ubuntu's installer, @ and @home",
         |ctx| whole_story(ctx, Stock::AS_UBUNTU),
@@ -68,17 +74,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Installs the package and sets the machine up, as README says.
-fn set_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
+fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
     ctx.step("install the package");
     debian.succeed("apt-get install -y /root/backstay.deb 2>&1 | tail -n 5")?;
     let found = debian.run("backstay doctor")?;
-    ctx.check(
-        found.status == 1
-            && found
-                .output
-                .contains("GRUB's modules and menu lie in the root"),
-        || format!("doctor says {found:?}"),
-    )?;
+    let in_root = "GRUB's modules and menu lie in the root";
+    let is_found = found.status == 1 && found.output.contains(in_root);
+    ctx.check(is_found != stock.boot_apart, || {
+        format!("doctor says {found:?}")
+    })?;
     let plan = debian.run("backstay init --dry-run")?.output;
     ctx.check(plan.contains("stays: /home (@home)"), || {
         format!("the proposal is {plan}")
@@ -105,7 +109,7 @@ fn start(ctx: &Context, stock: Stock) -> Result<Vm> {
 fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     let mut vm = start(ctx, stock)?;
     let mut debian = vm.debian()?;
-    set_up(ctx, &mut debian)?;
+    set_up(ctx, stock, &mut debian)?;
     debian.succeed("backstay snapshot --title 'as installed'")?;
     debian.succeed("touch /etc/changed /home/kept")?;
     debian.restart()?;
@@ -153,12 +157,16 @@ fn is_rolled_back(ctx: &Context, vm: &mut Vm, back: bool) -> Result<()> {
 /// Starts the live system's own kernel and initramfs with parameters typed at GRUB's prompt.
 fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
     let (root, uuid) = (stock.root, Stock::UUID);
+    let directory = match stock.boot_apart {
+        true => format!("{root}/usr/lib/backstay/boot"),
+        false => root.to_owned(),
+    };
     vm.grub().type_lines(&[
         &format!(
-            "linux /{root}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS0,115200 \
+            "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS0,115200 \
              quiet {parameters}"
         ),
-        &format!("initrd /{root}/initrd.img"),
+        &format!("initrd /{directory}/initrd.img"),
         "boot",
     ])
 }

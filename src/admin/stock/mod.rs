@@ -18,6 +18,7 @@ use super::error::{Error, Result};
 use super::init;
 use super::machine::Machine;
 use super::output::out;
+use super::own_kernel;
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use steps::{Choices, Proposal, Step};
@@ -58,6 +59,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
                 if proposal.steps.contains(&Step::Prefix) {
                     steps::make_room_for_grub(machine)?;
                 }
+                own_kernel::keep()?;
                 store = Some(init::init(machine, args, say)?);
             }
             Step::Prefix => steps::move_prefix(machine, &survey)?,
