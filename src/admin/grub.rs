@@ -66,6 +66,7 @@ pub fn entries(uuid: Uuid, live: &str, title: &str, cmdline: &str) -> Result<Str
          set backstay_at=\"$backstay_store/@backstay\"\n\
          set backstay_note=\"\"\n\
          set backstay_pick=\"\"\n\
+         set fallback=backstay-system\n\
          if [ -f \"$backstay_at/armed/armed.cfg\" ]; then\n  set default=backstay-armed\nfi\n\n\
          function backstay_linux {{\n  \
            set backstay_image=\"$1\"\n  \

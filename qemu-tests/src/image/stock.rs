@@ -110,6 +110,22 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// Those of Arch's.
+    pub const AS_ARCH: Stock = Stock {
+        name: "stock-as-arch",
+        root: "@",
+        others: "@home:/home @log:/var/log @pkg:/var/cache/pacman/pkg",
+        ..Stock::DEBIAN
+    };
+
+    /// Those of Fedora's.
+    pub const AS_FEDORA: Stock = Stock {
+        name: "stock-as-fedora",
+        root: "root",
+        others: "home:/home",
+        ..Stock::DEBIAN
+    };
+
     fn tarball(self) -> Result<Tarball, Error> {
         match (self.initramfs, self.firmware) {
             (Initramfs::InitramfsTools, Firmware::Bios) => packages::debian(),

@@ -54,6 +54,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .within(LONG),
     Scenario::debian(
+        "layout-arch",
+        "the same on those of Arch's, with logs and packages on subvolumes of their own",
+        |ctx| whole_story(ctx, Stock::AS_ARCH),
+    )
+    .within(LONG),
+    Scenario::debian(
+        "layout-fedora",
+        "the same on those of Fedora's, root and home",
+        |ctx| whole_story(ctx, Stock::AS_FEDORA),
+    )
+    .within(LONG),
+    Scenario::debian(
+        "layout-debian-home-survives-rollback",
+        "the plan names what goes back with the system and how much of it changed; a home stays, what lies in the root goes back",
+        home_survives,
+    )
+    .within(LONG),
+    Scenario::debian(
         "baseline-has-no-old-identity",
         "a cleaned copy of the used system in the factory's place: a reset gives a machine id of its own, and no old keys and logs",
         baseline,
@@ -84,9 +102,11 @@ fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
         format!("doctor says {found:?}")
     })?;
     let plan = debian.run("backstay init --dry-run")?.output;
-    ctx.check(plan.contains("stays: /home (@home)"), || {
-        format!("the proposal is {plan}")
-    })?;
+    let home = match stock.root.starts_with('@') {
+        true => "stays: /home (@home)",
+        false => "stays: /home (home)",
+    };
+    ctx.check(plan.contains(home), || format!("the proposal is {plan}"))?;
     debian.succeed("backstay init --yes")?;
     let found = debian.run("backstay doctor")?;
     ctx.check(found.status == 0, || format!("doctor says {found:?}"))
@@ -137,7 +157,7 @@ fn is_rolled_back(ctx: &Context, vm: &mut Vm, back: bool) -> Result<()> {
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait")?.output;
     let files = debian
-        .run("ls /etc/changed /home/kept 2> /dev/null")?
+        .run("ls -1 /etc/changed /home/kept 2> /dev/null")?
         .output;
     let wanted = if back {
         "/home/kept\n"
@@ -177,6 +197,27 @@ fn start_installed(ctx: &Context, stock: Stock) -> Result<Vm> {
     ctx.boot(&disk)
 }
 
+fn home_survives(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    debian.succeed("useradd --create-home somebody && echo new > /home/somebody/file")?;
+    debian.succeed("echo new > /root/file; touch /etc/changed")?;
+    let plan = debian.succeed("backstay rollback")?;
+    let named =
+        plan.contains("goes back with the system: /root (") && plan.contains("changed since");
+    ctx.check(named && plan.contains("home: stays as it is"), || {
+        format!("the plan is {plan}")
+    })?;
+    debian.restart()?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    let mut debian = vm.debian()?;
+    let left = debian.run("ls -1 /home/somebody/file /root/file /etc/changed 2> /dev/null")?;
+    ctx.check(left.output == "/home/somebody/file\n", || {
+        format!("there are {left:?}")
+    })?;
+    debian.power_off()
+}
+
 fn baseline(ctx: &mut Context) -> Result<()> {
     let mut vm = start_installed(ctx, Stock::DEBIAN)?;
     let mut debian = vm.debian()?;
@@ -211,7 +252,7 @@ fn baseline(ctx: &mut Context) -> Result<()> {
         format!("the machine id was {old} and is {new}")
     })?;
     let left = debian
-        .run("ls /etc/ssh/ssh_host_ed25519_key /root/.bash_history /home/kept 2> /dev/null")?;
+        .run("ls -1 /etc/ssh/ssh_host_ed25519_key /root/.bash_history /home/kept 2> /dev/null")?;
     ctx.check(left.output == "/home/kept\n", || {
         format!("there are {left:?}")
     })?;
@@ -228,7 +269,7 @@ fn purge(ctx: &mut Context) -> Result<()> {
     debian.run("systemctl is-system-running --wait")?;
     debian.succeed("apt-get purge -y backstay 2>&1 | tail -n 3")?;
     let left =
-        debian.run("ls /usr/bin/backstay /etc/grub.d/09_backstay /etc/backstay 2> /dev/null")?;
+        debian.run("ls -1 /usr/bin/backstay /etc/grub.d/09_backstay /etc/backstay 2> /dev/null")?;
     ctx.check(left.output.is_empty(), || format!("left over: {left:?}"))?;
     debian.restart()?;
     let shown = vm.grub().wait()?;
@@ -237,7 +278,7 @@ fn purge(ctx: &mut Context) -> Result<()> {
     })?;
     let mut debian = vm.debian()?;
     let state = debian
-        .run("systemctl is-system-running --wait; ls /etc/changed /home/kept 2> /dev/null")?;
+        .run("systemctl is-system-running --wait; ls -1 /etc/changed /home/kept 2> /dev/null")?;
     ctx.check(state.output == "running\n/home/kept\n", || {
         format!("it says {state:?}")
     })?;

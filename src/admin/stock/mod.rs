@@ -15,12 +15,17 @@ pub(super) mod tools;
 use super::cli::Init;
 use super::consent;
 use super::error::{Error, Result};
-use super::init;
 use super::machine::Machine;
 use super::output::out;
 use super::own_kernel;
+use super::{grub, init, recovery};
+use crate::agent::kexec::forbidden_by_trial;
+use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
+use crate::store::place::{Place, Set};
+use crate::transaction::{catalogue, check};
+use judge::{Finding, Weight};
 use steps::{Choices, Proposal, Step};
 use survey::Survey;
 
@@ -94,6 +99,63 @@ fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
     }
 }
 
+/// What is wrong with the store, where there is one.
+fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
+    let finding = |weight, id, what: &str, remedy: &str| Finding {
+        weight,
+        id,
+        what: what.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    let store = match machine.store() {
+        Ok(store) => store,
+        Err(Error::NotSetUp) => {
+            let what = "there is no store on this file system yet";
+            return Ok(vec![finding(
+                Weight::Note,
+                "no-store",
+                what,
+                "'backstay init' makes it",
+            )]);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    if let Some(file) = recovery::missing(&machine.top) {
+        let what = format!("the recovery kernel lacks its {file}, and it carries everything out");
+        let remedy = "run 'backstay recovery install'";
+        found.push(finding(
+            Weight::Problem,
+            "no-recovery-kernel",
+            &what,
+            remedy,
+        ));
+    }
+    // Elsewhere GRUB does not read what lies in the store.
+    if !survey.boot_is_apart() {
+        for problem in grub::problems(&machine.top, survey.uuid, &survey.live)? {
+            found.push(finding(Weight::Problem, "grub-files", &problem, ""));
+        }
+    }
+    if !check::marks_itself_good(&store, Place::Live(Part::System))? {
+        let what = "nothing marks this system good once it is up, so no start of it is on trial";
+        let remedy = "run 'systemctl enable backstay-mark-good'";
+        found.push(finding(Weight::Problem, "never-marked-good", what, remedy));
+    }
+    if let Some(why) = forbidden_by_trial(&recovery::directory(&machine.top)) {
+        let what = format!(
+            "kexec is not permitted here ({why}): a kernel that panics at once is not counted"
+        );
+        found.push(finding(Weight::Note, "kexec-forbidden", &what, ""));
+    }
+    if catalogue::manifest(&store, Set::Factory)?.is_none() {
+        let what = "there is no factory version, so 'reset system' is refused";
+        let remedy = "'backstay factory build' makes one, 'backstay factory baseline' keeps a cleaned copy of this system";
+        found.push(finding(Weight::Note, "no-factory", what, remedy));
+    }
+    Ok(found)
+}
+
 /// `backstay uninstall`: says what goes, asks, and does it.
 pub fn take_down(
     machine: &Machine,
@@ -126,14 +188,14 @@ pub fn take_down(
 /// `backstay doctor`: everything that was found, one line each. True if nothing is wrong.
 pub fn doctor(machine: &Machine, as_json: bool) -> Result<bool> {
     let survey = Survey::of(machine)?;
-    let found = judge::findings(&survey);
+    let mut found = judge::findings(&survey);
+    found.extend(of_store(machine, &survey)?);
+    found.sort_by_key(|finding| finding.weight);
     match as_json {
         true => super::output::json(&found),
         false => found
             .iter()
             .for_each(|finding| out(format_args!("{finding}\n"))),
     }
-    Ok(found
-        .iter()
-        .all(|finding| finding.weight == judge::Weight::Note))
+    Ok(found.iter().all(|finding| finding.weight == Weight::Note))
 }
