@@ -61,7 +61,7 @@ pub fn run_watched<Answer: Serialize + DeserializeOwned>(
         work(mode)
     })
     .map_err(lost)?;
-    match watch(child, &signs.into(), silence) {
+    match watch(child, &signs, silence) {
         Ok(Some(ended)) => read(mode, ended, answer).map_err(lost),
         Ok(None) => Err(Lost {
             why: format!(

@@ -89,7 +89,8 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     }
     let source = plan.replaced().find(|(part, _)| *part == Part::System);
     let system = source.and_then(|(_, from)| from);
-    if system.is_some() && plan.intent != Intent::FirstBoot {
+    let is_there = store.dataset(Place::Live(Part::System))?.is_some();
+    if system.is_some() && is_there && plan.intent != Intent::FirstBoot {
         let inside = inside(store, Place::Live(Part::System))?;
         explanation.goes_back = inside.into_iter().map(str::to_owned).collect();
     }

@@ -213,12 +213,10 @@ impl Stock {
             .file(&package)?
             .finish();
         let name = format!("{}-{what}", self.name);
-        Cache::local()?
-            .entry(&name, "img", &key, |path| {
-                copy(&base, path)?;
-                put_package(path, script.clone(), &package)
-            })
-            .map_err(Error::from)
+        Cache::local()?.entry(&name, "img", &key, |path| {
+            copy(&base, path)?;
+            put_package(path, script.clone(), &package)
+        })
     }
 }
 

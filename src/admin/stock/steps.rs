@@ -332,7 +332,7 @@ pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
 pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
     let name = format!("{STORE}/grub");
     let mounted = survey.holding(GRUB);
-    if !mounted.is_some_and(|mount| mount.directory == format!("/{name}")) {
+    if mounted.is_none_or(|mount| mount.directory != format!("/{name}")) {
         return Ok(());
     }
     tools::unmount(GRUB)?;
