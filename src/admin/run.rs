@@ -453,7 +453,7 @@ fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> R
     if let Some(was) = was {
         let was = machine.top.join(was);
         let live = machine.top.join(store.layout().system.live.as_str());
-        for line in &mut explanation.goes_back {
+        for line in &mut explanation.goes_along {
             let below = line.trim_start_matches('/').to_owned();
             let changed = Changed::between(&was.join(&below), &live.join(&below));
             line.push_str(&format!(" ({changed})"));

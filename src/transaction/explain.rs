@@ -22,7 +22,7 @@ pub struct Explanation {
     /// Each dataset that stays as it is, and what is kept that was to be deleted.
     pub stays: Vec<String>,
     /// Data that lies in the system, and is what it was there.
-    pub goes_back: Vec<String>,
+    pub goes_along: Vec<String>,
     /// What is lost for good; empty when nothing is.
     pub lost: Vec<String>,
     /// Whether it lasts.
@@ -61,7 +61,7 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         title: title(&plan.intent),
         changes,
         stays,
-        goes_back: Vec::new(),
+        goes_along: Vec::new(),
         lost: lost(&plan.intent, plan.id),
         lasts: lasts(&plan.intent),
         trial: String::new(),
@@ -92,7 +92,7 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
     let is_there = store.dataset(Place::Live(Part::System))?.is_some();
     if system.is_some() && is_there && plan.intent != Intent::FirstBoot {
         let inside = inside(store, Place::Live(Part::System))?;
-        explanation.goes_back = inside.into_iter().map(str::to_owned).collect();
+        explanation.goes_along = inside.into_iter().map(str::to_owned).collect();
     }
     let system = system.unwrap_or(Place::Live(Part::System));
     if plan.arms() && marks_itself_good(store, system)? {
@@ -227,10 +227,10 @@ impl core::fmt::Display for Explanation {
         for line in self.changes.iter().chain(&self.stays) {
             writeln!(f, "  {line}")?;
         }
-        for (i, line) in self.goes_back.iter().enumerate() {
+        for (i, line) in self.goes_along.iter().enumerate() {
             let head = match i {
-                0 => "goes back with the system: ",
-                _ => "                           ",
+                0 => "goes with the system: ",
+                _ => "                      ",
             };
             writeln!(f, "  {head}{line}")?;
         }

@@ -57,7 +57,7 @@ mod tests {
     use crate::transaction::model::machine;
 
     #[test]
-    fn only_what_goes_back_with_the_system_is_named() {
+    fn only_what_goes_along_with_the_system_is_named() {
         let (mut store, _) = machine();
         let system = Place::Live(Part::System);
         assert_eq!(inside(&store, system).unwrap(), [""; 0]);

@@ -203,8 +203,7 @@ fn home_survives(ctx: &mut Context) -> Result<()> {
     debian.succeed("useradd --create-home somebody && echo new > /home/somebody/file")?;
     debian.succeed("echo new > /root/file; touch /etc/changed")?;
     let plan = debian.succeed("backstay rollback")?;
-    let named =
-        plan.contains("goes back with the system: /root (") && plan.contains("changed since");
+    let named = plan.contains("goes with the system: /root (") && plan.contains("changed since");
     ctx.check(named && plan.contains("home: stays as it is"), || {
         format!("the plan is {plan}")
     })?;

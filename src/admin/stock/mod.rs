@@ -87,7 +87,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
 
 fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
     say(&format!(
-        "goes back with the system: {}",
+        "a rollback covers: {}",
         proposal.covered.join(", ")
     ));
     say(&match proposal.stays.is_empty() {
