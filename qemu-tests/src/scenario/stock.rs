@@ -22,72 +22,84 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "Debian with initramfs-tools and BIOS: package, 'backstay init', rollback from GRUB's menu, forward by its own initramfs",
         |ctx| whole_story(ctx, Stock::DEBIAN),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "stock-debian-dracut",
         "the same with dracut and systemd in the initramfs",
         |ctx| whole_story(ctx, Stock::DRACUT),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "stock-debian-dracut-nosystemd",
         "the same with dracut and no systemd in the initramfs",
         |ctx| whole_story(ctx, Stock::DRACUT_ALONE),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "stock-debian-uefi",
         "the same by UEFI, with GRUB in the EFI system partition",
         |ctx| whole_story(ctx, Stock::UEFI),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "stock-debian-separate-boot",
         "the same with /boot on an ext4 of its own: the system's own copy of its kernel is started",
         |ctx| whole_story(ctx, Stock::BOOT_APART),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "layout-ubuntu",
         "the same on the subvolumes of Ubuntu's installer, @ and @home",
         |ctx| whole_story(ctx, Stock::AS_UBUNTU),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "layout-arch",
         "the same on those of Arch's, with logs and packages on subvolumes of their own",
         |ctx| whole_story(ctx, Stock::AS_ARCH),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "layout-fedora",
         "the same on those of Fedora's, root and home",
         |ctx| whole_story(ctx, Stock::AS_FEDORA),
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "layout-debian-home-survives-rollback",
         "the plan names what goes back with the system and how much of it changed; a home stays, what lies in the root goes back",
         home_survives,
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "baseline-has-no-old-identity",
         "a cleaned copy of the used system in the factory's place: a reset gives a machine id of its own, and no old keys and logs",
         baseline,
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "package-purge-still-boots",
         "after a rollback the package is purged: the machine starts by the distribution's own entries",
         purge,
     )
+    .usually(600)
     .within(LONG),
     Scenario::debian(
         "fstab-subvolid-pin-found",
         "an fstab that names a number: doctor finds it, a rollback is refused because of it, init mends it",
         pin,
     )
+    .usually(600)
     .within(LONG),
 ];
 
