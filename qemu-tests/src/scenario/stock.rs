@@ -194,6 +194,7 @@ fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
         false => root.to_owned(),
     };
     vm.grub().type_lines(&[
+        &format!("search --no-floppy --fs-uuid --set=root {uuid}"),
         &format!(
             "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS0,115200 \
              quiet {parameters}"
