@@ -51,11 +51,14 @@ echo uninitialized > $root/etc/machine-id
 echo 'root:backstay' | chroot $root chpasswd
 quicken $root
 
-# A machine with a serial line and no screen.
+# A machine with a serial line and no screen. By UEFI the firmware's console is on that line, and would take keys away
+# from a GRUB that uses the line itself.
+terminal=serial
+[ "$FIRMWARE" = bios ] || terminal=console
 cat >> $root/etc/default/grub <<END
 GRUB_TIMEOUT=5
 GRUB_CMDLINE_LINUX="$CMDLINE"
-GRUB_TERMINAL=serial
+GRUB_TERMINAL=$terminal
 GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
 END
 in_root() {
