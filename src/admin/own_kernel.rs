@@ -11,6 +11,7 @@
 use super::error::{Error, Result};
 use super::files::copy;
 use super::mountinfo;
+use super::recovery::remove;
 use crate::sys::Context;
 use crate::transaction::check::KEPT;
 use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
@@ -136,15 +137,6 @@ fn is_same(one: &Path, other: &Path) -> bool {
 fn sync(directory: &Path) -> Result<()> {
     let open = std::fs::File::open(directory).map_err(Error::file("opening", directory))?;
     Ok(syncfs(&open).call(|| format!("syncfs({directory:?})"))?)
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("removing", directory)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -162,7 +162,8 @@ fn keep_previous(top: &Path) -> Result<()> {
     std::fs::rename(&new, &previous).map_err(Error::file("renaming", &new))
 }
 
-fn remove(directory: &Path) -> Result<()> {
+/// Removes a directory with all that is in it; one that is not there is removed already.
+pub(super) fn remove(directory: &Path) -> Result<()> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::file("removing", directory)(error))

@@ -163,6 +163,14 @@ pub fn take_down(
     yes: bool,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
+    if !std::path::Path::new(steps::LAYOUT).exists() {
+        // An appliance's GRUB has its prefix in the store, and would go with it.
+        return Err(Error::Stock(format!(
+            "this store was not made by 'backstay init' on a running system ({} is missing): it stays, since GRUB may \
+             start from it",
+            steps::LAYOUT
+        )));
+    }
     let snapshots = store.ids()?.len();
     say(&format!(
         "will move GRUB's files back into the root, and delete the store with {snapshots} snapshots"
@@ -173,12 +181,11 @@ pub fn take_down(
     }
     // GRUB no longer needs the store before it goes.
     steps::move_prefix_back(machine, &Survey::of(machine)?)?;
-    let layout = std::path::Path::new(steps::LAYOUT);
-    if layout.exists() {
-        std::fs::remove_file(layout).map_err(Error::file("removing", layout))?;
-    }
     tools::sync(std::path::Path::new("/"))?;
     store.remove_store()?;
+    // Last, so that what was interrupted can be done again.
+    let layout = std::path::Path::new(steps::LAYOUT);
+    std::fs::remove_file(layout).map_err(Error::file("removing", layout))?;
     // Its entries go with the store.
     tools::update_grub()?;
     say("the store is gone; 'apt-get purge backstay' removes the programs");
