@@ -31,8 +31,10 @@ use crate::elf;
 const MODULE_PLACES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
 /// Where a root may keep public keys; a later one replaces the same name of an earlier one.
 const KEY_PLACES: [&str; 2] = ["usr/lib/backstay/keys", "etc/backstay/keys"];
+/// Where the settings lie, in a root and in an archive.
+pub(crate) const SETTINGS: &str = "etc/backstay/";
 /// What a root lets the agent do.
-const POLICY: &str = "etc/backstay/policy.toml";
+const POLICY: &str = "policy.toml";
 /// Bytes of a key or of the policy at the most.
 pub(crate) const SETTING_MAX: u64 = 64 << 10;
 const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sys", "sysroot"];
@@ -222,6 +224,23 @@ pub fn keys(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     Ok(keys)
 }
 
+/// The settings of a root as an initramfs of it would have them, by their paths below etc/backstay.
+///
+/// # Errors
+/// One that is there and cannot be read.
+pub fn settings_of_root(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let keys = keys(root)?.into_iter();
+    let mut found: BTreeMap<String, Vec<u8>> = keys
+        .map(|(name, bytes)| (format!("keys/{name}"), bytes))
+        .collect();
+    let policy = root.join(SETTINGS).join(POLICY);
+    match setting(&policy) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        other => drop(found.insert(POLICY.to_owned(), other.of("read", &policy)?)),
+    }
+    Ok(found)
+}
+
 /// Reads a small regular file, perhaps through a link. A FIFO or a device might keep us for ever.
 fn setting(path: &Path) -> std::io::Result<Vec<u8>> {
     let refused = |why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
@@ -242,17 +261,8 @@ fn setting(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The keys and the policy of a root, as regular files, whatever they are there.
 fn settings(root: &Path, files: &mut BTreeMap<String, (u32, Data)>) -> Result<(), Error> {
-    for (name, bytes) in keys(root)? {
-        let at = format!("etc/backstay/keys/{name}");
-        files.insert(at, (0o644, Data::Here(bytes)));
-    }
-    let policy = root.join(POLICY);
-    match setting(&policy) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        other => {
-            let bytes = other.of("read", &policy)?;
-            files.insert(POLICY.to_owned(), (0o644, Data::Here(bytes)));
-        }
+    for (name, bytes) in settings_of_root(root)? {
+        files.insert(format!("{SETTINGS}{name}"), (0o644, Data::Here(bytes)));
     }
     Ok(())
 }

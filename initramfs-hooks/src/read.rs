@@ -5,10 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use crate::build::{Error, SETTING_MAX};
-
-/// Where the settings lie in the archive.
-const SETTINGS: &str = "etc/backstay/";
+use crate::build::{Error, SETTING_MAX, SETTINGS};
 
 /// The settings in an initramfs, by their paths below etc/backstay: `policy.toml`, `keys/NAME.pub`.
 ///

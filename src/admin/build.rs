@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::files::{KEY_MAX, read_small};
 use super::output::size;
 use super::pristine::{Inside, findings};
+use super::recovery::Recovery;
 use super::request;
 use super::trusted::{Trusted, by_recovery_kernel};
 use crate::image::fill::fill;
@@ -24,7 +25,7 @@ use crate::transaction::plan::{Step, plan};
 use crate::transaction::records::Records;
 use crate::transaction::{catalogue, execute};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A person hears how far it is this often.
@@ -34,7 +35,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 pub fn build(
     store: &mut Btrfs,
     records: &mut Records,
-    top: &Path,
+    recovery: &Recovery,
     args: &Build,
     now: u64,
     say: &mut dyn FnMut(&str),
@@ -47,7 +48,7 @@ pub fn build(
     // Asked only where nobody says whom to trust: a damaged one must not be in the way of a good archive.
     let trusted = match args.archive.unsigned || !args.archive.keys.is_empty() {
         true => None,
-        false => by_recovery_kernel(top)?,
+        false => by_recovery_kernel(recovery)?,
     };
     let (archive, _) = verified(&args.archive, trusted.as_ref(), say)?;
     let needed = archive.room();

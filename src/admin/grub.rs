@@ -53,16 +53,29 @@ fn is_generated(menu: &str) -> bool {
 }
 
 /// The entries for a menu that grub-mkconfig makes. Before them the script has set `backstay_device` to the device that
-/// the store lies on. `cmdline` is quoted for GRUB by whoever wrote it, as the distribution's own entries take it.
-pub fn entries(uuid: Uuid, live: &str, title: &str, cmdline: &str) -> Result<String> {
+/// the store lies on, and `backstay_boot_dir` to where /boot lies; `on_boot`: the recovery kernel is there, and GRUB sees
+/// nothing of the store. `cmdline` is quoted for GRUB by whoever wrote it, as the distribution's own entries take it.
+pub fn entries(
+    uuid: Uuid,
+    live: &str,
+    on_boot: bool,
+    title: &str,
+    cmdline: &str,
+) -> Result<String> {
     check_raw(cmdline)?;
+    let store = match on_boot {
+        true => "$backstay_boot_dir",
+        false => "($backstay_device)",
+    };
+    let unreadable = if on_boot { "yes" } else { "no" };
     let title: String = title.chars().filter(|c| !c.is_control()).collect();
     Ok(format!(
         "insmod regexp\n\
          set backstay_uuid=\"{uuid}\"\n\
          set backstay_live=\"{live}\"\n\
          set backstay_title={}\n\
-         set backstay_store=\"($backstay_device)\"\n\
+         set backstay_store=\"{store}\"\n\
+         set backstay_unreadable={unreadable}\n\
          set backstay_at=\"$backstay_store/@backstay\"\n\
          set backstay_note=\"\"\n\
          set backstay_pick=\"\"\n\
@@ -332,7 +345,7 @@ mod tests {
 
     #[test]
     fn parameters_of_the_distribution_stand_in_the_menu_as_they_are_or_not_at_all() {
-        let made = |cmdline| entries(Uuid([0x11; 16]), "@rootfs", "It's Debian", cmdline);
+        let made = |cmdline| entries(Uuid([0x11; 16]), "@rootfs", false, "It's Debian", cmdline);
         for cmdline in [
             "",
             "quiet console=ttyS0",
@@ -345,6 +358,10 @@ mod tests {
                 "{text}"
             );
             assert!(text.ends_with(ENTRIES));
+            assert!(
+                text.contains("backstay_store=\"($backstay_device)\"\n"),
+                "{text}"
+            );
         }
         for cmdline in ["a=\"b", "a=b; reboot", "a\nb", "'", "x # y", "a }"] {
             let error = made(cmdline).unwrap_err().to_string();
@@ -353,6 +370,16 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn where_the_recovery_kernel_lies_on_boot_nothing_of_the_store_is_looked_for() {
+        let text = entries(Uuid([0x11; 16]), "@rootfs", true, "Debian", "").unwrap();
+        assert!(
+            text.contains("set backstay_store=\"$backstay_boot_dir\"\n"),
+            "{text}"
+        );
+        assert!(text.contains("set backstay_unreadable=yes\n"), "{text}");
     }
 
     #[test]
@@ -374,7 +401,7 @@ mod tests {
                 .join("")
                 .contains("update-grub")
         );
-        let ours = entries(uuid, live, "Debian", "quiet").unwrap();
+        let ours = entries(uuid, live, false, "Debian", "quiet").unwrap();
         std::fs::write(&menu, format!("{head}{ours}")).unwrap();
         assert!(problems(top, uuid, live).unwrap().is_empty());
     }

@@ -7,7 +7,8 @@
 use super::cli::Init;
 use super::error::{Error, Result};
 use super::machine::Machine;
-use super::{grub, layout_file, list, recovery, repair, request};
+use super::recovery::{self, Recovery};
+use super::{grub, layout_file, list, repair, request};
 use crate::record::block;
 use crate::record::layout::{Layout, Part};
 use crate::record::manifest::Release;
@@ -73,7 +74,7 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
             "grub/backstay.cfg was no text: it is kept as backstay.cfg.garbled; give --cmdline again",
         );
     }
-    let kernel = recovery_kernel(&mut store, &machine.top, args.agent.as_deref(), say)?;
+    let kernel = recovery_kernel(&mut store, &machine.recovery, args.agent.as_deref(), say)?;
     store.sync()?;
     // A state that is whole again is repaired enough.
     let whole = matches!(read_state(&store)?, Slots::Valid { .. });
@@ -100,19 +101,19 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
 /// system's, or is made again if that is possible.
 fn recovery_kernel(
     store: &mut Btrfs,
-    top: &Path,
+    recovery: &Recovery,
     agent: Option<&Path>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<Release>> {
-    if recovery::missing(top).is_some() {
-        return recovery::install(store, top, agent, say).map(|it| Some(it.release));
+    if recovery.missing().is_some() {
+        return recovery::install(store, recovery, agent, say).map(|it| Some(it.release));
     }
     if matches!(read_state(store)?, Slots::Valid { value, .. } if value.recovery_kernel.is_some()) {
         return Ok(None);
     }
-    match recovery::of_live(store, top)? {
+    match recovery.of_live(store)? {
         Some(release) => Ok(Some(release)),
-        None => match recovery::install(store, top, agent, say) {
+        None => match recovery::install(store, recovery, agent, say) {
             Ok(installed) => Ok(Some(installed.release)),
             Err(error) => {
                 say(&format!(

@@ -9,6 +9,7 @@
 use super::copies;
 use super::error::{Error, Result};
 use super::mountinfo::{self, Mount};
+use super::recovery::Recovery;
 use crate::agent::block::Places;
 use crate::record::Uuid;
 use crate::record::block::Block;
@@ -42,6 +43,8 @@ pub struct Machine {
     pub top: PathBuf,
     /// In the running system, the dataset that it was booted from.
     pub booted: Option<String>,
+    /// Its recovery kernel.
+    pub recovery: Recovery,
     fd: OwnedFd,
 }
 
@@ -51,11 +54,11 @@ impl Machine {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::NotRoot);
         }
-        let (fd, booted) = match root {
+        let (fd, running) = match root {
             Some(root) => (offline(root)?, None),
             None => {
-                let (fd, booted) = running()?;
-                (fd, Some(booted))
+                let (fd, running) = running()?;
+                (fd, Some(running))
             }
         };
         match lock {
@@ -67,9 +70,16 @@ impl Machine {
             Lock::Wait => flock(&fd, FlockOperation::LockExclusive)
                 .call(|| "flock(top level, LOCK_EX)".to_owned())?,
         }
+        let top = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         Ok(Machine {
-            top: PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-            booted,
+            recovery: match &running {
+                Some(running) => {
+                    Recovery::of_running(&top, Path::new(&running.device), running.boot_is_apart)
+                }
+                None => Recovery::in_store(&top),
+            },
+            booted: running.map(|running| running.dataset),
+            top,
             fd,
         })
     }
@@ -145,14 +155,27 @@ fn system_only(live: &str) -> Layout {
     }
 }
 
-/// The top level of the file system that `/` lies on, and the dataset that `/` is.
-fn running() -> Result<(OwnedFd, String)> {
+/// What runs.
+struct Running {
+    /// What `/` is.
+    dataset: String,
+    /// What it was mounted from.
+    device: String,
+    boot_is_apart: bool,
+}
+
+/// The top level of the file system that `/` lies on.
+fn running() -> Result<(OwnedFd, Running)> {
     let path = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
     let Some(root) = mountinfo::at(&text, "/") else {
         return Err(Error::NotBtrfs("nothing is mounted at /".to_owned()));
     };
-    let booted = dataset(&root)?;
+    let running = Running {
+        dataset: dataset(&root)?,
+        device: root.device.clone(),
+        boot_is_apart: mountinfo::at(&text, "/boot").is_some(),
+    };
     let device = root.device.as_str();
     let text = || format!("mounting the top level of {device}");
     let open = || -> rustix::io::Result<OwnedFd> {
@@ -168,7 +191,7 @@ fn running() -> Result<(OwnedFd, String)> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(&mount, ".", flags, Mode::empty())
     };
-    Ok((open().call(text)?, booted))
+    Ok((open().call(text)?, running))
 }
 
 fn dataset(root: &Mount) -> Result<String> {

@@ -95,6 +95,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             output::out(grub::entries(
                 machine.uuid()?,
                 live,
+                machine.recovery.is_on_boot(),
                 &args.title,
                 &args.cmdline,
             )?);
@@ -270,7 +271,9 @@ fn install(root: Option<&Path>, agent: Option<&Path>, out: Out) -> Result<Ended>
         mut store,
         mut records,
     } = open(root, Lock::Try, out)?;
-    let installed = recovery::install(&mut store, &machine.top, agent, &mut |line| out.say(line))?;
+    let installed = recovery::install(&mut store, &machine.recovery, agent, &mut |line| {
+        out.say(line)
+    })?;
     let kernel = installed.release;
     let kexec = records.state.value.kexec;
     if kexec == Kexec::Fails || (installed.is_new && kexec != Kexec::Unknown) {
@@ -334,7 +337,7 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         )?,
         copied_disk: machine.is_copied()?,
         tarball: tarball::present(&store, &machine.top)?,
-        recovery_missing: recovery::missing(&machine.top).map(str::to_owned),
+        recovery_missing: machine.recovery.missing().map(str::to_owned),
         boot_log: lines
             .iter()
             .skip(lines.len().saturating_sub(BOOT_LINES))
@@ -443,7 +446,7 @@ fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
 }
 
 fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
-    if let Some(what) = recovery::missing(&machine.top) {
+    if let Some(what) = machine.recovery.missing() {
         return Err(Error::NoRecoveryKernel(what));
     }
     let mut explanation = request::preview(store, records, verb, now())?;

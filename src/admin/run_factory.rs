@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::now;
 use super::run::{Ended, Made, Open, Out, note, open, open_with};
-use super::{baseline, build, factory, pack, recovery, tarball};
+use super::{baseline, build, factory, pack, tarball};
 use crate::record::manifest::Manifest;
 use crate::transaction::records::Records;
 use serde::Serialize;
@@ -29,7 +29,7 @@ fn seal(root: Option<&Path>, first_boot: bool, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
     machine.refuse_copies()?;
     let mut store = machine.store()?;
-    if recovery::missing(&machine.top).is_some() {
+    if machine.recovery.missing().is_some() {
         return Err(Error::NotSetUp);
     }
     let manifest = factory::seal(&mut store, first_boot, now(), &mut |line| out.say(line))?;
@@ -63,7 +63,7 @@ fn make(root: Option<&Path>, args: &Build, out: Out) -> Result<Ended> {
     let manifest = build::build(
         &mut store,
         &mut records,
-        &machine.top,
+        &machine.recovery,
         args,
         now(),
         &mut |line| out.say(line),
@@ -143,6 +143,7 @@ fn keep(root: Option<&Path>, args: &Archived, out: Out) -> Result<Ended> {
         &mut store,
         &mut records,
         &machine.top,
+        &machine.recovery,
         args,
         now(),
         &mut |line| out.say(line),

@@ -58,13 +58,13 @@ fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: O
     if let Some(own) = kernel {
         let is_running = own.release.as_str() == running_release();
         // The recovery kernel may be the same, byte for byte.
-        let is_same = || recovery::of_live(store, &machine.top).is_ok_and(|it| it.is_some());
+        let is_same = || machine.recovery.of_live(store).is_ok_and(|it| it.is_some());
         if !is_running || !(runs_own_kernel() || is_same()) {
             // It came up in another kernel: its own one has shown nothing yet.
             return Err(Error::OwnKernelNotRunning(own.release.to_string()));
         }
     }
-    let installed = recovery::install(store, &machine.top, None, &mut |line| out.say(line))?;
+    let installed = recovery::install(store, &machine.recovery, None, &mut |line| out.say(line))?;
     let mut state = records.state.value.clone();
     if installed.is_new || state.recovery_kernel.as_ref() != Some(&installed.release) {
         state.recovery_kernel = Some(installed.release);

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::run::{Ended, Open, Out, note, open};
-use super::{health, own_kernel, reboot, recovery, trial};
+use super::{health, own_kernel, reboot, trial};
 use crate::agent::kexec::forbidden_by_trial;
 use crate::agent::{asked, boot_record, watchdog};
 use crate::policy::trial::count;
@@ -37,7 +37,11 @@ pub fn try_live(root: Option<&Path>, out: Out) -> Result<Ended> {
         own_kernel::keep()?;
     }
     let mut tried = trial::begin(&mut store, &mut records)?;
-    if root.is_none() && forbidden_by_trial(&recovery::directory(&machine.top)).is_some() {
+    if machine.recovery.is_hosts {
+        tried.not_counted.get_or_insert(
+            "the root's device is not there before the distribution's initramfs has made it",
+        );
+    } else if root.is_none() && forbidden_by_trial(&machine.recovery.directory()).is_some() {
         tried
             .not_counted
             .get_or_insert("kexec is not permitted here");

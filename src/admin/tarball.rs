@@ -10,6 +10,7 @@ use super::cli::Archived;
 use super::error::{Error, Result};
 use super::files::{place_of_new, read_small, replace};
 use super::output::size;
+use super::recovery::Recovery;
 use super::request;
 use super::trusted::by_recovery_kernel;
 use crate::image::fill::fill;
@@ -96,6 +97,7 @@ pub fn keep(
     store: &mut Btrfs,
     records: &mut Records,
     top: &Path,
+    recovery: &Recovery,
     args: &Archived,
     now: u64,
     say: &mut dyn FnMut(&str),
@@ -103,7 +105,7 @@ pub fn keep(
     request::idle(records)?;
     let directory = top.join(STORE);
     tidy(&directory);
-    let trusted = by_recovery_kernel(top)?;
+    let trusted = by_recovery_kernel(recovery)?;
     let (archive, signature) = verified(args, trusted.as_ref(), say)?;
     let mut warnings = Vec::new();
     match trusted.map(|trusted| trusted.refusal(&archive, signature.as_deref())) {

@@ -2,11 +2,10 @@
 //! those of a system, which it would have if it were made anew.
 
 use super::build::text;
-use super::error::{Error, Result};
-use super::recovery;
+use super::error::Result;
+use super::recovery::Recovery;
 use crate::agent::policy;
 use crate::image::{Keys, Trust, Verified};
-use std::path::Path;
 
 /// The keys and the policy of a recovery kernel.
 #[derive(Debug)]
@@ -17,13 +16,12 @@ pub struct Trusted {
     pub unsigned: bool,
 }
 
-/// What the recovery kernel of the store at `top` trusts; `None` where there is none.
-pub fn by_recovery_kernel(top: &Path) -> Result<Option<Trusted>> {
-    if recovery::missing(top).is_some() {
+/// What the recovery kernel trusts; `None` where there is none.
+pub fn by_recovery_kernel(recovery: &Recovery) -> Result<Option<Trusted>> {
+    if recovery.missing().is_some() {
         return Ok(None);
     }
-    let settings = backstay_initramfs::settings(&recovery::initramfs(top));
-    let settings = settings.map_err(|error| Error::RecoveryUnread(error.to_string()))?;
+    let settings = recovery.settings()?;
     let mut keys = Vec::new();
     let mut unsigned = false;
     for (name, bytes) in settings {
@@ -74,6 +72,7 @@ mod tests {
     use crate::image::{Archive, verify};
     use minisign::KeyPair;
     use std::io::Write;
+    use std::path::Path;
 
     fn archive(here: &Path, key: &KeyPair) -> (Verified, String) {
         let path = here.join("a.tar");
@@ -112,16 +111,17 @@ mod tests {
     fn what_counts_is_in_the_recovery_kernel_and_not_in_a_system() {
         let here = tempfile::tempdir().unwrap();
         let top = here.path();
-        assert!(by_recovery_kernel(top).unwrap().is_none());
+        let recovery = Recovery::in_store(top);
+        assert!(by_recovery_kernel(&recovery).unwrap().is_none());
         store(top, &[]);
-        std::fs::write(recovery::initramfs(top), "no archive").unwrap();
-        let unread = by_recovery_kernel(top).unwrap_err().to_string();
+        std::fs::write(recovery.directory().join("initrd.img"), "no archive").unwrap();
+        let unread = by_recovery_kernel(&recovery).unwrap_err().to_string();
         assert!(unread.contains("'backstay recovery install'"), "{unread}");
         let [key, other] = [(); 2].map(|()| KeyPair::generate_unencrypted_keypair().unwrap());
         let (archive, signature) = archive(top, &key);
         let refusal = |files: &[(&str, &str)], signature: Option<&str>| {
             store(top, files);
-            let trusted = by_recovery_kernel(top).unwrap().unwrap();
+            let trusted = by_recovery_kernel(&recovery).unwrap().unwrap();
             trusted.refusal(&archive, signature)
         };
         let signature = Some(signature.as_str());

@@ -40,10 +40,13 @@ pub struct Places {
     pub drives: bool,
 }
 
+/// The kernel's list of block devices.
+const CLASS: &str = "/sys/class/block";
+
 impl Default for Places {
     fn default() -> Self {
         Self {
-            class: "/sys/class/block".into(),
+            class: CLASS.into(),
             dev: "/dev".into(),
             drives: false,
         }
@@ -62,6 +65,25 @@ pub fn list(places: &Places) -> Vec<Device> {
         .collect();
     names.sort();
     names.iter().filter_map(|name| read(places, name)).collect()
+}
+
+/// What a device is by the kernel's name for it, through the links that udev makes.
+fn in_class(device: &Path) -> Option<PathBuf> {
+    let real = std::fs::canonicalize(device).ok()?;
+    Some(Path::new(CLASS).join(real.file_name()?))
+}
+
+/// Whether a device is made of others: by device mapper (LUKS, LVM) or as a RAID. Then programs of the distribution
+/// put it together at boot.
+pub fn is_made_of_others(device: &Path) -> bool {
+    in_class(device).is_some_and(|it| it.join("dm").is_dir() || it.join("md").is_dir())
+}
+
+/// Whether a device is encrypted: somebody, or something, unlocks it at each start of a kernel.
+pub fn is_encrypted(device: &Path) -> bool {
+    let uuid = in_class(device).map(|it| std::fs::read_to_string(it.join("dm/uuid")));
+    // cryptsetup names its own so.
+    uuid.is_some_and(|uuid| uuid.is_ok_and(|uuid| uuid.starts_with("CRYPT-")))
 }
 
 fn read(places: &Places, name: &str) -> Option<Device> {

@@ -77,7 +77,9 @@ pub fn is_recovery(line: &[u8]) -> bool {
 pub fn note_recovery(session: &mut Session, line: &[u8]) {
     let from_grub = grub_started(line, RECOVERY);
     let noted = !session.rung.is_writable() || session.store.is_recovery_proven();
-    if !from_grub || noted || session.is_copied() {
+    // GRUB does not see the mark where the recovery kernel lies on /boot.
+    let in_store = session.top().join(RECOVERY).is_dir();
+    if !from_grub || noted || !in_store || session.is_copied() {
         return;
     }
     if let Err(error) = session.mark_recovery_proven() {
@@ -95,7 +97,7 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
         return Ok(false);
     };
     let guarded = state.live_trial().is_some_and(|trial| trial.guarded);
-    if !guarded || session.is_copied() {
+    if !guarded || session.is_copied() || session.is_encrypted() {
         return Ok(false);
     }
     match state.kexec {
@@ -159,6 +161,10 @@ fn on_trial(
     if let Err(error) = find_inits(root, init) {
         say!("the system cannot be started: {error}");
         return Kernel::Failed;
+    }
+    // Another kernel would have it unlocked again. It is started where this one does not fit.
+    if session.is_some_and(Session::is_encrypted) {
+        return Kernel::Stays;
     }
     // It is tried as GRUB will start it: what runs now is another kernel, or the one of what was live before.
     let stays = match is_recovery(line) || boot_record::has_changed() {
@@ -229,8 +235,13 @@ pub fn settle(
     if fits {
         return Kernel::Stays;
     }
-    // A healthy system would be lost where kexec does not work, or where it must not come before its kernel.
-    if counted.is_some() && session.as_deref().is_some_and(|it| !is_guarded(it)) {
+    // A healthy system would be lost where kexec does not work, or where it must not come before its kernel. Of an
+    // encrypted one GRUB cannot read the kernel: to restart would not help.
+    if counted.is_some()
+        && session
+            .as_deref()
+            .is_some_and(|it| !is_guarded(it) && !it.is_encrypted())
+    {
         return restart_once(session, counted);
     }
     let running = kexec::running_release();

@@ -7,6 +7,7 @@
 //! Where a write fails, the kernel makes the file system read-only and goes on showing what may never reach the
 //! disk: [`Session::settled`] turns to what is on it.
 
+use super::block;
 use super::device::Found;
 use super::mount::{self, NotMounted, Rung};
 use super::root::{self, Hindrance};
@@ -102,6 +103,12 @@ impl Session {
     /// Whether these devices carry the store's own file system.
     pub fn is_on(&self, other: &Found) -> bool {
         self.found.uuid().is_some() && self.found.uuid() == other.uuid()
+    }
+
+    /// Whether it is encrypted: the kernel that runs has had it unlocked, and another one must have it unlocked again.
+    pub fn is_encrypted(&self) -> bool {
+        let paths = self.found.paths();
+        paths.iter().any(|path| block::is_encrypted(path))
     }
 
     /// Two disks carry this file system: nothing may be changed.

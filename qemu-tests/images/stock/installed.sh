@@ -1,5 +1,6 @@
 # Sets backstay up on a stock disk from inside of it, as README says. ROOT_NAME is put before.
-mount -o "noatime,subvol=$ROOT_NAME" /dev/disk0p2 /mnt
+open_root
+mount -o "noatime,subvol=$ROOT_NAME" "$ROOT_DEVICE" /mnt
 mkdir -p /dev/disk/by-uuid
 for uuid in $(sed -n 's/^UUID=\([^ ]*\) .*/\1/p' /mnt/etc/fstab | sort -u); do
     ln -sfn "$(blkid -U "$uuid")" "/dev/disk/by-uuid/$uuid"
@@ -15,3 +16,4 @@ in_root backstay init --yes
 in_root backstay snapshot --title 'as installed'
 for dir in run sys proc dev; do umount -R -l "/mnt/$dir"; done
 umount -R /mnt
+close_root

@@ -1,6 +1,7 @@
 # A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
 # its tarball. Put before this file: CMDLINE; FIRMWARE, bios or uefi; ROOT_NAME, the subvolume of the root; OTHERS,
-# 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out; BOOT, apart where /boot is an ext4 of its own.
+# 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out; BOOT, apart where /boot is an ext4 of its own;
+# PASSPHRASE, of LUKS where the root is encrypted.
 first=2048:4095:EF02:bios-boot
 [ "$FIRMWARE" = bios ] || first=2048:264191:EF00:esp
 sgdisk --clear \
@@ -10,9 +11,16 @@ sgdisk --clear \
     --new=2:1288192:0 --typecode=2:8300 --change-name=2:root \
     --partition-guid="2:$PARTITION_UUID" /dev/disk0
 name-disks
-mkfs.btrfs --quiet --uuid "$STORE_UUID" /dev/disk0p2
 disk=$(readlink -f /dev/disk0)
-partition=$(readlink -f /dev/disk0p2)
+if [ -n "$PASSPHRASE" ]; then
+    # The installer's choices, but for the time that a key takes: it is chosen for this machine, and would be too long
+    # for an emulated one.
+    printf %s "$PASSPHRASE" | cryptsetup luksFormat --batch-mode --type luks2 --pbkdf pbkdf2 \
+        --pbkdf-force-iterations 1000 --uuid "$LUKS_UUID" --key-file - "$(readlink -f /dev/disk0p2)"
+fi
+open_root
+partition=$ROOT_DEVICE
+mkfs.btrfs --quiet --uuid "$STORE_UUID" "$partition"
 # What udev makes: grub-mkconfig writes root=UUID= only where this is.
 mkdir -p /dev/disk/by-uuid
 ln -s "$partition" "/dev/disk/by-uuid/$STORE_UUID"
@@ -45,6 +53,10 @@ if [ "$FIRMWARE" = uefi ]; then
 fi
 tar -C $root --numeric-owner --xattrs --xattrs-include='*' -xpf /dev/disk1
 cp /fstab $root/etc/fstab
+if [ -n "$PASSPHRASE" ]; then
+    echo "cryptroot UUID=$LUKS_UUID none luks,discard" > $root/etc/crypttab
+    ln -s "$(readlink -f /dev/disk0p2)" "/dev/disk/by-uuid/$LUKS_UUID"
+fi
 echo stock > $root/etc/hostname
 printf '127.0.0.1\tlocalhost\n127.0.1.1\tstock\n' > $root/etc/hosts
 echo uninitialized > $root/etc/machine-id
@@ -77,6 +89,10 @@ if [ -n "$OMIT" ]; then
     release=$(ls $root/usr/lib/modules)
     in_root dracut --force --kver "$release"
 fi
+if [ -n "$PASSPHRASE" ]; then
+    in_root update-initramfs -u
+fi
 in_root update-grub
 for dir in run sys proc dev; do umount -l "$root/$dir"; done
 umount -R /mnt
+close_root

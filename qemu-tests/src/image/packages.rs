@@ -31,8 +31,11 @@ struct Recipe<'a> {
     /// `extract` unpacks packages with what they depend on and configures nothing; `minbase` is a whole small system.
     variant: &'static str,
     packages: &'a [&'static str],
-    /// Shell commands run with the tree as `$1` after the packages were unpacked.
+    /// Shell commands run with the tree as `$1`: `extract-hook=` after the packages were unpacked, `customize-hook=` at
+    /// the end.
     hooks: &'static [&'static str],
+    /// A release that single packages are taken from, by `PACKAGE/RELEASE`.
+    also: Option<&'static str>,
 }
 
 /// Documentation and translations: nothing reads them there.
@@ -44,13 +47,13 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// depmod is run by a package script, which `extract` does not run.
-const DEPMOD: &str =
-    r#"for dir in "$1"/lib/modules/*; do chroot "$1" /usr/sbin/depmod "${dir##*/}"; done"#;
+const DEPMOD: &str = r#"extract-hook=for dir in "$1"/lib/modules/*; do chroot "$1" /usr/sbin/depmod "${dir##*/}"; done"#;
 
 /// Debian 12's packages still have /sbin and /lib beside /usr; modules are moved to where Debian 13 has them.
 const OLD_DEPMOD: &str =
-    r#"for dir in "$1"/lib/modules/*; do chroot "$1" /sbin/depmod "${dir##*/}"; done"#;
-const OLD_MODULES: &str = r#"mkdir -p "$1/usr/lib" && mv "$1/lib/modules" "$1/usr/lib/modules""#;
+    r#"extract-hook=for dir in "$1"/lib/modules/*; do chroot "$1" /sbin/depmod "${dir##*/}"; done"#;
+const OLD_MODULES: &str =
+    r#"extract-hook=mkdir -p "$1/usr/lib" && mv "$1/lib/modules" "$1/usr/lib/modules""#;
 
 /// The tools of the toolbox guest, and the kernel of all test machines.
 pub fn toolbox() -> Result<Tarball, Error> {
@@ -65,6 +68,7 @@ pub fn toolbox() -> Result<Tarball, Error> {
             "btrfs-progs",
             "e2fsprogs",
             "dosfstools",
+            "cryptsetup-bin",
             "minisign",
             "xorriso",
             "gdisk",
@@ -88,6 +92,7 @@ pub fn toolbox() -> Result<Tarball, Error> {
             "grub-common",
         ],
         hooks: &[DEPMOD],
+        also: None,
     }
     .ensure()
 }
@@ -116,9 +121,18 @@ pub fn debian() -> Result<Tarball, Error> {
             "nano",
         ],
         hooks: &[],
+        also: None,
     }
     .ensure()
 }
+
+/// The kernel of all machines, by the package that stands for its newest version.
+const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Puts the newest kernel's package into /root/kernel.
+const NEW_KERNEL: &str = r#"customize-hook=export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+mkdir "$1/root/kernel" && cd "$1/root/kernel" && apt-get download "$(apt-cache pkgnames linux-image- \
+    | grep '^linux-image-[0-9].*[0-9a-z]-cloud-amd64$' | sort -V | tail -n 1)""#;
 
 /// What a Debian 13 has beside what makes its initramfs and what starts it.
 const INSTALLED: [&str; 11] = [
@@ -126,7 +140,7 @@ const INSTALLED: [&str; 11] = [
     "systemd-sysv",
     "udev",
     "dbus",
-    "linux-image-cloud-amd64",
+    CLOUD_KERNEL,
     "btrfs-progs",
     "login",
     "passwd",
@@ -144,6 +158,7 @@ pub fn debian_with_dracut() -> Result<Tarball, Error> {
         variant: "minbase",
         packages: &[&INSTALLED[..], &["dracut", "grub-pc"]].concat(),
         hooks: &[],
+        also: None,
     }
     .ensure()
 }
@@ -167,6 +182,43 @@ pub fn debian_with_uefi() -> Result<Tarball, Error> {
         ]
         .concat(),
         hooks: &[],
+        also: None,
+    }
+    .ensure()
+}
+
+/// A Debian 13 that can unlock an encrypted root.
+pub fn debian_with_encryption() -> Result<Tarball, Error> {
+    Recipe {
+        name: "encryption-packages",
+        what: "a Debian 13 root with cryptsetup",
+        release: "trixie",
+        variant: "minbase",
+        packages: &[
+            &INSTALLED[..],
+            &["initramfs-tools", "grub-pc", "cryptsetup-initramfs"],
+        ]
+        .concat(),
+        hooks: &[],
+        also: None,
+    }
+    .ensure()
+}
+
+/// A Debian 13 that still has the kernel of Debian 12 after an upgrade, and its own one as a package in /root/kernel.
+pub fn debian_with_old_kernel() -> Result<Tarball, Error> {
+    let installed = INSTALLED.map(|name| match name {
+        CLOUD_KERNEL => "linux-image-cloud-amd64/bookworm",
+        other => other,
+    });
+    Recipe {
+        name: "old-kernel-packages",
+        what: "a Debian 13 root with Debian 12's kernel",
+        release: "trixie",
+        variant: "minbase",
+        packages: &[&installed[..], &["initramfs-tools", "grub-pc"]].concat(),
+        hooks: &[NEW_KERNEL],
+        also: Some("bookworm"),
     }
     .ensure()
 }
@@ -190,6 +242,7 @@ pub fn large() -> Result<Tarball, Error> {
             "zstd",
         ],
         hooks: &[],
+        also: None,
     }
     .ensure()
 }
@@ -203,20 +256,24 @@ pub fn other_kernel() -> Result<Tarball, Error> {
         variant: "extract",
         packages: &["linux-image-cloud-amd64", "kmod"],
         hooks: &[OLD_DEPMOD, OLD_MODULES],
+        also: None,
     }
     .ensure()
 }
 
 impl Recipe<'_> {
     fn key(&self, mirror: &str) -> Key {
-        Key::of("mmdebstrap 1")
+        let key = Key::of("mmdebstrap 1")
             .text(mirror)
             .text(self.release)
             .text(self.variant)
             .text(&self.packages.join(" "))
             .text(&self.hooks.join("\n"))
-            .text(&LEFT_OUT.join(" "))
-            .finish()
+            .text(&LEFT_OUT.join(" "));
+        match self.also {
+            Some(release) => key.text(release).finish(),
+            None => key.finish(),
+        }
     }
 
     fn ensure(&self) -> Result<Tarball, Error> {
@@ -246,12 +303,12 @@ impl Recipe<'_> {
             command.arg(format!("--dpkgopt=path-exclude={tree}"));
         }
         for hook in self.hooks {
-            command.arg(format!("--extract-hook={hook}"));
+            command.arg(format!("--{hook}"));
         }
-        command.arg(self.release).arg(path).arg(format!(
-            "deb [signed-by={KEYRING}] {mirror} {} main",
-            self.release
-        ));
+        command.arg(self.release).arg(path);
+        for release in std::iter::once(self.release).chain(self.also) {
+            command.arg(format!("deb [signed-by={KEYRING}] {mirror} {release} main"));
+        }
         let log = path.with_extension("log");
         setup::run_long(&what, &mut command, &log)?;
         let _ = std::fs::remove_file(&log);

@@ -15,6 +15,7 @@ use crate::package;
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job, io_error};
 
+const ROOT: &str = include_str!("../../images/stock/root.sh");
 const LAYER1: &str = include_str!("../../images/stock/layer1.sh");
 const PACKAGE: &str = include_str!("../../images/stock/package.sh");
 const INSTALLED: &str = include_str!("../../images/stock/installed.sh");
@@ -54,6 +55,10 @@ pub struct Stock {
     pub firmware: Firmware,
     /// Whether /boot is an ext4 of its own.
     pub boot_apart: bool,
+    /// Whether the root is encrypted, with [`Stock::PASSPHRASE`].
+    pub encrypted: bool,
+    /// Whether it has Debian 12's kernel, and its own one as a package in /root/kernel.
+    pub old_kernel: bool,
     /// The subvolume of the root.
     pub root: &'static str,
     /// Further subvolumes and where they are mounted: `@home:/home`, separated by blanks.
@@ -63,6 +68,10 @@ pub struct Stock {
 impl Stock {
     /// The file system.
     pub const UUID: &str = STORE_UUID;
+    /// That of /boot, where it is one of its own.
+    pub const BOOT_UUID: &str = "570c4000-5702-4000-8000-00000000b007";
+    /// Unlocks the encrypted root.
+    pub const PASSPHRASE: &str = "open sesame";
 
     /// Debian's installer on btrfs.
     pub const DEBIAN: Stock = Stock {
@@ -70,6 +79,8 @@ impl Stock {
         initramfs: Initramfs::InitramfsTools,
         firmware: Firmware::Bios,
         boot_apart: false,
+        encrypted: false,
+        old_kernel: false,
         root: "@rootfs",
         others: "",
     };
@@ -95,10 +106,25 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// The same before its kernel is upgraded.
+    pub const OLD_KERNEL: Stock = Stock {
+        name: "stock-old-kernel",
+        old_kernel: true,
+        ..Stock::DEBIAN
+    };
+
     /// The same with /boot on an ext4 of its own.
     pub const BOOT_APART: Stock = Stock {
         name: "stock-boot-apart",
         boot_apart: true,
+        ..Stock::OLD_KERNEL
+    };
+
+    /// Debian's installer with LUKS, and /boot outside of it.
+    pub const LUKS: Stock = Stock {
+        name: "stock-luks",
+        boot_apart: true,
+        encrypted: true,
         ..Stock::DEBIAN
     };
 
@@ -128,6 +154,8 @@ impl Stock {
 
     fn tarball(self) -> Result<Tarball, Error> {
         match (self.initramfs, self.firmware) {
+            _ if self.encrypted => packages::debian_with_encryption(),
+            _ if self.old_kernel => packages::debian_with_old_kernel(),
             (Initramfs::InitramfsTools, Firmware::Bios) => packages::debian(),
             (Initramfs::InitramfsTools, Firmware::Uefi) => packages::debian_with_uefi(),
             (Initramfs::Dracut | Initramfs::DracutAlone, _) => packages::debian_with_dracut(),
@@ -137,7 +165,7 @@ impl Stock {
     fn head(self) -> String {
         format!(
             "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nFIRMWARE={}\nROOT_NAME={}\n\
-             OTHERS='{}'\nOMIT='{}'\nBOOT={}\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n",
+             OTHERS='{}'\nOMIT='{}'\nBOOT={}\nPASSPHRASE='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n{ROOT}\n",
             match self.firmware {
                 Firmware::Bios => "bios",
                 Firmware::Uefi => "uefi",
@@ -148,7 +176,12 @@ impl Stock {
                 Initramfs::DracutAlone => "systemd systemd-initrd dracut-systemd",
                 _ => "",
             },
-            if self.boot_apart { "apart" } else { "inside" }
+            if self.boot_apart { "apart" } else { "inside" },
+            if self.encrypted {
+                Stock::PASSPHRASE
+            } else {
+                ""
+            },
         )
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::steps::{agent_says, choose_and_confirm, menu};
 use super::{Context, Scenario};
@@ -46,9 +46,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .usually(600)
     .within(LONG),
     Scenario::debian(
+        "stock-debian-luks",
+        "the same with an encrypted root: the distribution's own initramfs unlocks it and is the recovery kernel's, too",
+        |ctx| whole_story(ctx, Stock::LUKS),
+    )
+    .usually(600)
+    .within(LONG),
+    Scenario::debian(
+        "kernel-package-upgrade-then-rollback",
+        "apt installs another kernel and update-grub runs; then a rollback brings the old one back with its modules",
+        |ctx| kernel_upgrade(ctx, Stock::OLD_KERNEL),
+    )
+    .usually(600)
+    .within(LONG),
+    Scenario::debian(
         "stock-debian-separate-boot",
-        "the same with /boot on an ext4 of its own: the system's own copy of its kernel is started",
-        |ctx| whole_story(ctx, Stock::BOOT_APART),
+        "the same with /boot on an ext4 of its own, where the new kernel stays: the system's own copy is started",
+        |ctx| kernel_upgrade(ctx, Stock::BOOT_APART),
     )
     .usually(600)
     .within(LONG),
@@ -91,6 +105,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "package-purge-still-boots",
         "after a rollback the package is purged: the machine starts by the distribution's own entries",
         purge,
+    )
+    .usually(600)
+    .within(LONG),
+    Scenario::debian(
+        "uninstall-leaves-a-bootable-system",
+        "'backstay uninstall' takes the store and GRUB's entries away: the machine starts as it did before",
+        uninstall,
+    )
+    .usually(600)
+    .within(LONG),
+    Scenario::debian(
+        "two-hundred-snapshots",
+        "GRUB's menu lists the newest hundred and starts one; 'list' makes system calls in proportion to the snapshots",
+        two_hundred,
+    )
+    .usually(1200)
+    .within(LONG),
+    Scenario::debian(
+        "grub-prefix-in-root-found",
+        "GRUB's modules in the root: doctor finds them, init moves them, and the core image finds them there",
+        prefix,
     )
     .usually(600)
     .within(LONG),
@@ -138,8 +173,19 @@ fn start(ctx: &Context, stock: Stock) -> Result<Vm> {
     }
 }
 
+/// A person at the console types the passphrase that the initramfs asks for.
+fn unlock(ctx: &Context, stock: Stock, vm: &mut Vm) -> Result<()> {
+    if stock.encrypted {
+        ctx.step("type the passphrase");
+        vm.serial().expect_text("Please unlock disk")?;
+        vm.serial().send_line(Stock::PASSPHRASE)?;
+    }
+    Ok(())
+}
+
 fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     let mut vm = start(ctx, stock)?;
+    unlock(ctx, stock, &mut vm)?;
     let mut debian = vm.debian()?;
     set_up(ctx, stock, &mut debian)?;
     debian.succeed("backstay snapshot --title 'as installed'")?;
@@ -151,21 +197,84 @@ fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
         format!("GRUB would start {:?}", shown.current())
     })?;
     choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    unlock(ctx, stock, &mut vm)?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
-    is_rolled_back(ctx, &mut vm, true)?;
+    is_rolled_back(ctx, &mut vm, true)?.restart()?;
     ctx.step("the distribution's own initramfs carries a change out");
     boot_host_with(
         &mut vm,
         stock,
         "backstay.forward backstay.present backstay.end",
     )?;
+    unlock(ctx, stock, &mut vm)?;
     agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
-    is_rolled_back(ctx, &mut vm, false)?;
-    Ok(())
+    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    debian.succeed("backstay factory baseline")?;
+    debian.succeed("touch /etc/changed-again; backstay reset system --yes")?;
+    debian.restart()?;
+    unlock(ctx, stock, &mut vm)?;
+    agent_says(&mut vm, &[RESET])?;
+    let mut debian = vm.debian()?;
+    let state = debian.run("systemctl is-system-running --wait; ls /etc/changed* /home/kept")?;
+    ctx.check(
+        state.output == "running\n/etc/changed\n/home/kept\n",
+        || format!("after the reset: {state:?}"),
+    )?;
+    debian.power_off()
 }
 
-/// Looks at what runs, which has marked itself good, and restarts it.
-fn is_rolled_back(ctx: &Context, vm: &mut Vm, back: bool) -> Result<()> {
+/// What the agent says of a reset where a baseline stands for the factory.
+const RESET: &str = "done: reset system and configuration to the baseline, not factory, keep data";
+
+fn kernel_upgrade(ctx: &Context, stock: Stock) -> Result<()> {
+    let mut vm = start(ctx, stock)?;
+    let mut debian = vm.debian()?;
+    set_up(ctx, stock, &mut debian)?;
+    let old = debian.succeed("uname -r")?;
+    debian.succeed("backstay snapshot --title 'before the upgrade'")?;
+    debian.succeed("apt-get install -y /root/kernel/*.deb 2>&1 | tail -n 5")?;
+    debian.succeed("backstay try; touch /etc/changed /home/kept")?;
+    debian.restart()?;
+    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    let new = kernel_runs(&mut debian)?;
+    ctx.check(new != old, || format!("{old} runs after the upgrade"))?;
+    debian.restart()?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    let mut debian = is_rolled_back(ctx, &mut vm, true)?;
+    let back = kernel_runs(&mut debian)?;
+    ctx.check(back == old, || format!("{back} runs after the rollback"))?;
+    // The system was marked good, so GRUB alone starts it now.
+    debian.restart()?;
+    let mut debian = vm.debian()?;
+    let back = kernel_runs(&mut debian)?;
+    ctx.check(back == old, || format!("{back} runs at the next start"))?;
+    debian.restart()?;
+    boot_host_with(
+        &mut vm,
+        stock,
+        "backstay.forward backstay.present backstay.end",
+    )?;
+    agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
+    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    let forward = kernel_runs(&mut debian)?;
+    ctx.check(forward == new, || format!("{forward} runs after 'forward'"))?;
+    debian.succeed("backstay factory baseline && backstay reset system --yes")?;
+    debian.restart()?;
+    agent_says(&mut vm, &[RESET])?;
+    let mut debian = vm.debian()?;
+    let reset = kernel_runs(&mut debian)?;
+    ctx.check(reset == new, || format!("{reset} runs after the reset"))?;
+    debian.power_off()
+}
+
+/// The release that runs, whose modules the system has.
+fn kernel_runs(debian: &mut Debian<'_>) -> Result<String> {
+    debian.succeed("modprobe dummy && uname -r")
+}
+
+/// Looks at what runs, which has marked itself good.
+fn is_rolled_back<'a>(ctx: &Context, vm: &'a mut Vm, back: bool) -> Result<Debian<'a>> {
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait")?.output;
     let files = debian
@@ -183,18 +292,20 @@ fn is_rolled_back(ctx: &Context, vm: &mut Vm, back: bool) -> Result<()> {
     ctx.check(trial.status == 0, || {
         "the system was not marked good".to_owned()
     })?;
-    debian.restart()
+    Ok(debian)
 }
 
 /// Starts the live system's own kernel and initramfs with parameters typed at GRUB's prompt.
 fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
     let (root, uuid) = (stock.root, Stock::UUID);
-    let directory = match stock.boot_apart {
-        true => format!("{root}/usr/lib/backstay/boot"),
-        false => root.to_owned(),
+    let (device, directory) = match (stock.encrypted, stock.boot_apart) {
+        // GRUB reads nothing else; this has the distribution's initramfs, too.
+        (true, _) => (Stock::BOOT_UUID, "@backstay/kernels/recovery".to_owned()),
+        (false, true) => (uuid, format!("{root}/usr/lib/backstay/boot")),
+        (false, false) => (uuid, root.to_owned()),
     };
     vm.grub().type_lines(&[
-        &format!("search --no-floppy --fs-uuid --set=root {uuid}"),
+        &format!("search --no-floppy --fs-uuid --set=root {device}"),
         &format!(
             "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS0,115200 \
              quiet {parameters}"
@@ -254,10 +365,7 @@ fn baseline(ctx: &mut Context) -> Result<()> {
     )?;
     debian.succeed("backstay reset system --yes")?;
     debian.restart()?;
-    agent_says(
-        &mut vm,
-        &["done: reset system and configuration to the baseline, not factory, keep data"],
-    )?;
+    agent_says(&mut vm, &[RESET])?;
     let mut debian = vm.debian()?;
     let new = debian.succeed("cat /etc/machine-id")?;
     ctx.check(new.trim().len() == 32 && new != old, || {
@@ -295,6 +403,74 @@ fn purge(ctx: &mut Context) -> Result<()> {
         format!("it says {state:?}")
     })?;
     debian.power_off()
+}
+
+fn uninstall(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    debian.succeed("touch /home/kept; backstay uninstall --yes")?;
+    let left = debian.run(
+        "btrfs subvolume list / | grep backstay; findmnt /boot/grub; grep backstay- /boot/grub/grub.cfg; \
+         grep backstay /etc/fstab",
+    )?;
+    ctx.check(left.output.is_empty(), || format!("left over: {left:?}"))?;
+    debian.restart()?;
+    let shown = vm.grub().wait()?;
+    ctx.check(shown.current() == "Debian GNU/Linux", || {
+        format!("GRUB would start {:?}", shown.current())
+    })?;
+    let mut debian = vm.debian()?;
+    let state = debian.run("systemctl is-system-running --wait; ls /home/kept; backstay list")?;
+    let stays = state.output.starts_with("running\n/home/kept\n");
+    ctx.check(stays && state.output.contains("backstay init"), || {
+        format!("it says {state:?}")
+    })?;
+    debian.power_off()
+}
+
+/// Counts the system calls of `backstay list`, by the kernel's own tracing.
+const COUNT: &str = "T=/sys/kernel/tracing; E=$T/events/raw_syscalls/sys_enter/enable; mount -t tracefs none $T; \
+     count() { echo > $T/trace; sh -c 'echo $$ > /sys/kernel/tracing/set_event_pid; exec backstay list' > /dev/null; \
+     awk '/^(entries|overrun):/ { n += $2 } END { print n }' $T/per_cpu/cpu0/stats; }; \
+     echo 0 > $T/set_event_pid; echo 1 > $E; echo 1 > $T/tracing_on";
+
+fn two_hundred(ctx: &mut Context) -> Result<()> {
+    let mut vm = start_installed(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    debian.succeed(COUNT)?;
+    let mut calls = |from: u32, to: u32| -> Result<u64> {
+        debian.succeed(&format!(
+            "for i in $(seq {from} {to}); do backstay snapshot --title \"number $i\" > /dev/null || break; done"
+        ))?;
+        let counted = debian.succeed("count")?;
+        let calls = counted.trim().parse();
+        calls.with_context(|| format!("counted {counted:?}"))
+    };
+    let (fifty, hundred, all) = (calls(2, 50)?, calls(51, 100)?, calls(101, 200)?);
+    ctx.step(format!(
+        "system calls of 'list' at 50, 100, 200 snapshots: {fifty}, {hundred}, {all}"
+    ));
+    let (first, then) = (hundred.saturating_sub(fifty), all.saturating_sub(hundred));
+    // 50 snapshots more, and 100: twice as many, and a few for a longer directory.
+    ctx.check(first >= 50 && then <= 2 * first + 20, || {
+        format!("'list' makes {fifty} system calls of 50 snapshots, {hundred} of 100, {all} of 200")
+    })?;
+    debian.restart()?;
+    choose_and_confirm(&mut vm, &[menu::SNAPSHOTS, "Snapshot 101: number 101"])?;
+    agent_says(&mut vm, &["done: boot a clone of snapshot 101 once"])?;
+    vm.debian()?.power_off()
+}
+
+fn prefix(ctx: &mut Context) -> Result<()> {
+    let mut vm = start(ctx, Stock::DEBIAN)?;
+    let mut debian = vm.debian()?;
+    set_up(ctx, Stock::DEBIAN, &mut debian)?;
+    debian.restart()?;
+    ctx.step("GRUB's core image looks for its modules in the store");
+    vm.grub().type_lines(&["echo \"prefix=[$prefix]\""])?;
+    vm.serial()
+        .expect_text("prefix=[(hd0,gpt2)/@backstay/grub]")?;
+    vm.pull_plug()
 }
 
 fn pin(ctx: &mut Context) -> Result<()> {

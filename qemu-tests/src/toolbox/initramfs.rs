@@ -24,6 +24,11 @@ const MODULES: &[&str] = &[
     "vfat",
     "nls_ascii",
     "nls_cp437",
+    // What cryptsetup asks the kernel for.
+    "dm_crypt",
+    "xts",
+    "aesni_intel",
+    "algif_skcipher",
 ];
 
 /// Trees that hold nothing for a script.

@@ -186,6 +186,24 @@ fn grub(survey: &Survey) -> Vec<Finding> {
             "",
         ));
     }
+    if survey.is_made_of_others {
+        let what = match survey.boot_is_apart() {
+            true => {
+                "the root's device is made by the initramfs (LUKS, LVM or RAID): the recovery kernel lies on /boot, and \
+                 GRUB lists no snapshots"
+            }
+            false => {
+                "the root's device is made by the initramfs (LUKS, LVM or RAID): the recovery kernel has the \
+                 distribution's own"
+            }
+        };
+        found.push(finding(
+            Weight::Note,
+            "root-made-by-initramfs",
+            what.to_owned(),
+            "",
+        ));
+    }
     found
 }
 
@@ -232,6 +250,7 @@ pub(super) mod tests {
             fstab: format!("UUID=1 / btrfs defaults,subvol={live} 0 0\n"),
             inside: Vec::new(),
             uefi: false,
+            is_made_of_others: false,
         }
     }
 
@@ -270,7 +289,7 @@ pub(super) mod tests {
     #[test]
     fn every_pin_is_found() {
         type Change = fn(&mut Survey);
-        let table: [(Change, &str); 6] = [
+        let table: [(Change, &str); 7] = [
             (
                 |it| it.rootflags = Some("subvolid=256".into()),
                 "cmdline-subvolid-pin",
@@ -292,6 +311,7 @@ pub(super) mod tests {
                 "fstab-subvol-pin",
             ),
             (|it| drop(it.mounts.pop()), "grub-prefix-in-root"),
+            (|it| it.is_made_of_others = true, "root-made-by-initramfs"),
         ];
         for (change, id) in table {
             let mut survey = survey("@rootfs");

@@ -18,7 +18,7 @@ use super::error::{Error, Result};
 use super::machine::Machine;
 use super::output::out;
 use super::own_kernel;
-use super::{grub, init, recovery};
+use super::{grub, init};
 use crate::agent::kexec::forbidden_by_trial;
 use crate::record::layout::Part;
 use crate::store::Store;
@@ -121,7 +121,7 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
         Err(error) => return Err(error),
     };
     let mut found = Vec::new();
-    if let Some(file) = recovery::missing(&machine.top) {
+    if let Some(file) = machine.recovery.missing() {
         let what = format!("the recovery kernel lacks its {file}, and it carries everything out");
         let remedy = "run 'backstay recovery install'";
         found.push(finding(
@@ -142,7 +142,7 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
         let remedy = "run 'systemctl enable backstay-mark-good'";
         found.push(finding(Weight::Problem, "never-marked-good", what, remedy));
     }
-    if let Some(why) = forbidden_by_trial(&recovery::directory(&machine.top)) {
+    if let Some(why) = forbidden_by_trial(&machine.recovery.directory()) {
         let what = format!(
             "kexec is not permitted here ({why}): a kernel that panics at once is not counted"
         );
@@ -183,6 +183,7 @@ pub fn take_down(
     steps::move_prefix_back(machine, &Survey::of(machine)?)?;
     tools::sync(std::path::Path::new("/"))?;
     store.remove_store()?;
+    machine.recovery.remove_from_boot()?;
     // Last, so that what was interrupted can be done again.
     let layout = std::path::Path::new(steps::LAYOUT);
     std::fs::remove_file(layout).map_err(Error::file("removing", layout))?;

@@ -4,6 +4,7 @@ use super::super::error::{Error, Result};
 use super::super::fstab::{self, Entry};
 use super::super::machine::Machine;
 use super::super::mountinfo::{self, Mount};
+use crate::agent::block;
 use crate::record::Uuid;
 use crate::sys::btrfs;
 use crate::transaction::inside::DATA;
@@ -49,6 +50,9 @@ pub struct Survey {
     pub inside: Vec<Inside>,
     /// Whether the machine was started by UEFI.
     pub uefi: bool,
+    /// Whether the root's device is made by device mapper or as a RAID: then the recovery kernel has the distribution's
+    /// initramfs, and lies on /boot where that is a file system of its own.
+    pub is_made_of_others: bool,
 }
 
 impl Survey {
@@ -74,6 +78,7 @@ impl Survey {
             fstab: std::fs::read_to_string("/etc/fstab").unwrap_or_default(),
             inside: Vec::new(),
             uefi: Path::new("/sys/firmware/efi").exists(),
+            is_made_of_others: block::is_made_of_others(Path::new(root)),
             mounts,
         };
         survey.inside = survey.data_inside();

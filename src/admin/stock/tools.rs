@@ -49,6 +49,14 @@ fn for_others(path: &Path) -> PathBuf {
     }
 }
 
+/// Whether an initramfs has a file of this name; `None` where no program is there to tell.
+pub fn lists(initramfs: &Path, name: &str) -> Option<bool> {
+    let listed = ["lsinitramfs", "lsinitrd"]
+        .iter()
+        .find_map(|program| run(program, &[for_others(initramfs).as_os_str()]).ok());
+    listed.map(|listed| listed.lines().any(|line| line.ends_with(name)))
+}
+
 /// Removes the subvolume that an interrupted run left half filled.
 pub fn discard(subvolume: &Path) -> Result<()> {
     if !subvolume.exists() {
