@@ -7,11 +7,11 @@
 //! leaves the old one or the new one. What it is made from is a read-only snapshot, so that it is one state of the
 //! system; its data is shared, not copied.
 
+use super::build::refuse_to_replace;
 use super::error::{Error, Result};
 use super::pristine::{Inside, findings};
 use super::request;
 use super::stock::tools;
-use crate::policy::Health;
 use crate::policy::intent::Intent;
 use crate::record::layout::Part;
 use crate::record::manifest::Manifest;
@@ -47,10 +47,7 @@ pub fn baseline(
     say: &mut dyn FnMut(&str),
 ) -> Result<Baseline> {
     request::idle(records)?;
-    let health = catalogue::health(store, Set::Factory)?;
-    if matches!(health, Health::Sound | Health::WithoutConfig) && !replace {
-        return Err(Error::FactoryThere);
-    }
+    refuse_to_replace(store, replace)?;
     let source = Source::of_live(store, top)?;
     let state = catalogue::with_free_id(store, &records.state.value)?;
     let plan = plan(&Intent::MakeFactory, &state, store.layout(), None, now);

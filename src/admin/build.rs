@@ -31,6 +31,14 @@ use std::time::Duration;
 /// A person hears how far it is this often.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 
+/// Refuses where there is a sound factory snapshot, unless it is to be replaced.
+pub fn refuse_to_replace(store: &Btrfs, replace: bool) -> Result<()> {
+    match catalogue::health(store, Set::Factory)? {
+        Health::Sound | Health::WithoutConfig if !replace => Err(Error::FactoryThere),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the factory snapshot from an archive. On disk on return. `say` gets lines for people.
 pub fn build(
     store: &mut Btrfs,
@@ -41,10 +49,7 @@ pub fn build(
     say: &mut dyn FnMut(&str),
 ) -> Result<Manifest> {
     request::idle(records)?;
-    let health = catalogue::health(store, Set::Factory)?;
-    if matches!(health, Health::Sound | Health::WithoutConfig) && !args.replace {
-        return Err(Error::FactoryThere);
-    }
+    refuse_to_replace(store, args.replace)?;
     // Asked only where nobody says whom to trust: a damaged one must not be in the way of a good archive.
     let trusted = match args.archive.unsigned || !args.archive.keys.is_empty() {
         true => None,

@@ -199,6 +199,11 @@ pub enum Factory {
     /// The archive's signature is checked before anything is unpacked. Nothing that is live changes. A
     /// factory snapshot that was there stays under a number of its own, and nothing goes back to it.
     Build(Build),
+    /// Install the distribution anew, with the packages that are installed now, and keep that as the factory snapshot
+    ///
+    /// By mmdebstrap, from the archives that apt knows, as they are now. The new system has this one's fstab,
+    /// boot loader settings, host name, network configuration and root's password, and nothing else of it.
+    Install(Install),
     /// Keep a cleaned copy of the live system in the factory snapshot's place
     ///
     /// For a system that came without a factory version. What is one machine's (its machine id, host keys,
@@ -232,6 +237,20 @@ pub struct Archived {
     /// Do not check any signature
     #[arg(long, conflicts_with_all = ["signature", "keys"])]
     pub unsigned: bool,
+}
+
+/// `factory install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// The file of a package that is in no archive; can be given several times
+    #[arg(long = "package", value_name = "FILE")]
+    pub packages: Vec<PathBuf>,
+    /// Leave an installed package out; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub without: Vec<String>,
+    /// Put it in the place of a factory snapshot that is sound
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// `factory build`.

@@ -119,6 +119,9 @@ pub enum Error {
         /// The last line that it printed.
         last: String,
     },
+    /// The distribution could not be installed anew.
+    #[error("{0}")]
+    Anew(String),
     /// What GRUB would not take.
     #[error("the parameters in /etc/default/grub cannot be put into a menu: {0}")]
     GrubParameters(&'static str),

@@ -5,6 +5,7 @@
 //! the next boot. [`machine`] finds and locks the store; [`run`] goes from arguments to the verbs,
 //! one module each. A power cut leaves at each point what the verb's module says.
 
+pub mod anew;
 pub mod baseline;
 pub mod build;
 pub mod changed;

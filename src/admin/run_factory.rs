@@ -1,11 +1,11 @@
 //! The commands about the factory snapshot and its archive, from arguments to what is printed.
 
-use super::cli::{Archived, Build, Factory, Pack};
+use super::cli::{Archived, Build, Factory, Install, Pack};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::now;
 use super::run::{Ended, Made, Open, Out, note, open, open_with};
-use super::{baseline, build, factory, pack, tarball};
+use super::{anew, baseline, build, factory, pack, tarball};
 use crate::record::manifest::Manifest;
 use crate::transaction::records::Records;
 use serde::Serialize;
@@ -17,6 +17,7 @@ pub fn run(root: Option<&Path>, command: &Factory, out: Out) -> Result<Ended> {
         Factory::Seal { first_boot } => seal(root, *first_boot, out),
         Factory::Pack(args) => archive(args, out),
         Factory::Build(args) => make(root, args, out),
+        Factory::Install(args) => install(root, args, out),
         Factory::Baseline { replace } => keep_baseline(root, *replace, out),
         Factory::Keep(args) => keep(root, args, out),
     }
@@ -82,6 +83,30 @@ fn make(root: Option<&Path>, args: &Build, out: Out) -> Result<Ended> {
         warnings,
     });
     Ok(Ended::Done)
+}
+
+/// Without the lock while packages are installed.
+fn install(root: Option<&Path>, args: &Install, out: Out) -> Result<Ended> {
+    if root.is_some() {
+        return Err(Error::Anew(
+            "what is installed anew is the running system, which is not the one that --root names"
+                .to_owned(),
+        ));
+    }
+    let store = Machine::open(None, Lock::None)?.store()?;
+    build::refuse_to_replace(&store, args.replace)?;
+    let installed = anew::install(args, &mut |line| out.say(line))?;
+    let archive = Archived {
+        archive: installed.archive.clone(),
+        signature: None,
+        keys: Vec::new(),
+        unsigned: true,
+    };
+    let build = Build {
+        archive,
+        replace: args.replace,
+    };
+    make(None, &build, out)
 }
 
 fn keep_baseline(root: Option<&Path>, replace: bool, out: Out) -> Result<Ended> {

@@ -117,7 +117,8 @@ fn unsound(set: &Set, health: &Health) -> String {
         ),
         Health::Absent if *set == Set::Factory => format!(
             "{name} does not exist; 'backstay factory build' makes one from a tarball, 'backstay factory \
-             baseline' keeps a cleaned copy of this system in its place"
+             install' by installing the distribution anew, and 'backstay factory baseline' keeps a cleaned copy \
+             of this system in its place"
         ),
         Health::Absent => format!("{name} does not exist; {remedy}"),
         Health::NoManifest => format!("{name} has no readable manifest; {remedy}"),

@@ -51,6 +51,8 @@ pub struct Scenario {
     pub machine: Machine,
     /// Whether every `cargo check-all` plays it; the others take turns.
     pub core: bool,
+    /// Whether it needs root on this machine, beside its guests.
+    pub needs_root: bool,
     /// How long it usually takes at most, under emulation, when two are played at once.
     pub usual: Duration,
     /// When it is given up, under emulation.
@@ -73,6 +75,7 @@ impl Scenario {
             about,
             machine: Machine::Tiny,
             core: false,
+            needs_root: false,
             usual: Duration::from_secs(120),
             limit,
             play,
@@ -115,6 +118,13 @@ impl Scenario {
     #[must_use]
     pub const fn core(mut self) -> Self {
         self.core = true;
+        self
+    }
+
+    /// The same, for root only.
+    #[must_use]
+    pub const fn as_root(mut self) -> Self {
+        self.needs_root = true;
         self
     }
 

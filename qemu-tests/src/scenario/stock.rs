@@ -1,6 +1,7 @@
 //! Machines as a distribution's own tools install them: the package, one command, and it is there.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -101,6 +102,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .usually(600)
     .within(LONG),
+    Scenario::debian(
+        "factory-installed-anew",
+        "'factory install' by mmdebstrap, with the packages that are installed: a reset starts what nobody ever ran",
+        installed_anew,
+    )
+    .usually(600)
+    .within(LONG)
+    .as_root(),
     Scenario::debian(
         "package-purge-still-boots",
         "after a rollback the package is purged: the machine starts by the distribution's own entries",
@@ -375,6 +384,56 @@ fn baseline(ctx: &mut Context) -> Result<()> {
         .run("ls -1 /etc/ssh/ssh_host_ed25519_key /root/.bash_history /home/kept 2> /dev/null")?;
     ctx.check(left.output == "/home/kept\n", || {
         format!("there are {left:?}")
+    })?;
+    debian.power_off()
+}
+
+/// Installs the distribution anew on a disk, by this machine's kernel and from Debian's mirror: no guest has a network.
+const ANEW: &str = include_str!("../../images/stock/anew.sh");
+
+fn installed_anew(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.copy_disk(&Stock::DEBIAN.installed()?, "disk.raw")?;
+    ctx.check(setup::is_root(), || {
+        "it needs root on this machine: run it by 'sudo -E'".to_owned()
+    })?;
+    ctx.step("install the distribution anew, in a chroot on the disk");
+    let script = ctx.directory().join("anew.sh");
+    std::fs::write(&script, ANEW)?;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-eu"])
+        .arg(&script)
+        .arg(&disk);
+    let log = ctx.directory().join("anew.log");
+    setup::run_long("installing Debian anew", &mut command, &log)?;
+    let text = std::fs::read_to_string(&log)?;
+    ctx.check(!text.contains("baseline"), || format!("it says {text}"))?;
+
+    let mut vm = ctx.boot(&disk)?;
+    let mut debian = vm.debian()?;
+    let names =
+        "dpkg-query --show --showformat='${binary:Package} ${db:Status-Status}\\n' | sha256sum";
+    let packages = debian.succeed(names)?;
+    let id = debian.succeed("cat /etc/machine-id")?;
+    debian.succeed("touch /etc/changed /home/kept; backstay reset system --yes")?;
+    debian.restart()?;
+    agent_says(
+        &mut vm,
+        &["done: reset system and configuration to factory, keep data"],
+    )?;
+    let mut debian = vm.debian()?;
+    let state = debian.run("systemctl is-system-running --wait; ls /etc/changed /home/kept")?;
+    let fresh = state.output.starts_with("running\n") && state.output.ends_with("/home/kept\n");
+    ctx.check(fresh && state.status != 0, || {
+        format!("after the reset: {state:?}")
+    })?;
+    let packages_now = debian.succeed(names)?;
+    ctx.check(packages_now == packages, || {
+        "other packages are installed".to_owned()
+    })?;
+    let id_now = debian.succeed("cat /etc/machine-id")?;
+    ctx.check(id_now != id && id_now.trim().len() == 32, || {
+        format!("the machine id was {id} and is {id_now}")
     })?;
     debian.power_off()
 }

@@ -150,7 +150,8 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
     }
     if catalogue::manifest(&store, Set::Factory)?.is_none() {
         let what = "there is no factory version, so 'reset system' is refused";
-        let remedy = "'backstay factory build' makes one, 'backstay factory baseline' keeps a cleaned copy of this system";
+        let remedy = "'backstay factory install' installs the distribution anew for it, 'factory build' takes a \
+                      tarball, 'factory baseline' keeps a cleaned copy of this system";
         found.push(finding(Weight::Note, "no-factory", what, remedy));
     }
     Ok(found)
