@@ -297,6 +297,8 @@ and
 .I grub
 (what is wrong with GRUB's files),
 .IR recovery_missing ,
+.I recovery_is_hosts
+(its initramfs is the distribution's),
 .IR booted ,
 .I free
 and

@@ -83,7 +83,7 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
         .iter()
         .filter_map(|line| line.strip_prefix("installed "));
     let mut wanted: BTreeSet<&str> = names
-        .filter(|name| !args.without.iter().any(|it| it == name))
+        .filter(|name| !args.without.iter().any(|it| is_called(name, it)))
         .collect();
     let mut files = Vec::new();
     for file in &args.packages {
@@ -140,6 +140,11 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
             "mmdebstrap failed ({status}), for the reason above; nothing was changed"
         ))),
     }
+}
+
+/// Whether dpkg's name of a package, perhaps with its architecture (`libc6:amd64`), is what somebody calls it.
+fn is_called(package: &str, name: &str) -> bool {
+    package == name || package.split_once(':').is_some_and(|(bare, _)| bare == name)
 }
 
 /// What a program prints, line by line.
@@ -250,5 +255,7 @@ local:
 ";
         let policy: Vec<String> = policy.lines().map(str::to_owned).collect();
         assert_eq!(in_no_archive(&policy), ["backstay", "local"]);
+        assert!(is_called("libc6:amd64", "libc6") && is_called("libc6:amd64", "libc6:amd64"));
+        assert!(is_called("bash", "bash") && !is_called("bash-doc", "bash"));
     }
 }

@@ -53,6 +53,13 @@ pub enum Error {
          finishes or undoes what is open; then try again"
     )]
     Unsettled,
+    /// It cannot be exchanged.
+    #[error(
+        "the root is the top level of its btrfs (subvolume id 5), which can be neither kept nor exchanged: move it into \
+         a subvolume as docs/install.md, section 'A root on the top level', says; for an image that is not booted name \
+         its mounted top level with --root DIR"
+    )]
+    RootOnTopLevel,
     /// The root is on something else.
     #[error(
         "{0}: snapshots need a btrfs root; for an image that is not booted name its mounted top \

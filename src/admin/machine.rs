@@ -199,9 +199,7 @@ fn dataset(root: &Mount) -> Result<String> {
         return Err(Error::NotBtrfs(format!("the root is on {}", root.fs)));
     }
     match root.directory.trim_start_matches('/') {
-        "" => Err(Error::NotBtrfs(
-            "the root is the top level of its btrfs, not a subvolume in it".to_owned(),
-        )),
+        "" => Err(Error::RootOnTopLevel),
         name => Ok(name.to_owned()),
     }
 }

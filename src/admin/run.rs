@@ -338,6 +338,7 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         copied_disk: machine.is_copied()?,
         tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: machine.recovery.missing().map(str::to_owned),
+        recovery_is_hosts: machine.recovery.is_hosts,
         boot_log: lines
             .iter()
             .skip(lines.len().saturating_sub(BOOT_LINES))

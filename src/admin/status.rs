@@ -38,6 +38,8 @@ pub struct Around {
     pub grub: Vec<String>,
     /// What is missing of the recovery kernel.
     pub recovery_missing: Option<String>,
+    /// Whether its initramfs is the distribution's; then no kernel counts a start before it asks for a passphrase.
+    pub recovery_is_hosts: bool,
     /// The last lines that the agent said at this boot.
     pub boot_log: Vec<String>,
 }
@@ -181,7 +183,7 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         }),
         parked: of.and_then(|state| state.parked),
         trial: match of {
-            Some(state) => on_trial(store, state)?,
+            Some(state) => on_trial(store, state, &around)?,
             None => None,
         },
         fell_back: of.and_then(|state| state.fell_back).map(|it| FellBack {
@@ -256,14 +258,14 @@ fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-fn on_trial<S: Store>(store: &S, state: &State) -> Result<Option<OnTrial>> {
+fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Option<OnTrial>> {
     let Some(trial) = state.live_trial() else {
         return Ok(None);
     };
     Ok(Some(OnTrial {
         begun: trial.begun,
         tries: trial.tries,
-        guarded: state.counts_panics(),
+        guarded: state.counts_panics() && !around.recovery_is_hosts,
         fallback: trial.fallback,
         fall_back_to: super::trial::fall_back_to(store, state)?,
     }))

@@ -69,14 +69,6 @@ pub fn findings(survey: &Survey) -> Vec<Finding> {
 fn stops(survey: &Survey) -> Option<Finding> {
     let live = survey.live.as_str();
     let stop = |id, what: String, remedy: &str| Some(finding(Weight::Stop, id, what, remedy));
-    if live.is_empty() {
-        return stop(
-            "root-on-top-level",
-            "the root is the top level of its btrfs (subvolume id 5), which can be neither kept nor exchanged"
-                .to_owned(),
-            "move it into a subvolume as docs/install.md, section 'A root on the top level', says",
-        );
-    }
     if live.contains("/.snapshots/") || live.starts_with(".snapshots/") {
         return stop(
             "root-of-snapper",
@@ -277,7 +269,6 @@ pub(super) mod tests {
     #[test]
     fn roots_that_cannot_be_exchanged_are_named_as_what_they_are() {
         for (live, id) in [
-            ("", "root-on-top-level"),
             ("@/.snapshots/1/snapshot", "root-of-snapper"),
             ("roots/debian", "root-below-top-level"),
             ("my root", "root-name"),

@@ -82,6 +82,11 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
              writing to the old ones, which lie below the mount",
         );
     }
+    if let Some(store) = &store
+        && catalogue::manifest(store, Set::Factory)?.is_none()
+    {
+        say(&format!("for a factory reset: {FACTORY}"));
+    }
     Ok(store)
 }
 
@@ -98,6 +103,10 @@ fn tell(survey: &Survey, proposal: &Proposal, say: &mut dyn FnMut(&str)) {
         say(&format!("will {}", step.describe(&survey.live)));
     }
 }
+
+/// How there comes to be a factory version.
+const FACTORY: &str = "'backstay factory install' installs the distribution anew for it, 'factory build' takes a \
+                       tarball, 'factory baseline' keeps a cleaned copy of this system";
 
 /// What is wrong with the store, where there is one.
 fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
@@ -150,9 +159,7 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
     }
     if catalogue::manifest(&store, Set::Factory)?.is_none() {
         let what = "there is no factory version, so 'reset system' is refused";
-        let remedy = "'backstay factory install' installs the distribution anew for it, 'factory build' takes a \
-                      tarball, 'factory baseline' keeps a cleaned copy of this system";
-        found.push(finding(Weight::Note, "no-factory", what, remedy));
+        found.push(finding(Weight::Note, "no-factory", what, FACTORY));
     }
     Ok(found)
 }

@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_root_that_cannot_go_back_is_refused_with_the_reason() {
-        let error = propose(&survey(""), &Choices::default(), |_| false).unwrap_err();
+        let error = propose(&survey("roots/debian"), &Choices::default(), |_| false).unwrap_err();
         assert!(error.to_string().contains("top level"), "{error}");
         let choices = Choices {
             left: vec!["/nothing".to_owned()],
