@@ -256,6 +256,20 @@ impl<'a> Debian<'a> {
         must_succeed(command, self.run(command)?)
     }
 
+    /// Types a command that asks a question, answers it, and waits for its end. It must succeed.
+    ///
+    /// # Errors
+    /// When it does not ask, does not end, or ends with another status than 0.
+    pub fn answer(&mut self, command: &str, question: &str, answer: &str) -> Result<String> {
+        self.prompt()?;
+        let serial = self.vm.serial();
+        type_line(serial, command, &format!("{command}; echo \"[$?]\""))?;
+        serial.expect_text(question)?;
+        serial.story().step(format!("answer: {answer}"));
+        serial.send_line(answer)?;
+        must_succeed(command, until_status(serial, command)?)
+    }
+
     /// Powers it off as its user would.
     ///
     /// # Errors
@@ -279,10 +293,19 @@ impl<'a> Debian<'a> {
 
 /// Types `line` at a prompt, and takes what comes until the status of it in brackets.
 fn type_command(serial: &mut Serial, command: &str, line: &str) -> Result<Answer> {
+    type_line(serial, command, line)?;
+    until_status(serial, command)
+}
+
+fn type_line(serial: &mut Serial, command: &str, line: &str) -> Result<()> {
     serial.story().step(format!("type: {command}"));
     serial.send_line(line)?;
     serial.expect_text(line)?;
     serial.expect_where("the end of the typed line", |rest| rest.trim().is_empty())?;
+    Ok(())
+}
+
+fn until_status(serial: &mut Serial, command: &str) -> Result<Answer> {
     let mut output = String::new();
     let wanted = format!("the end of {command:?}");
     let last = serial.expect_where(&wanted, |line| {

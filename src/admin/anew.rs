@@ -144,7 +144,10 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
 
 /// Whether dpkg's name of a package, perhaps with its architecture (`libc6:amd64`), is what somebody calls it.
 fn is_called(package: &str, name: &str) -> bool {
-    package == name || package.split_once(':').is_some_and(|(bare, _)| bare == name)
+    package == name
+        || package
+            .split_once(':')
+            .is_some_and(|(bare, _)| bare == name)
 }
 
 /// What a program prints, line by line.

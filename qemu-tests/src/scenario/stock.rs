@@ -147,10 +147,29 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .within(LONG),
 ];
 
+const README: &str = include_str!("../../../README.md");
+
+/// What README tells a newcomer to type as root, where the package lies in the present directory.
+fn as_readme_says() -> Result<[String; 2]> {
+    let (_, section) = README
+        .split_once("\n## Install on your Debian\n")
+        .context("README has no section 'Install on your Debian'")?;
+    let (section, _) = section.split_once("\n## ").unwrap_or((section, ""));
+    let commands = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("    sudo "));
+    let commands: Vec<String> = commands.map(str::to_owned).collect();
+    let count = commands.len();
+    let commands = commands.try_into().ok();
+    commands.with_context(|| format!("README has {count} commands as root, and two are played"))
+}
+
 /// Installs the package and sets the machine up, as README says.
 fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
+    let [install, init] = as_readme_says()?;
     ctx.step("install the package");
-    debian.succeed("apt-get install -y /root/backstay.deb 2>&1 | tail -n 5")?;
+    debian.succeed("cd /root")?;
+    debian.succeed(&install)?;
     let found = debian.run("backstay doctor")?;
     let in_root = "GRUB's modules and menu lie in the root";
     let is_found = found.status == 1 && found.output.contains(in_root);
@@ -163,7 +182,7 @@ fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
         false => "stays: /home (home)",
     };
     ctx.check(plan.contains(home), || format!("the proposal is {plan}"))?;
-    debian.succeed("backstay init --yes")?;
+    debian.answer(&init, "Do this now? [y/N] ", "y")?;
     let found = debian.run("backstay doctor")?;
     ctx.check(found.status == 0, || format!("doctor says {found:?}"))
 }
