@@ -243,7 +243,7 @@ fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     unlock(ctx, stock, &mut vm)?;
     agent_says(&mut vm, &[RESET])?;
     let mut debian = vm.debian()?;
-    let state = debian.run("systemctl is-system-running --wait; ls /etc/changed* /home/kept")?;
+    let state = debian.run("systemctl is-system-running --wait; ls -1 /etc/changed* /home/kept")?;
     ctx.check(
         state.output == "running\n/etc/changed\n/home/kept\n",
         || format!("after the reset: {state:?}"),
@@ -441,7 +441,7 @@ fn installed_anew(ctx: &mut Context) -> Result<()> {
         &["done: reset system and configuration to factory, keep data"],
     )?;
     let mut debian = vm.debian()?;
-    let state = debian.run("systemctl is-system-running --wait; ls /etc/changed /home/kept")?;
+    let state = debian.run("systemctl is-system-running --wait; ls -1 /etc/changed /home/kept")?;
     let fresh = state.output.starts_with("running\n") && state.output.ends_with("/home/kept\n");
     ctx.check(fresh && state.status != 0, || {
         format!("after the reset: {state:?}")
@@ -498,7 +498,7 @@ fn uninstall(ctx: &mut Context) -> Result<()> {
         format!("GRUB would start {:?}", shown.current())
     })?;
     let mut debian = vm.debian()?;
-    let state = debian.run("systemctl is-system-running --wait; ls /home/kept; backstay list")?;
+    let state = debian.run("systemctl is-system-running --wait; ls -1 /home/kept; backstay list")?;
     let stays = state.output.starts_with("running\n/home/kept\n");
     ctx.check(stays && state.output.contains("backstay init"), || {
         format!("it says {state:?}")
