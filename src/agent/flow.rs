@@ -76,10 +76,10 @@ pub fn work(mode: WorkerMode) -> End {
         host,
     };
     // The host resumes before it runs this: an image that is still there is not ours to judge.
-    if host && hibernation::is_there(&boot, &mut modules) {
+    if host && hibernation::is_there(&boot, &found, &mut modules) {
         return End::GoOn;
     }
-    if !host && hibernation::resume_if_hibernated(&boot, &mut modules) {
+    if !host && hibernation::resume_if_hibernated(&boot, &found, &mut modules) {
         return start(&found).go(None);
     }
     let reason = watchdog::reset_reason();
@@ -141,7 +141,7 @@ fn leaves_mixed(line: &[u8], host: bool) -> bool {
         true => hibernation::is_there,
         false => hibernation::resume_if_hibernated,
     };
-    if !is_btrfs(&found) || hibernated(&boot, &mut modules) {
+    if !is_btrfs(&found) || hibernated(&boot, &found, &mut modules) {
         return false;
     }
     let Ok(mut session) = Session::open(&found, &boot) else {
