@@ -218,6 +218,15 @@ impl<'a> Debian<'a> {
         })
     }
 
+    pub(crate) fn resumed(vm: &'a mut Vm) -> Self {
+        vm.serial().story().step("the hibernated Debian goes on");
+        vm.serial().set_patience(Duration::from_secs(480));
+        Self {
+            vm,
+            logged_in: true,
+        }
+    }
+
     /// Logs in as root, if that was not done, and waits for the prompt.
     fn prompt(&mut self) -> Result<()> {
         let serial = self.vm.serial();
@@ -277,6 +286,18 @@ impl<'a> Debian<'a> {
     pub fn power_off(mut self) -> Result<()> {
         self.prompt()?;
         self.vm.serial().send_line("systemctl poweroff")?;
+        self.vm.wait_off(OFF)
+    }
+
+    /// Hibernates it by the kernel's own interface (systemd wants `resume=` on the command line for that, where there
+    /// is no UEFI); the machine is off then.
+    ///
+    /// # Errors
+    /// When nobody can log in, or the machine stays on.
+    pub fn hibernate(mut self) -> Result<()> {
+        self.prompt()?;
+        self.vm.serial().story().step("hibernate");
+        self.vm.serial().send_line("echo disk > /sys/power/state")?;
         self.vm.wait_off(OFF)
     }
 

@@ -285,6 +285,11 @@ impl Vm {
         Debian::up(self)
     }
 
+    /// The Debian system that was hibernated at its root shell, once that goes on.
+    pub fn resumed_debian(&mut self) -> Debian<'_> {
+        Debian::resumed(self)
+    }
+
     /// Whether QEMU still runs.
     ///
     /// # Errors

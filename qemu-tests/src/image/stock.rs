@@ -19,6 +19,7 @@ const ROOT: &str = include_str!("../../images/stock/root.sh");
 const LAYER1: &str = include_str!("../../images/stock/layer1.sh");
 const PACKAGE: &str = include_str!("../../images/stock/package.sh");
 const INSTALLED: &str = include_str!("../../images/stock/installed.sh");
+const SWAP: &str = include_str!("../../images/stock/swap.sh");
 const STORE_UUID: &str = "570c4000-5702-4000-8000-00000000b575";
 const PARTITION_UUID: &str = "570c4000-5702-4000-8000-0000000000a2";
 /// In bytes; most of it is a hole.
@@ -233,6 +234,14 @@ impl Stock {
     /// Where it cannot be made.
     pub fn installed(self) -> Result<PathBuf, Error> {
         self.and("installed", INSTALLED)
+    }
+
+    /// The same with a swap partition, from which its initramfs resumes; for a disk without a /boot of its own.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn installed_with_swap(self) -> Result<PathBuf, Error> {
+        self.and("installed-with-swap", &format!("{SWAP}{INSTALLED}"))
     }
 
     /// A disk that a script made of the bare one, with the package at hand.

@@ -11,6 +11,7 @@ mod context;
 mod dead_end;
 mod fault;
 mod guard;
+mod hibernation;
 mod kernel;
 mod premise_grub;
 mod refuse;
@@ -237,6 +238,11 @@ pub const GROUPS: &[Group] = &[
         name: "stock",
         story: ("stock", include_str!("stock.rs")),
         scenarios: stock::SCENARIOS,
+    },
+    Group {
+        name: "hibernation",
+        story: ("hibernation", include_str!("hibernation.rs")),
+        scenarios: hibernation::SCENARIOS,
     },
     Group {
         name: "kernel",

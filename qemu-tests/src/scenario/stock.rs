@@ -324,7 +324,7 @@ fn is_rolled_back<'a>(ctx: &Context, vm: &'a mut Vm, back: bool) -> Result<Debia
 }
 
 /// Starts the live system's own kernel and initramfs with parameters typed at GRUB's prompt.
-fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
+pub(super) fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
     let (root, uuid) = (stock.root, Stock::UUID);
     let (device, directory) = match (stock.encrypted, stock.boot_apart) {
         // GRUB reads nothing else; this has the distribution's initramfs, too.

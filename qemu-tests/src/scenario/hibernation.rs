@@ -1,0 +1,165 @@
+//! A hibernated Debian: whoever asks for a change, the agent leaves the file system as it is, bit for bit.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
+use super::stock::boot_host_with;
+use super::{Context, Scenario};
+use crate::image::Stock;
+use crate::vm::{Vm, VmConfig};
+
+const STOCK: Stock = Stock::DEBIAN;
+const RESUMES: &str = "a hibernated system lies on /dev/vda3: resuming it, nothing is touched";
+const LEAVES_ALONE: &str =
+    "a hibernated system lies on /dev/vda3: nothing is changed, the system starts as it is";
+/// What only the system has that was hibernated, and what a rollback would take away.
+const MARKERS: &str = "/run/hibernated\n/etc/changed\n";
+const LIMIT: Duration = Duration::from_secs(2400);
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::debian(
+        "hibernated-system-untouched",
+        "a rollback is chosen while a hibernated system lies on the disk: no byte changes, and that system goes on",
+        by_recovery_kernel,
+    )
+    .within(LIMIT),
+    Scenario::debian(
+        "hibernated-system-untouched-by-host",
+        "the same by the distribution's own initramfs, which resumes first, or does not find the image",
+        by_host,
+    )
+    .within(LIMIT),
+];
+
+/// A disk on which a Debian is hibernated that has changed since its snapshot, and what `backstay list` said there.
+fn hibernated(ctx: &Context) -> Result<(PathBuf, String)> {
+    let disk = ctx.copy_disk(&STOCK.installed_with_swap()?, "hibernated.raw")?;
+    let mut vm = ctx.boot(&disk)?;
+    let mut debian = vm.debian()?;
+    debian.run("systemctl is-system-running --wait")?;
+    debian.succeed(&format!("touch {}", MARKERS.trim().replace('\n', " ")))?;
+    let listed = debian.succeed("backstay list")?;
+    debian.hibernate()?;
+    Ok((disk, listed))
+}
+
+fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
+    let (disk, listed) = hibernated(ctx)?;
+    let rolled_back = |memory_mib: Option<u32>| -> Result<(Vm, PathBuf)> {
+        let copy = ctx.copy_disk(&disk, "disk.raw")?;
+        let mut config = VmConfig::disk(ctx.accel(), &copy, ctx.transcript());
+        config.memory_mib = memory_mib.unwrap_or(config.memory_mib);
+        let mut vm = ctx.start(config)?;
+        choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+        agent_begins(
+            &mut vm,
+            "going to roll back to the version before (confirmed)",
+        )?;
+        agent_says(&mut vm, &[RESUMES])?;
+        Ok((vm, copy))
+    };
+    ctx.step("the plug is pulled when the agent has decided");
+    let (vm, copy) = rolled_back(None)?;
+    vm.pull_plug()?;
+    is_untouched(ctx, &disk, &copy)?;
+    ctx.step("the hibernated system goes on");
+    let (vm, _) = rolled_back(None)?;
+    goes_on(ctx, vm, &listed)?;
+    ctx.step("a machine with more memory: the kernel refuses the image");
+    let (mut vm, _) = rolled_back(Some(1024))?;
+    agent_says(
+        &mut vm,
+        &["the image could not be resumed: no change is made, the system starts as it is"],
+    )?;
+    starts_as_it_is(ctx, vm, &listed)
+}
+
+fn by_host(ctx: &mut Context) -> Result<()> {
+    const VERB: &str = "backstay.rollback=previous backstay.present backstay.end";
+    let (disk, listed) = hibernated(ctx)?;
+    let started = |parameters: &str| -> Result<(Vm, PathBuf)> {
+        let copy = ctx.copy_disk(&disk, "disk.raw")?;
+        let mut vm = ctx.boot(&copy)?;
+        boot_host_with(&mut vm, STOCK, parameters)?;
+        Ok((vm, copy))
+    };
+    ctx.step("the distribution's initramfs resumes before it runs the agent");
+    let (vm, _) = started(VERB)?;
+    goes_on(ctx, vm, &listed)?;
+    // The BIOS boot partition holds no image, and the host goes on to the agent.
+    let elsewhere = format!("{VERB} resume=/dev/vda1");
+    ctx.step("told of another device it does not; the plug is pulled when the agent has decided");
+    let (mut vm, copy) = started(&elsewhere)?;
+    agent_says(&mut vm, &[LEAVES_ALONE])?;
+    vm.pull_plug()?;
+    is_untouched(ctx, &disk, &copy)?;
+    ctx.step("the same, and the system starts");
+    let (mut vm, _) = started(&elsewhere)?;
+    agent_says(&mut vm, &[LEAVES_ALONE])?;
+    starts_as_it_is(ctx, vm, &listed)
+}
+
+/// The shell that was hibernated takes a command, and nothing was exchanged below it.
+fn goes_on(ctx: &Context, mut vm: Vm, listed: &str) -> Result<()> {
+    vm.serial().forbid("backstay: done");
+    let mut debian = vm.resumed_debian();
+    holds(ctx, &debian.run(LOOK)?.output, MARKERS, listed)?;
+    debian.power_off()
+}
+
+/// The live system starts anew, and nothing was exchanged.
+fn starts_as_it_is(ctx: &Context, mut vm: Vm, listed: &str) -> Result<()> {
+    vm.serial().forbid("backstay: done");
+    let mut debian = vm.debian()?;
+    holds(ctx, &debian.run(LOOK)?.output, "/etc/changed\n", listed)?;
+    debian.power_off()
+}
+
+const LOOK: &str = "ls -1 /run/hibernated /etc/changed 2> /dev/null; backstay list";
+
+fn holds(ctx: &Context, looked: &str, markers: &str, listed: &str) -> Result<()> {
+    ctx.check(looked == format!("{markers}{listed}"), || {
+        format!("there is {looked}, and backstay list said {listed}")
+    })
+}
+
+/// Compares the file system's partition on two disks, byte for byte.
+fn is_untouched(ctx: &Context, before: &Path, after: &Path) -> Result<()> {
+    ctx.step("compare the file system before and after");
+    let open = |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
+    let (before, after) = (open(before)?, open(after)?);
+    let (mut at, end) = second_partition(&before)?;
+    let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    while at < end {
+        let size = usize::try_from(end - at).map_or(one.len(), |left| left.min(one.len()));
+        let (Some(one), Some(other)) = (one.get_mut(..size), other.get_mut(..size)) else {
+            bail!("a piece is larger than its buffer");
+        };
+        before.read_exact_at(one, at)?;
+        after.read_exact_at(other, at)?;
+        ctx.check(one == other, || {
+            format!("the file system was written to in the MiB at byte {at} of the disk")
+        })?;
+        at += size as u64;
+    }
+    Ok(())
+}
+
+/// Where the second partition begins and ends, in bytes: the second entry of the GPT at sector 2.
+fn second_partition(disk: &File) -> Result<(u64, u64)> {
+    let sector = |at: u64| -> Result<u64> {
+        let mut number = [0; 8];
+        disk.read_exact_at(&mut number, 2 * 512 + 128 + at)?;
+        Ok(u64::from_le_bytes(number))
+    };
+    let (first, last) = (sector(32)?, sector(40)?);
+    if first == 0 || first >= last {
+        bail!("the disk has no second partition");
+    }
+    Ok((first * 512, (last + 1) * 512))
+}
