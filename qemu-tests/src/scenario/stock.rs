@@ -498,7 +498,8 @@ fn uninstall(ctx: &mut Context) -> Result<()> {
         format!("GRUB would start {:?}", shown.current())
     })?;
     let mut debian = vm.debian()?;
-    let state = debian.run("systemctl is-system-running --wait; ls -1 /home/kept; backstay list")?;
+    let state =
+        debian.run("systemctl is-system-running --wait; ls -1 /home/kept; backstay list")?;
     let stays = state.output.starts_with("running\n/home/kept\n");
     ctx.check(stays && state.output.contains("backstay init"), || {
         format!("it says {state:?}")
