@@ -134,12 +134,20 @@ const ARCHIVES: &[Need] = &[
 const OVMF: Need = Need {
     what: "OVMF",
     package: "ovmf",
-    there: || Path::new(OVMF_CODE).exists() && Path::new(OVMF_VARIABLES).exists(),
+    there: || {
+        [OVMF_CODE, OVMF_VARIABLES, OVMF_SECURE_CODE, OVMF_SIGNERS]
+            .iter()
+            .all(|path| Path::new(path).exists())
+    },
 };
 /// Its program.
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// Its variables, as a new machine has them.
 pub const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Its program that can do Secure Boot.
+pub const OVMF_SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+/// Variables of a machine as it is sold: with Microsoft's keys, and Secure Boot on.
+pub const OVMF_SIGNERS: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 
 static DONE: Mutex<bool> = Mutex::new(false);
 

@@ -17,9 +17,14 @@ use crate::accel::Accel;
 use crate::grub_menu::GrubMenu;
 use crate::guest::{Debian, Tiny, TinyPrompt};
 use crate::serial::{Echo, Line, Serial};
-use crate::setup::OVMF_CODE;
+use crate::setup::{OVMF_CODE, OVMF_SECURE_CODE};
 use crate::story::Story;
 
+/// The first serial port, ttyS0.
+const FIRST_PORT: u8 = 0;
+/// The third one, ttyS2, of machines that start by UEFI: OVMF's own console is on the first two, and would take keys
+/// away from GRUB.
+pub const UEFI_PORT: u8 = 2;
 /// Memory of a guest, in MiB: enough for Debian with systemd and for our initramfs.
 const MEMORY_MIB: u32 = 768;
 
@@ -72,6 +77,10 @@ impl Drive {
 pub struct VmConfig {
     /// How it runs.
     pub accel: Accel,
+    /// QEMU's name for its chipset, with options.
+    pub machine: &'static str,
+    /// Which of a PC's four serial ports it has, counted from 0.
+    pub port: u8,
     /// What it starts from.
     pub start: Start,
     /// Its disks.
@@ -93,6 +102,8 @@ impl VmConfig {
     pub fn disk(accel: Accel, disk: impl Into<PathBuf>, transcript: impl Into<PathBuf>) -> Self {
         Self {
             accel,
+            machine: "pc",
+            port: FIRST_PORT,
             start: Start::Disk,
             drives: vec![Drive::new(disk)],
             memory_mib: MEMORY_MIB,
@@ -105,14 +116,29 @@ impl VmConfig {
 
     /// The same, started by UEFI; `variables` is the machine's own file of them.
     #[must_use]
-    pub fn with_uefi(mut self, variables: &Path) -> Self {
+    pub fn with_uefi(self, variables: &Path) -> Self {
+        self.with_firmware(OVMF_CODE, variables)
+    }
+
+    /// The same by a firmware that starts what is signed alone, where the variables have keys. What the guest runs
+    /// cannot write them: that needs the management mode of the processor, which this chipset has.
+    #[must_use]
+    pub fn with_secure_boot(mut self, variables: &Path) -> Self {
+        self.machine = "q35,smm=on";
+        let guarded = "driver=cfi.pflash01,property=secure,value=on";
+        self.extra.extend(["-global".into(), guarded.into()]);
+        self.with_firmware(OVMF_SECURE_CODE, variables)
+    }
+
+    fn with_firmware(mut self, code: &str, variables: &Path) -> Self {
         let flash = |file: &Path, options: &str| {
             let file = file.display().to_string().replace(',', ",,");
             OsString::from(format!("if=pflash,format=raw,file={file}{options}"))
         };
+        self.port = UEFI_PORT;
         self.extra.extend([
             "-drive".into(),
-            flash(Path::new(OVMF_CODE), ",readonly=on"),
+            flash(Path::new(code), ",readonly=on"),
             "-drive".into(),
             flash(variables, ""),
         ]);
@@ -158,7 +184,7 @@ impl VmConfig {
             "-display",
             "none",
             "-machine",
-            "pc",
+            self.machine,
         ]);
         add(self.accel.arguments());
         add(&[
@@ -166,8 +192,10 @@ impl VmConfig {
             "1",
             "-m",
             &self.memory_mib.to_string(),
-            "-serial",
-            "stdio",
+            "-chardev",
+            "stdio,id=line",
+            "-device",
+            &format!("isa-serial,chardev=line,index={}", self.port),
         ]);
         if self.no_reboot {
             add(&["-no-reboot"]);

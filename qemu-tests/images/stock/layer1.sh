@@ -1,7 +1,7 @@
 # A disk with a Debian as its installer leaves it: by the distribution's own tools, and nothing of ours. /dev/disk1 is
 # its tarball. Put before this file: CMDLINE; FIRMWARE, bios or uefi; ROOT_NAME, the subvolume of the root; OTHERS,
 # 'SUBVOLUME:POINT ...'; OMIT, modules that dracut leaves out; BOOT, apart where /boot is an ext4 of its own;
-# PASSPHRASE, of LUKS where the root is encrypted.
+# PASSPHRASE, of LUKS where the root is encrypted; PORT, the number of its serial port.
 first=2048:4095:EF02:bios-boot
 [ "$FIRMWARE" = bios ] || first=2048:264191:EF00:esp
 sgdisk --clear \
@@ -63,15 +63,12 @@ echo uninitialized > $root/etc/machine-id
 echo 'root:backstay' | chroot $root chpasswd
 quicken $root
 
-# A machine with a serial line and no screen. By UEFI the firmware's console is on that line, and would take keys away
-# from a GRUB that uses the line itself.
-terminal=serial
-[ "$FIRMWARE" = bios ] || terminal=console
+# A machine with a serial line and no screen.
 cat >> $root/etc/default/grub <<END
 GRUB_TIMEOUT=5
 GRUB_CMDLINE_LINUX="$CMDLINE"
-GRUB_TERMINAL=$terminal
-GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+GRUB_TERMINAL=serial
+GRUB_SERIAL_COMMAND="serial --unit=$PORT --speed=115200"
 END
 in_root() {
     chroot $root env PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"

@@ -14,6 +14,7 @@ use crate::cache::{Cache, Key};
 use crate::package;
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job, io_error};
+use crate::vm::UEFI_PORT;
 
 const ROOT: &str = include_str!("../../images/stock/root.sh");
 const LAYER1: &str = include_str!("../../images/stock/layer1.sh");
@@ -43,6 +44,8 @@ pub enum Firmware {
     Bios,
     /// From the EFI system partition.
     Uefi,
+    /// The same, and what is signed alone: the disk is no other one.
+    SecureBoot,
 }
 
 /// An installed system.
@@ -114,6 +117,12 @@ impl Stock {
         ..Stock::DEBIAN
     };
 
+    /// The same with Secure Boot.
+    pub const SECURE_BOOT: Stock = Stock {
+        firmware: Firmware::SecureBoot,
+        ..Stock::UEFI
+    };
+
     /// The same with /boot on an ext4 of its own.
     pub const BOOT_APART: Stock = Stock {
         name: "stock-boot-apart",
@@ -158,18 +167,30 @@ impl Stock {
             _ if self.encrypted => packages::debian_with_encryption(),
             _ if self.old_kernel => packages::debian_with_old_kernel(),
             (Initramfs::InitramfsTools, Firmware::Bios) => packages::debian(),
-            (Initramfs::InitramfsTools, Firmware::Uefi) => packages::debian_with_uefi(),
+            (Initramfs::InitramfsTools, Firmware::Uefi | Firmware::SecureBoot) => {
+                packages::debian_with_uefi()
+            }
             (Initramfs::Dracut | Initramfs::DracutAlone, _) => packages::debian_with_dracut(),
         }
     }
 
+    /// The serial port that is its console, counted from 0.
+    #[must_use]
+    pub const fn port(self) -> u8 {
+        match self.firmware {
+            Firmware::Bios => 0,
+            Firmware::Uefi | Firmware::SecureBoot => UEFI_PORT,
+        }
+    }
+
     fn head(self) -> String {
+        let port = self.port();
         format!(
             "STORE_UUID={STORE_UUID}\nPARTITION_UUID={PARTITION_UUID}\nFIRMWARE={}\nROOT_NAME={}\n\
-             OTHERS='{}'\nOMIT='{}'\nBOOT={}\nPASSPHRASE='{}'\nCMDLINE='{CMDLINE}'\n{FUNCTIONS}\n{ROOT}\n",
+             OTHERS='{}'\nOMIT='{}'\nBOOT={}\nPASSPHRASE='{}'\nPORT={port}\nCMDLINE='{}'\n{FUNCTIONS}\n{ROOT}\n",
             match self.firmware {
                 Firmware::Bios => "bios",
-                Firmware::Uefi => "uefi",
+                Firmware::Uefi | Firmware::SecureBoot => "uefi",
             },
             self.root,
             self.others,
@@ -183,6 +204,7 @@ impl Stock {
             } else {
                 ""
             },
+            CMDLINE.replace("ttyS0", &format!("ttyS{port}")),
         )
     }
 

@@ -18,6 +18,7 @@ mod refuse;
 mod reset;
 mod rollback;
 pub mod runner;
+mod secure_boot;
 mod selftest;
 pub mod steps;
 mod stock;
@@ -243,6 +244,11 @@ pub const GROUPS: &[Group] = &[
         name: "hibernation",
         story: ("hibernation", include_str!("hibernation.rs")),
         scenarios: hibernation::SCENARIOS,
+    },
+    Group {
+        name: "secure-boot",
+        story: ("secure_boot", include_str!("secure_boot.rs")),
+        scenarios: secure_boot::SCENARIOS,
     },
     Group {
         name: "kernel",

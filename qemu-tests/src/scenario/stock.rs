@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::secure_boot::is_enforced;
 use super::steps::{agent_says, choose_and_confirm, menu};
 use super::{Context, Scenario};
 use crate::guest::Debian;
 use crate::image::Stock;
 use crate::image::stock::Firmware;
-use crate::setup::{self, OVMF_VARIABLES};
+use crate::setup::{self, OVMF_SIGNERS, OVMF_VARIABLES};
 use crate::vm::{Vm, VmConfig};
 
 /// A dozen starts of the real Debian, and initramfs images that it makes itself.
-const LONG: Duration = Duration::from_secs(3000);
+pub(super) const LONG: Duration = Duration::from_secs(3000);
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::debian(
@@ -165,8 +166,11 @@ fn as_readme_says() -> Result<[String; 2]> {
 }
 
 /// Installs the package and sets the machine up, as README says.
-fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
+pub(super) fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
     let [install, init] = as_readme_says()?;
+    if stock.firmware == Firmware::SecureBoot {
+        is_enforced(ctx, debian)?;
+    }
     ctx.step("install the package");
     debian.succeed("cd /root")?;
     debian.succeed(&install)?;
@@ -188,17 +192,20 @@ fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Result<()> {
 }
 
 /// A machine with the package in /root, switched on.
-fn start(ctx: &Context, stock: Stock) -> Result<Vm> {
+pub(super) fn start(ctx: &Context, stock: Stock) -> Result<Vm> {
     let disk = ctx.copy_disk(&stock.with_package()?, "disk.raw")?;
     let config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
-    match stock.firmware {
-        Firmware::Bios => ctx.start(config),
-        Firmware::Uefi => {
-            setup::ensure_ovmf()?;
-            let variables = ctx.copy_disk(Path::new(OVMF_VARIABLES), "variables.fd")?;
-            ctx.start(config.with_uefi(&variables))
-        }
-    }
+    let template = match stock.firmware {
+        Firmware::Bios => return ctx.start(config),
+        Firmware::Uefi => OVMF_VARIABLES,
+        Firmware::SecureBoot => OVMF_SIGNERS,
+    };
+    setup::ensure_ovmf()?;
+    let variables = ctx.copy_disk(Path::new(template), "variables.fd")?;
+    ctx.start(match stock.firmware {
+        Firmware::SecureBoot => config.with_secure_boot(&variables),
+        _ => config.with_uefi(&variables),
+    })
 }
 
 /// A person at the console types the passphrase that the initramfs asks for.
@@ -211,7 +218,7 @@ fn unlock(ctx: &Context, stock: Stock, vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
+pub(super) fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     let mut vm = start(ctx, stock)?;
     unlock(ctx, stock, &mut vm)?;
     let mut debian = vm.debian()?;
@@ -325,7 +332,7 @@ fn is_rolled_back<'a>(ctx: &Context, vm: &'a mut Vm, back: bool) -> Result<Debia
 
 /// Starts the live system's own kernel and initramfs with parameters typed at GRUB's prompt.
 pub(super) fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
-    let (root, uuid) = (stock.root, Stock::UUID);
+    let (root, uuid, port) = (stock.root, Stock::UUID, stock.port());
     let (device, directory) = match (stock.encrypted, stock.boot_apart) {
         // GRUB reads nothing else; this has the distribution's initramfs, too.
         (true, _) => (Stock::BOOT_UUID, "@backstay/kernels/recovery".to_owned()),
@@ -335,7 +342,7 @@ pub(super) fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Res
     vm.grub().type_lines(&[
         &format!("search --no-floppy --fs-uuid --set=root {device}"),
         &format!(
-            "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS0,115200 \
+            "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol={root} ro console=ttyS{port},115200 \
              quiet {parameters}"
         ),
         &format!("initrd /{directory}/initrd.img"),

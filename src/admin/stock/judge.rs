@@ -1,6 +1,7 @@
 //! What stands in the way of going back, each in one line with its remedy. Pure: from a [`Survey`] alone.
 
 use super::survey::{GRUB, Survey};
+use crate::agent::kexec::Forbidden;
 use crate::agent::root::plain_name;
 use serde::Serialize;
 
@@ -199,6 +200,27 @@ fn grub(survey: &Survey) -> Vec<Finding> {
     found
 }
 
+/// What it means that the recovery kernel cannot be started by kexec.
+pub fn kexec(survey: &Survey, why: &Forbidden) -> Finding {
+    let of_signature = matches!(why, Forbidden::NotPermitted | Forbidden::Signature);
+    if survey.secure_boot && of_signature {
+        return finding(
+            Weight::Problem,
+            "recovery-kernel-not-signed",
+            "by Secure Boot this machine starts signed kernels alone, and the running kernel does not accept the \
+             signature of the recovery kernel: GRUB may refuse it, too, and it carries everything out"
+                .to_owned(),
+            "start a signed kernel (linux-image-amd64), then run 'backstay recovery install'",
+        );
+    }
+    finding(
+        Weight::Note,
+        "kexec-forbidden",
+        format!("kexec is not permitted here ({why}): a kernel that panics at once is not counted"),
+        "",
+    )
+}
+
 fn inside(survey: &Survey) -> Vec<Finding> {
     let of = |inside: &super::survey::Inside| {
         let remedy = match inside.by_default {
@@ -243,6 +265,7 @@ pub(super) mod tests {
             inside: Vec::new(),
             uefi: false,
             is_made_of_others: false,
+            secure_boot: false,
         }
     }
 
@@ -275,6 +298,21 @@ pub(super) mod tests {
         ] {
             assert_eq!(ids(&survey(live)).first(), Some(&id), "{live}");
         }
+    }
+
+    #[test]
+    fn a_recovery_kernel_without_a_signature_is_a_problem_where_one_is_wanted() {
+        let mut survey = survey("@rootfs");
+        let refused = Forbidden::NotPermitted;
+        assert_eq!(kexec(&survey, &refused).id, "kexec-forbidden");
+        survey.secure_boot = true;
+        let found = kexec(&survey, &refused);
+        assert_eq!(
+            (found.id, found.weight),
+            ("recovery-kernel-not-signed", Weight::Problem)
+        );
+        // That says nothing about a signature.
+        assert_eq!(kexec(&survey, &Forbidden::Disabled).id, "kexec-forbidden");
     }
 
     #[test]

@@ -151,12 +151,8 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
         let remedy = "run 'systemctl enable backstay-mark-good'";
         found.push(finding(Weight::Problem, "never-marked-good", what, remedy));
     }
-    if let Some(why) = forbidden_by_trial(&machine.recovery.directory()) {
-        let what = format!(
-            "kexec is not permitted here ({why}): a kernel that panics at once is not counted"
-        );
-        found.push(finding(Weight::Note, "kexec-forbidden", &what, ""));
-    }
+    let why = forbidden_by_trial(&machine.recovery.directory());
+    found.extend(why.map(|why| judge::kexec(survey, &why)));
     if catalogue::manifest(&store, Set::Factory)?.is_none() {
         let what = "there is no factory version, so 'reset system' is refused";
         found.push(finding(Weight::Note, "no-factory", what, FACTORY));

@@ -16,6 +16,9 @@ use std::path::Path;
 const SUBVOLUME_INODE: u64 = 256;
 /// Where GRUB lies in a Debian; its prefix.
 pub const GRUB: &str = "/boot/grub";
+/// The firmware's variable that says whether Secure Boot is enforced (UEFI, section 3.3).
+const SECURE_BOOT: &str =
+    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// A directory of data that would go back with the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -53,6 +56,8 @@ pub struct Survey {
     /// Whether the root's device is made by device mapper or as a RAID: then the recovery kernel has the distribution's
     /// initramfs, and lies on /boot where that is a file system of its own.
     pub is_made_of_others: bool,
+    /// Whether it starts signed kernels only.
+    pub secure_boot: bool,
 }
 
 impl Survey {
@@ -79,6 +84,7 @@ impl Survey {
             inside: Vec::new(),
             uefi: Path::new("/sys/firmware/efi").exists(),
             is_made_of_others: block::is_made_of_others(Path::new(root)),
+            secure_boot: std::fs::read(SECURE_BOOT).is_ok_and(|bytes| is_enforced(&bytes)),
             mounts,
         };
         survey.inside = survey.data_inside();
@@ -139,4 +145,21 @@ impl Survey {
 
 fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Reads a variable as efivarfs has it: four bytes of attributes, then the value.
+fn is_enforced(secure_boot: &[u8]) -> bool {
+    secure_boot.get(4..) == Some(&[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secure_boot_is_enforced_where_the_variable_is_one() {
+        assert!(is_enforced(&[6, 0, 0, 0, 1]));
+        assert!(!is_enforced(&[6, 0, 0, 0, 0]));
+        assert!(!is_enforced(&[1]));
+    }
 }
