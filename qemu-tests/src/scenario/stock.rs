@@ -234,7 +234,15 @@ pub(super) fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
     unlock(ctx, stock, &mut vm)?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
-    is_rolled_back(ctx, &mut vm, true)?.restart()?;
+    if !stock.encrypted {
+        agent_says(
+            &mut vm,
+            &["first the recovery kernel starts itself once, to see whether kexec works"],
+        )?;
+        vm.serial()
+            .expect_text("backstay: starting the system's own kernel ")?;
+    }
+    is_rolled_back(ctx, &mut vm, stock, true)?.restart()?;
     ctx.step("the distribution's own initramfs carries a change out");
     boot_host_with(
         &mut vm,
@@ -243,7 +251,7 @@ pub(super) fn whole_story(ctx: &Context, stock: Stock) -> Result<()> {
     )?;
     unlock(ctx, stock, &mut vm)?;
     agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
-    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    let mut debian = is_rolled_back(ctx, &mut vm, stock, false)?;
     debian.succeed("backstay factory baseline")?;
     debian.succeed("touch /etc/changed-again; backstay reset system --yes")?;
     debian.restart()?;
@@ -270,13 +278,13 @@ fn kernel_upgrade(ctx: &Context, stock: Stock) -> Result<()> {
     debian.succeed("apt-get install -y /root/kernel/*.deb 2>&1 | tail -n 5")?;
     debian.succeed("backstay try; touch /etc/changed /home/kept")?;
     debian.restart()?;
-    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    let mut debian = is_rolled_back(ctx, &mut vm, stock, false)?;
     let new = kernel_runs(&mut debian)?;
     ctx.check(new != old, || format!("{old} runs after the upgrade"))?;
     debian.restart()?;
     choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
-    let mut debian = is_rolled_back(ctx, &mut vm, true)?;
+    let mut debian = is_rolled_back(ctx, &mut vm, stock, true)?;
     let back = kernel_runs(&mut debian)?;
     ctx.check(back == old, || format!("{back} runs after the rollback"))?;
     // The system was marked good, so GRUB alone starts it now.
@@ -291,7 +299,7 @@ fn kernel_upgrade(ctx: &Context, stock: Stock) -> Result<()> {
         "backstay.forward backstay.present backstay.end",
     )?;
     agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
-    let mut debian = is_rolled_back(ctx, &mut vm, false)?;
+    let mut debian = is_rolled_back(ctx, &mut vm, stock, false)?;
     let forward = kernel_runs(&mut debian)?;
     ctx.check(forward == new, || format!("{forward} runs after 'forward'"))?;
     debian.succeed("backstay factory baseline && backstay reset system --yes")?;
@@ -309,7 +317,12 @@ fn kernel_runs(debian: &mut Debian<'_>) -> Result<String> {
 }
 
 /// Looks at what runs, which has marked itself good.
-fn is_rolled_back<'a>(ctx: &Context, vm: &'a mut Vm, back: bool) -> Result<Debian<'a>> {
+fn is_rolled_back<'a>(
+    ctx: &Context,
+    vm: &'a mut Vm,
+    stock: Stock,
+    back: bool,
+) -> Result<Debian<'a>> {
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait")?.output;
     let files = debian
@@ -327,6 +340,9 @@ fn is_rolled_back<'a>(ctx: &Context, vm: &'a mut Vm, back: bool) -> Result<Debia
     ctx.check(trial.status == 0, || {
         "the system was not marked good".to_owned()
     })?;
+    if stock.firmware == Firmware::SecureBoot {
+        is_enforced(ctx, &mut debian)?;
+    }
     Ok(debian)
 }
 
