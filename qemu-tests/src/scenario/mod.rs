@@ -12,6 +12,7 @@ mod dead_end;
 mod fault;
 mod guard;
 mod hibernation;
+mod installed;
 mod kernel;
 mod premise_grub;
 mod refuse;
@@ -239,6 +240,11 @@ pub const GROUPS: &[Group] = &[
         name: "stock",
         story: ("stock", include_str!("stock.rs")),
         scenarios: stock::SCENARIOS,
+    },
+    Group {
+        name: "installed",
+        story: ("installed", include_str!("installed.rs")),
+        scenarios: installed::SCENARIOS,
     },
     Group {
         name: "hibernation",
