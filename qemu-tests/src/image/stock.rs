@@ -289,7 +289,7 @@ fn put_package(disk: &Path, script: String, package: &Path) -> Result<(), Error>
     Job::new("putting the package on a disk", script)
         .disk(Disk::read_write(disk))
         .file("backstay.deb", package)
-        .timeout(Duration::from_secs(1200))
+        .timeout(Duration::from_secs(2400))
         .run()
         .map(drop)
 }
