@@ -63,6 +63,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// A sample leaves such scenarios out: each would take the place of many others.
+const TOO_LONG: Duration = Duration::from_secs(900);
+
 fn run() -> Result<ExitCode> {
     let begun = Instant::now();
     let Some(arguments) = arguments()? else {
@@ -85,6 +88,15 @@ fn run() -> Result<ExitCode> {
     let mut state = State::load(&full::version()?);
     let seed = arguments.seed.unwrap_or_else(quick::seed);
     let (mut first, mut then) = chosen(arguments.full, seed, &state);
+    if !arguments.full {
+        let all = then.len();
+        then.retain(|scenario| scenario.usual < TOO_LONG);
+        let minutes = TOO_LONG.as_secs() / 60;
+        tally.leave_out(format!(
+            "{} scenarios that take {minutes} minutes and more: 'cargo check-all --full' plays them",
+            all - then.len()
+        ));
+    }
     for scenarios in [&mut first, &mut then] {
         scenarios.retain(|scenario| {
             let can_be_played = !scenario.needs_root || setup::is_root();

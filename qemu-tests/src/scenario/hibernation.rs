@@ -27,12 +27,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "a rollback is chosen while a hibernated system lies on the disk: no byte changes, and that system goes on",
         by_recovery_kernel,
     )
+    .usually(900)
     .within(LIMIT),
     Scenario::debian(
         "hibernated-system-untouched-by-host",
         "the same by the distribution's own initramfs, which resumes first, or does not find the image",
         by_host,
     )
+    .usually(900)
     .within(LIMIT),
 ];
 

@@ -17,21 +17,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "the plan names what goes back with the system and how much of it changed; a home stays, what lies in the root goes back",
         home_survives,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "baseline-has-no-old-identity",
         "a cleaned copy of the used system in the factory's place: a reset gives a machine id of its own, and no old keys and logs",
         baseline,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "factory-installed-anew",
         "'factory install' by mmdebstrap, with the packages that are installed: a reset starts what nobody ever ran",
         installed_anew,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG)
     .as_root(),
     Scenario::debian(
@@ -39,14 +39,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "after a rollback the package is purged: the machine starts by the distribution's own entries",
         purge,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "uninstall-leaves-a-bootable-system",
         "'backstay uninstall' takes the store and GRUB's entries away: the machine starts as it did before",
         uninstall,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "two-hundred-snapshots",
@@ -60,14 +60,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "GRUB's modules in the root: doctor finds them, init moves them, and the core image finds them there",
         prefix,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "fstab-subvolid-pin-found",
         "an fstab that names a number: doctor finds it, a rollback is refused because of it, init mends it",
         pin,
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
 ];
 

@@ -23,70 +23,70 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "Debian with initramfs-tools and BIOS: package, 'backstay init', rollback from GRUB's menu, forward by its own initramfs",
         |ctx| whole_story(ctx, Stock::DEBIAN),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "stock-debian-dracut",
         "the same with dracut and systemd in the initramfs",
         |ctx| whole_story(ctx, Stock::DRACUT),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "stock-debian-dracut-nosystemd",
         "the same with dracut and no systemd in the initramfs",
         |ctx| whole_story(ctx, Stock::DRACUT_ALONE),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "stock-debian-uefi",
         "the same by UEFI, with GRUB in the EFI system partition",
         |ctx| whole_story(ctx, Stock::UEFI),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "stock-debian-luks",
         "the same with an encrypted root: the distribution's own initramfs unlocks it and is the recovery kernel's, too",
         |ctx| whole_story(ctx, Stock::LUKS),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "kernel-package-upgrade-then-rollback",
         "apt installs another kernel and update-grub runs; then a rollback brings the old one back with its modules",
         |ctx| kernel_upgrade(ctx, Stock::OLD_KERNEL),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "stock-debian-separate-boot",
         "the same with /boot on an ext4 of its own, where the new kernel stays: the system's own copy is started",
         |ctx| kernel_upgrade(ctx, Stock::BOOT_APART),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "layout-ubuntu",
         "the same on the subvolumes of Ubuntu's installer, @ and @home",
         |ctx| whole_story(ctx, Stock::AS_UBUNTU),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "layout-arch",
         "the same on those of Arch's, with logs and packages on subvolumes of their own",
         |ctx| whole_story(ctx, Stock::AS_ARCH),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
     Scenario::debian(
         "layout-fedora",
         "the same on those of Fedora's, root and home",
         |ctx| whole_story(ctx, Stock::AS_FEDORA),
     )
-    .usually(600)
+    .usually(900)
     .within(LONG),
 ];
 
