@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What a system installed anew has from this one, where it is there: the disks, the boot loader's settings, the
-/// machine's name, how it is reached, and where packages come from. Nothing of what was done with it.
+/// machine's name, how it is reached, and where packages come from. Nothing of what was done with it. mmdebstrap itself
+/// takes /etc/resolv.conf along.
 pub const CARRIED: [&str; 21] = [
     "etc/fstab",
     "etc/crypttab",
@@ -48,7 +49,9 @@ if [ -n "$BACKSTAY_PACKAGES" ]; then
     chroot "$1" sh -c 'apt-get install --yes --no-install-recommends /tmp/*.deb && rm /tmp/*.deb'
 fi
 printf 'root:%s\n' "$(getent shadow root | cut -d : -f 2)" | chroot "$1" chpasswd --encrypted
-rm -f "$1/etc/backstay/baseline""#;
+rm -f "$1/etc/backstay/baseline"
+# Where each system makes its own at its start (Debian 13), the next owner's is not to be this one's.
+if [ -e "$1/usr/lib/systemd/system/sshd-keygen.service" ]; then rm -f "$1"/etc/ssh/ssh_host_*; fi"#;
 
 /// An archive that is removed when this goes.
 #[derive(Debug)]
