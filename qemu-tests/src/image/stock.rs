@@ -61,7 +61,7 @@ pub struct Stock {
     pub boot_apart: bool,
     /// Whether the root is encrypted, with [`Stock::PASSPHRASE`].
     pub encrypted: bool,
-    /// Whether it has Debian 12's kernel, and its own one as a package in /root/kernel.
+    /// Whether it has the kernel before the newest, and the newest as a package in /root/kernel.
     pub old_kernel: bool,
     /// The subvolume of the root.
     pub root: &'static str,
