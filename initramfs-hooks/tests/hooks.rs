@@ -133,6 +133,50 @@ fn initramfs_tools_gets_agent_and_module_and_runs_it_after_the_hibernation_check
 }
 
 #[test]
+fn a_vendors_keys_lie_where_the_agent_looks_for_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path().join("vendor.pub"), "a key").unwrap();
+    for (hook, shell, copies, call) in [
+        ("initramfs-tools/hook", "sh", "copy_file config", ":"),
+        (
+            "dracut/91backstay/module-setup.sh",
+            "bash",
+            "inst_simple",
+            "install",
+        ),
+        ("mkinitcpio/install/backstay", "bash", "add_file", "build"),
+    ] {
+        let text = read_to_string(in_workspace(&format!("initramfs-hooks/{hook}"))).unwrap();
+        let text = text
+            .replace("/usr/lib/backstay/keys", dir.path().to_str().unwrap())
+            .replace("/usr/share/initramfs-tools/hook-functions", "/dev/null");
+        let mut script =
+            String::from("moddir=/m systemdsystemunitdir=/u initdir=/i SYSTEMCTL=:; set -- ''\n");
+        for name in [
+            "copy_exec",
+            "manual_add_modules",
+            "copy_file",
+            "inst_simple",
+            "inst_hook",
+            "add_module",
+            "add_binary",
+            "add_file",
+            "add_runscript",
+            "dracut_module_included",
+        ] {
+            script += &format!("{name}() {{ echo {name} \"$@\"; }}\n");
+        }
+        let said = run(shell, &["-euc", &format!("{script}{text}\n{call}")]);
+        let from = dir.path().join("vendor.pub");
+        let wanted = format!(
+            "{copies} {} /etc/backstay/keys/vendor.pub\n",
+            from.display()
+        );
+        assert!(said.contains(&wanted), "{hook}: {said}");
+    }
+}
+
+#[test]
 fn a_failing_agent_never_stops_a_boot() {
     let dir = tempfile::tempdir().unwrap();
     // As each tool runs it: a program of its own; sourced; sourced, and its function called.

@@ -15,6 +15,10 @@ install() {
     for file in /etc/backstay/policy.toml /etc/backstay/keys/*; do
         [[ ! -f $file ]] || inst_simple "$file"
     done
+    # The vendor's keys, but for those that a name above replaces.
+    for file in /usr/lib/backstay/keys/*; do
+        [[ ! -f $file || -f /etc/backstay/keys/${file##*/} ]] || inst_simple "$file" "/etc/backstay/keys/${file##*/}"
+    done
     if dracut_module_included systemd; then
         inst_simple "$moddir/backstay-agent.service" "${systemdsystemunitdir:?}/backstay-agent.service"
         $SYSTEMCTL -q --root "$initdir" add-wants initrd.target backstay-agent.service
