@@ -79,11 +79,18 @@ pub fn is_made_of_others(device: &Path) -> bool {
     in_class(device).is_some_and(|it| it.join("dm").is_dir() || it.join("md").is_dir())
 }
 
-/// Whether a device is encrypted: somebody, or something, unlocks it at each start of a kernel.
+/// Whether a device is encrypted, or lies on one that is, as a logical volume on LUKS does: somebody, or something,
+/// unlocks it at each start of a kernel.
 pub fn is_encrypted(device: &Path) -> bool {
-    let uuid = in_class(device).map(|it| std::fs::read_to_string(it.join("dm/uuid")));
-    // cryptsetup names its own so.
-    uuid.is_some_and(|uuid| uuid.is_ok_and(|uuid| uuid.starts_with("CRYPT-")))
+    in_class(device).is_some_and(|sys| lies_on_crypt(&sys))
+}
+
+fn lies_on_crypt(sys: &Path) -> bool {
+    let uuid = std::fs::read_to_string(sys.join("dm/uuid"));
+    // cryptsetup names its own so. The kernel lets nothing lie on itself.
+    uuid.is_ok_and(|uuid| uuid.starts_with("CRYPT-"))
+        || std::fs::read_dir(sys.join("slaves"))
+            .is_ok_and(|mut below| below.any(|it| it.is_ok_and(|it| lies_on_crypt(&it.path()))))
 }
 
 fn read(places: &Places, name: &str) -> Option<Device> {
@@ -255,6 +262,21 @@ mod tests {
         let (dir, places) = machine();
         create_dir_all(dir.path().join("devices/vda/vda1/holders/dm-0")).unwrap();
         assert_eq!(list(&places).len(), 1);
+    }
+
+    #[test]
+    fn a_volume_on_an_encrypted_device_is_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for (name, uuid) in [("dm-0", "CRYPT-LUKS2-1-cryptroot\n"), ("dm-1", "LVM-1\n")] {
+            create_dir_all(at(name).join("dm")).unwrap();
+            create_dir_all(at(name).join("slaves")).unwrap();
+            write(at(name).join("dm/uuid"), uuid).unwrap();
+        }
+        assert!(lies_on_crypt(&at("dm-0")) && !lies_on_crypt(&at("dm-1")));
+        std::os::unix::fs::symlink(at("dm-0"), at("dm-1/slaves/dm-0")).unwrap();
+        assert!(lies_on_crypt(&at("dm-1")));
+        assert!(!lies_on_crypt(&at("vda1")));
     }
 
     #[test]
