@@ -132,12 +132,6 @@ fn read(places: &Places, name: &str) -> Option<Device> {
     })
 }
 
-/// Whether two devices are partitions of one disk, or one of them that disk.
-pub fn are_on_one_disk(places: &Places, one: &Device, other: &Device) -> bool {
-    let disk = |device: &Device| disk(&places.class.join(&device.name));
-    matches!((disk(one), disk(other)), (Some(one), Some(other)) if one == other)
-}
-
 /// The disk that a partition belongs to, or the device itself, in sysfs.
 fn disk(sys: &Path) -> Option<PathBuf> {
     let device = std::fs::canonicalize(sys).ok()?;
@@ -237,24 +231,6 @@ mod tests {
         );
         assert_eq!(part.partition.uuid.as_deref(), Some("04030201-01"));
         assert!(matches!(part.content, Content::Btrfs(_)));
-    }
-
-    #[test]
-    fn partitions_of_one_disk_and_the_disk_itself_are_on_one_disk() {
-        let (dir, places) = machine();
-        let other = dir.path().join("devices/vdb");
-        create_dir_all(&other).unwrap();
-        for (at, text) in [("dev", "254:16\n"), ("size", "2048\n")] {
-            write(other.join(at), text).unwrap();
-        }
-        std::os::unix::fs::symlink(&other, places.class.join("vdb")).unwrap();
-        write(places.dev.join("vdb"), [0; 4096]).unwrap();
-        let devices = list(&places);
-        let [disk, part, other] = devices.as_slice() else {
-            panic!("{devices:?}")
-        };
-        assert!(are_on_one_disk(&places, disk, part));
-        assert!(!are_on_one_disk(&places, part, other));
     }
 
     #[test]

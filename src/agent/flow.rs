@@ -11,12 +11,13 @@ use super::act::{self, Next};
 use super::asked::{self, Asked};
 use super::block::Places;
 use super::device::{self, Found};
+use super::hibernation::{self, Initramfs, Met};
 use super::kernel::{self, Kernel};
 use super::modules::Modules;
 use super::pid1::{End, WorkerMode};
 use super::prompt::{self, Choice};
 use super::session::{self, Session};
-use super::{boot_record, hibernation, mount, plain, root, superblock, watchdog};
+use super::{boot_record, mount, plain, root, superblock, watchdog};
 use crate::policy::Wish;
 use crate::record::slots::Slots;
 use crate::say;
@@ -75,12 +76,11 @@ pub fn work(mode: WorkerMode) -> End {
         found,
         host,
     };
-    // The host resumes before it runs this: an image that is still there is not ours to judge.
-    if host && hibernation::is_there(&boot, &found, &mut modules) {
-        return End::GoOn;
-    }
-    if !host && hibernation::resume_if_hibernated(&boot, &found, &mut modules) {
-        return start(&found).go(None);
+    match hibernation::meet(&boot, runs(&line, host), &mut modules) {
+        Met::Nothing => {}
+        Met::StartsUnchanged if host => return End::GoOn,
+        Met::StartsUnchanged => return start(&found).go(None),
+        Met::MayBeLive => return start(&found).by_its_own_initramfs(),
     }
     let reason = watchdog::reset_reason();
     if let Some(reason) = reason {
@@ -105,6 +105,14 @@ fn find(boot: &Boot<'_>, modules: &mut Modules, host: bool) -> Result<Found, pla
     Ok(device::wait(name, limit, &Places::default(), modules)?)
 }
 
+fn runs(line: &[u8], host: bool) -> Initramfs {
+    match host {
+        true => Initramfs::Host,
+        false if kernel::is_recovery(line) => Initramfs::Recovery,
+        false => Initramfs::Own,
+    }
+}
+
 fn is_btrfs(found: &Found) -> bool {
     let mut devices = found.devices.iter();
     devices.all(|device| matches!(device.content, Content::Btrfs(_)))
@@ -113,7 +121,7 @@ fn is_btrfs(found: &Found) -> bool {
 /// The first worker died, perhaps between two exchanges. A child of this one finishes what is open;
 /// should it die of the same fault, the root is mounted all the same.
 fn after_a_dead_worker(line: &[u8]) -> End {
-    match super::worker::run(WorkerMode::Plain, |_| leaves_mixed(line, false)) {
+    match super::worker::run(WorkerMode::Plain, |_| leaves_unsafe(line, false)) {
         Ok(false) => plain(line),
         Ok(true) => without_root(line),
         Err(error) => {
@@ -126,23 +134,24 @@ fn after_a_dead_worker(line: &[u8]) -> End {
 /// Inside another initramfs: finishes or undoes what is open, and does nothing else. The worker before it died.
 pub fn finish_alone() {
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
-    leaves_mixed(&line, true);
+    leaves_unsafe(&line, true);
 }
 
-/// Finishes or undoes what is open, and does nothing else. True if a live set of two versions is
-/// left, said aloud; what cannot be read is left to the plain boot.
-fn leaves_mixed(line: &[u8], host: bool) -> bool {
+/// Finishes or undoes what is open, and does nothing else. True if what is live must not be started: a set of two
+/// versions, or one that may be hibernated; said aloud. What cannot be read is left to the plain boot.
+fn leaves_unsafe(line: &[u8], host: bool) -> bool {
     let boot = Boot::read(line);
     let mut modules = Modules::of_running_kernel();
     let Ok(found) = find(&boot, &mut modules, host) else {
         return false;
     };
-    let hibernated = match host {
-        true => hibernation::is_there,
-        false => hibernation::resume_if_hibernated,
-    };
-    if !is_btrfs(&found) || hibernated(&boot, &found, &mut modules) {
+    if !is_btrfs(&found) {
         return false;
+    }
+    match hibernation::meet(&boot, runs(line, host), &mut modules) {
+        Met::Nothing => {}
+        Met::StartsUnchanged => return false,
+        Met::MayBeLive => return true,
     }
     let Ok(mut session) = Session::open(&found, &boot) else {
         return false;
@@ -282,6 +291,32 @@ impl Start<'_> {
 
     fn is_handed_over(&self, session: Option<&Session>) -> bool {
         handed_over(self.asked, session)
+    }
+
+    /// Starts the system's own kernel with its own initramfs, which knows whether it is the one that is hibernated.
+    /// Nothing is written, so nothing can be noted: that kernel never comes back here.
+    fn by_its_own_initramfs(&self) -> End {
+        let loaded = root::mount_untouched(self.found, self.boot)
+            .map_err(|error| error.to_string())
+            .and_then(|root| {
+                let flags = root::flags_naming(self.boot, root.subvolume.as_deref());
+                let loaded = kernel::load_own(&root.at, self.line, flags.as_deref(), 1, None);
+                mount::clear(&root.at);
+                loaded.map_err(|error| error.to_string())
+            });
+        match loaded {
+            Ok(release) => {
+                say!("starting the system's own kernel {release}, whose initramfs knows its image");
+                End::Kexec
+            }
+            Err(error) => {
+                say!("the system's own kernel, which would know, was not started: {error}");
+                match prompt::open_or_restart() {
+                    Choice::PowerOff => End::PowerOff,
+                    Choice::Boot | Choice::Reboot => End::Reboot,
+                }
+            }
+        }
     }
 
     /// Mounts the system and hands over.

@@ -1,12 +1,15 @@
-//! A hibernated system is resumed or left alone: its image on disk is a promise that nothing else
-//! writes to its file systems.
+//! A hibernated system is resumed or left alone: its image on disk is a promise that nothing else writes to its file
+//! systems.
 //!
-//! Where `resume=` names no image, one on the root's own disk is resumed all the same: initramfs-tools has the device in
-//! its own configuration, and the recovery kernel starts without it. One on another disk is not: whoever plugs a disk in
-//! would put a system of their own in this one's place.
+//! The image that `resume=` names is this boot's to resume. Whose another one is, only the initramfs of the system that
+//! was hibernated knows, from its own configuration: resumed here, another installation could start in the live one's
+//! place, and an image that the kernel refuses is lost.
+//!
+//! `noresume` gives an image up, and only the system that starts then takes its mark away (swapon(8) does): a change
+//! before that would lie under an image which the next start without `noresume` resumes.
 
 use super::block::{self, Places};
-use super::device::{self, Found};
+use super::device;
 use super::modules::Modules;
 use crate::say;
 use crate::sys::probe::{self, Content};
@@ -20,58 +23,75 @@ const WAIT: Duration = Duration::from_secs(5);
 const RESUME: &str = "/sys/power/resume";
 const OFFSET: &str = "/sys/power/resume_offset";
 
-/// Where an image lies.
+const GIVE_UP: &str = "to give it up, start the system once with 'noresume', or run mkswap on it";
+
+/// What runs the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initramfs {
+    /// The distribution's, which resumes before that.
+    Host,
+    /// The live system's own.
+    Own,
+    /// The recovery kernel's.
+    Recovery,
+}
+
+/// What follows from an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// There is none.
+    Nothing,
+    /// The live system starts, and nothing is changed.
+    StartsUnchanged,
+    /// It may be the live system's, which only its own kernel and initramfs may start then.
+    MayBeLive,
+}
+
+/// An image of a hibernated system.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Image {
     path: PathBuf,
     /// In pages.
     offset: u64,
     /// Whether it is this boot's to resume.
-    ours: bool,
+    is_ours: bool,
 }
 
-/// Whether an image is there. One that is this boot's to resume is resumed: then this call does not return, unless the
-/// kernel refuses the image.
-pub fn resume_if_hibernated(boot: &Boot<'_>, found: &Found, modules: &mut Modules) -> bool {
-    let Some(image) = find(boot, found, modules) else {
-        return false;
+/// Looks for an image, says what is there and what follows. One that is this boot's to resume is resumed: then this
+/// call does not return, unless the kernel refuses the image, which is lost by that.
+pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Met {
+    let Some(image) = find(boot, modules) else {
+        return Met::Nothing;
     };
-    if !image.ours {
-        left_alone(&image.path);
-        return true;
+    let path = image.path.display();
+    match runs {
+        Initramfs::Own | Initramfs::Recovery if image.is_ours => {
+            say!("a hibernated system lies on {path}: resuming it, nothing is touched");
+            if let Err(error) = resume(&image) {
+                say!("it was not resumed: {error}");
+            }
+            say!("the image could not be resumed: no change is made, the system starts as it is");
+            Met::StartsUnchanged
+        }
+        Initramfs::Own | Initramfs::Host => {
+            say!(
+                "a hibernated system lies on {path}: nothing is changed, the system starts as it is"
+            );
+            say!("{GIVE_UP}");
+            Met::StartsUnchanged
+        }
+        Initramfs::Recovery => {
+            say!(
+                "a hibernated system lies on {path}, not this kernel's to resume: nothing is changed"
+            );
+            say!("{GIVE_UP}");
+            Met::MayBeLive
+        }
     }
-    say!(
-        "a hibernated system lies on {}: resuming it, nothing is touched",
-        image.path.display()
-    );
-    if let Err(error) = resume(&image) {
-        say!("it was not resumed: {error}");
-    }
-    say!("the image could not be resumed: no change is made, the system starts as it is");
-    true
-}
-
-/// Whether an image is there, whoever would resume it: then nothing may be touched.
-pub fn is_there(boot: &Boot<'_>, found: &Found, modules: &mut Modules) -> bool {
-    let image = find(boot, found, modules);
-    if let Some(image) = &image {
-        left_alone(&image.path);
-    }
-    image.is_some()
-}
-
-fn left_alone(path: &Path) {
-    say!(
-        "a hibernated system lies on {}: nothing is changed, the system starts as it is",
-        path.display()
-    );
-    say!("to give it up, boot with 'noresume', or run mkswap on it");
 }
 
 /// The image that `resume=` names, else one on any swap. What is named and cannot be read counts as one.
-fn find(boot: &Boot<'_>, root: &Found, modules: &mut Modules) -> Option<Image> {
-    if boot.noresume || boot.nohibernate {
-        return None;
-    }
+fn find(boot: &Boot<'_>, modules: &mut Modules) -> Option<Image> {
     let offset = boot.resume_offset.unwrap_or(0);
     if let Some(path) = named(boot, modules) {
         let hibernated = is_hibernated(&path, offset).unwrap_or_else(|error| {
@@ -82,20 +102,22 @@ fn find(boot: &Boot<'_>, root: &Found, modules: &mut Modules) -> Option<Image> {
             true
         });
         if hibernated {
-            let ours = true;
-            return Some(Image { path, offset, ours });
+            let is_ours = !(boot.noresume || boot.nohibernate);
+            return Some(Image {
+                path,
+                offset,
+                is_ours,
+            });
         }
     }
-    let places = Places::default();
     let holds_image = |content: &Content| matches!(content, Content::Swap(swap) if swap.hibernated);
-    let device = block::list(&places)
+    let device = block::list(&Places::default())
         .into_iter()
         .find(|device| holds_image(&device.content))?;
-    let beside = |member| block::are_on_one_disk(&places, &device, member);
     Some(Image {
-        ours: root.devices.iter().any(beside),
         path: device.path,
         offset: 0,
+        is_ours: false,
     })
 }
 

@@ -148,6 +148,33 @@ pub fn probe(session: &mut Session, line: &[u8], probed: bool) -> Result<bool, s
     }
 }
 
+/// Loads the root's own kernel with the initramfs beside it, whether or not the running one would do; returns its
+/// release. `seq`: see [`sequence`]; `counted`: which start of a trial it is.
+///
+/// # Errors
+/// There is none that can be started, or it may not be here.
+pub fn load_own(
+    root: &Path,
+    line: &[u8],
+    rootflags: Option<&str>,
+    seq: u32,
+    counted: Option<u8>,
+) -> Result<String, kexec::Error> {
+    let kernel = RootKernel::find(root)?;
+    if !kernel.has_initrd {
+        return Err(kexec::Error::NoInitrd(kernel.release));
+    }
+    let line = command_line(line, rootflags, seq, counted)
+        .ok()
+        .and_then(|line| line.as_str().map(str::to_owned));
+    // One that does not fit is longer than any kernel takes.
+    kernel.load(&line.ok_or(kexec::Error::CommandLine {
+        length: usize::MAX,
+        max: kernel_cmdline::LINE_MAX,
+    })?)?;
+    Ok(kernel.release)
+}
+
 /// The own kernel of a system on trial, although the running one would do.
 fn on_trial(
     root: &Path,
@@ -174,23 +201,8 @@ fn on_trial(
     if session.is_some_and(|session| !is_guarded(session)) {
         return stays;
     }
-    let load = || -> Result<String, kexec::Error> {
-        let kernel = RootKernel::find(root)?;
-        if !kernel.has_initrd {
-            return Err(kexec::Error::NoInitrd(kernel.release));
-        }
-        let seq = session.map_or(1, sequence);
-        let line = command_line(line, rootflags, seq, counted)
-            .ok()
-            .and_then(|line| line.as_str().map(str::to_owned));
-        // One that does not fit is longer than any kernel takes.
-        kernel.load(&line.ok_or(kexec::Error::CommandLine {
-            length: usize::MAX,
-            max: kernel_cmdline::LINE_MAX,
-        })?)?;
-        Ok(kernel.release)
-    };
-    match load() {
+    let seq = session.map_or(1, sequence);
+    match load_own(root, line, rootflags, seq, counted) {
         Ok(release) => {
             say!("starting the system's own kernel {release}");
             Kernel::Loaded

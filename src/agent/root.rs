@@ -186,32 +186,48 @@ pub fn mount_btrfs(
     boot: &Boot<'_>,
     layout: Option<&Layout>,
 ) -> Result<Mounted, Error> {
+    let read_only = boot.writable != Some(true);
+    let root = mount_chosen(found, boot, layout, |name, mount| {
+        writable_or_not(name, read_only, mount)
+    })?;
+    if let Some(layout) = layout
+        && root.subvolume.as_deref() == Some(layout.system.live.as_str())
+    {
+        mount_others(found, layout, &root.at);
+    }
+    Ok(root)
+}
+
+/// Mounts a btrfs root at [`SYSROOT`] to read its kernel there; not a byte is written, not even a log replayed.
+pub fn mount_untouched(found: &Found, boot: &Boot<'_>) -> Result<Mounted, Error> {
+    mount_chosen(found, boot, None, |_, mount| {
+        mount(true, Rung::NoReplay.data())
+    })
+}
+
+/// Mounts the subvolume that boots. `by` is given its name, and what mounts it: read-only or not, with more options.
+fn mount_chosen(
+    found: &Found,
+    boot: &Boot<'_>,
+    layout: Option<&Layout>,
+    by: impl FnOnce(&str, &dyn Fn(bool, &str) -> sys::Result<()>) -> sys::Result<()>,
+) -> Result<Mounted, Error> {
     let at = sysroot()?;
     let flags = boot.rootflags.unwrap_or_default();
-    let read_only = boot.writable != Some(true);
     let subvolume = subvolume(boot, layout);
     let name = match (&subvolume, boot.subvolume_id()) {
         (Some(subvolume), _) => subvolume.clone(),
         (None, Some(id)) => format!("subvolid={id}"),
         (None, None) => "(default subvolume)".to_owned(),
     };
-    let failed = |error| Error::Mount {
-        what: name.clone(),
-        error,
-    };
-    writable_or_not(&name, read_only, |read_only, rescue| {
+    by(&name, &|read_only, rescue| {
         let flags = options::join(&[flags, rescue]);
         match &subvolume {
             Some(subvolume) => mount::subvolume(&found.paths(), subvolume, &at, &flags, read_only),
             None => mount::default_subvolume(&found.paths(), &at, &flags, read_only),
         }
     })
-    .map_err(failed)?;
-    if let Some(layout) = layout
-        && subvolume.as_deref() == Some(layout.system.live.as_str())
-    {
-        mount_others(found, layout, &at);
-    }
+    .map_err(|error| Error::Mount { what: name, error })?;
     Ok(Mounted { at, subvolume })
 }
 

@@ -8,13 +8,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
-use super::stock::boot_host_with;
+use super::stock::{boot_host_with, boot_recovery_with};
 use super::{Context, Scenario};
+use crate::guest::Debian;
 use crate::image::Stock;
 use crate::vm::{Vm, VmConfig};
 
 const STOCK: Stock = Stock::DEBIAN;
+const VERB: &str = "backstay.rollback=previous backstay.present backstay.end";
 const RESUMES: &str = "a hibernated system lies on /dev/vda3: resuming it, nothing is touched";
+const MAY_BE_LIVE: [&str; 2] = [
+    "a hibernated system lies on /dev/vda3, not this kernel's to resume: nothing is changed",
+    "to give it up, start the system once with 'noresume', or run mkswap on it",
+];
 const LEAVES_ALONE: &str =
     "a hibernated system lies on /dev/vda3: nothing is changed, the system starts as it is";
 /// What only the system has that was hibernated, and what a rollback would take away.
@@ -24,7 +30,8 @@ const LIMIT: Duration = Duration::from_secs(2400);
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::debian(
         "hibernated-system-untouched",
-        "a rollback is chosen while a hibernated system lies on the disk: no byte changes, and that system goes on",
+        "a rollback is chosen while a hibernated system lies on the disk: no byte changes, and that system goes on, by itself or \
+         by resume=",
         by_recovery_kernel,
     )
     .usually(900)
@@ -52,37 +59,57 @@ fn hibernated(ctx: &Context) -> Result<(PathBuf, String)> {
 
 fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
     let (disk, listed) = hibernated(ctx)?;
-    let rolled_back = |memory_mib: Option<u32>| -> Result<(Vm, PathBuf)> {
+    let start = |memory_mib: Option<u32>| -> Result<(Vm, PathBuf)> {
         let copy = ctx.copy_disk(&disk, "disk.raw")?;
         let mut config = VmConfig::disk(ctx.accel(), &copy, ctx.transcript());
         config.memory_mib = memory_mib.unwrap_or(config.memory_mib);
-        let mut vm = ctx.start(config)?;
+        Ok((ctx.start(config)?, copy))
+    };
+    let rolled_back = |memory_mib: Option<u32>| -> Result<(Vm, PathBuf)> {
+        let (mut vm, copy) = start(memory_mib)?;
         choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
         agent_begins(
             &mut vm,
             "going to roll back to the version before (confirmed)",
         )?;
-        agent_says(&mut vm, &[RESUMES])?;
+        hands_over(&mut vm)?;
         Ok((vm, copy))
     };
     ctx.step("the plug is pulled when the agent has decided");
     let (vm, copy) = rolled_back(None)?;
     vm.pull_plug()?;
     is_untouched(ctx, &disk, &copy)?;
-    ctx.step("the hibernated system goes on");
+    ctx.step("the hibernated system goes on, by its own initramfs");
     let (vm, _) = rolled_back(None)?;
     goes_on(ctx, vm, &listed)?;
     ctx.step("a machine with more memory: the kernel refuses the image");
-    let (mut vm, _) = rolled_back(Some(1024))?;
-    agent_says(
-        &mut vm,
-        &["the image could not be resumed: no change is made, the system starts as it is"],
-    )?;
+    let (vm, _) = rolled_back(Some(1024))?;
+    starts_as_it_is(ctx, vm, &listed)?;
+    ctx.step("named by resume=, the recovery kernel resumes it");
+    let (mut vm, _) = start(None)?;
+    boot_recovery_with(&mut vm, STOCK, &format!("{VERB} resume=/dev/vda3"))?;
+    agent_says(&mut vm, &[RESUMES])?;
+    goes_on(ctx, vm, &listed)?;
+    // The BIOS boot partition holds no image.
+    ctx.step("an image that the live system's own initramfs does not know: its own is not there");
+    let (mut vm, _) = start(None)?;
+    boot_recovery_with(&mut vm, STOCK, &format!("{VERB} resume=/dev/vda1"))?;
+    hands_over(&mut vm)?;
+    agent_says(&mut vm, &[LEAVES_ALONE])?;
     starts_as_it_is(ctx, vm, &listed)
 }
 
+/// Waits until the recovery kernel has left an image to the system's own initramfs.
+fn hands_over(vm: &mut Vm) -> Result<()> {
+    agent_says(vm, &MAY_BE_LIVE)?;
+    vm.serial()
+        .expect_text("backstay: starting the system's own kernel ")?;
+    vm.serial()
+        .expect_text(", whose initramfs knows its image")?;
+    Ok(())
+}
+
 fn by_host(ctx: &mut Context) -> Result<()> {
-    const VERB: &str = "backstay.rollback=previous backstay.present backstay.end";
     let (disk, listed) = hibernated(ctx)?;
     let started = |parameters: &str| -> Result<(Vm, PathBuf)> {
         let copy = ctx.copy_disk(&disk, "disk.raw")?;
@@ -100,10 +127,15 @@ fn by_host(ctx: &mut Context) -> Result<()> {
     agent_says(&mut vm, &[LEAVES_ALONE])?;
     vm.pull_plug()?;
     is_untouched(ctx, &disk, &copy)?;
-    ctx.step("the same, and the system starts");
-    let (mut vm, _) = started(&elsewhere)?;
+    ctx.step("given up: it starts as it is, and then a rollback is carried out");
+    let (mut vm, _) = started(&format!("{VERB} noresume"))?;
     agent_says(&mut vm, &[LEAVES_ALONE])?;
-    starts_as_it_is(ctx, vm, &listed)
+    let debian = as_it_was(ctx, &mut vm, &listed)?;
+    debian.restart()?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    vm.serial()
+        .expect_text("backstay: done: roll back to snapshot ")?;
+    vm.debian()?.power_off()
 }
 
 /// The shell that was hibernated takes a command, and nothing was exchanged below it.
@@ -117,9 +149,13 @@ fn goes_on(ctx: &Context, mut vm: Vm, listed: &str) -> Result<()> {
 /// The live system starts anew, and nothing was exchanged.
 fn starts_as_it_is(ctx: &Context, mut vm: Vm, listed: &str) -> Result<()> {
     vm.serial().forbid("backstay: done");
+    as_it_was(ctx, &mut vm, listed)?.power_off()
+}
+
+fn as_it_was<'a>(ctx: &Context, vm: &'a mut Vm, listed: &str) -> Result<Debian<'a>> {
     let mut debian = vm.debian()?;
     holds(ctx, &debian.run(LOOK)?.output, "/etc/changed\n", listed)?;
-    debian.power_off()
+    Ok(debian)
 }
 
 const LOOK: &str = "ls -1 /run/hibernated /etc/changed 2> /dev/null; backstay list";

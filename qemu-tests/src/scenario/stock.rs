@@ -124,10 +124,13 @@ pub(super) fn set_up(ctx: &Context, stock: Stock, debian: &mut Debian<'_>) -> Re
     })?;
     let plan = debian.run("backstay init --dry-run")?.output;
     let home = match stock.root.starts_with('@') {
-        true => "stays: /home (@home)",
-        false => "stays: /home (home)",
+        true => "/home (@home)",
+        false => "/home (home)",
     };
-    ctx.check(plan.contains(home), || format!("the proposal is {plan}"))?;
+    let mut staying = plan.lines().filter_map(|line| line.strip_prefix("stays: "));
+    ctx.check(staying.any(|line| line.contains(home)), || {
+        format!("the proposal is {plan}")
+    })?;
     debian.answer(&init, "Do this now? [y/N] ", "y")?;
     let found = debian.run("backstay doctor")?;
     ctx.check(found.status == 0, || format!("doctor says {found:?}"))
@@ -291,13 +294,30 @@ fn is_rolled_back<'a>(
 
 /// Starts the live system's own kernel and initramfs with parameters typed at GRUB's prompt.
 pub(super) fn boot_host_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
-    let (root, uuid, port) = (stock.root, Stock::UUID, stock.port());
+    let root = stock.root;
     let (device, directory) = match (stock.encrypted, stock.boot_apart) {
         // GRUB reads nothing else; this has the distribution's initramfs, too.
         (true, _) => (Stock::BOOT_UUID, "@backstay/kernels/recovery".to_owned()),
-        (false, true) => (uuid, format!("{root}/usr/lib/backstay/boot")),
-        (false, false) => (uuid, root.to_owned()),
+        (false, true) => (Stock::UUID, format!("{root}/usr/lib/backstay/boot")),
+        (false, false) => (Stock::UUID, root.to_owned()),
     };
+    boot_with(vm, stock, device, &directory, parameters)
+}
+
+/// The same by the recovery kernel in the store.
+pub(super) fn boot_recovery_with(vm: &mut Vm, stock: Stock, parameters: &str) -> Result<()> {
+    let directory = "@backstay/kernels/recovery";
+    boot_with(vm, stock, Stock::UUID, directory, parameters)
+}
+
+fn boot_with(
+    vm: &mut Vm,
+    stock: Stock,
+    device: &str,
+    directory: &str,
+    parameters: &str,
+) -> Result<()> {
+    let (root, uuid, port) = (stock.root, Stock::UUID, stock.port());
     vm.grub().type_lines(&[
         &format!("search --no-floppy --fs-uuid --set=root {device}"),
         &format!(
