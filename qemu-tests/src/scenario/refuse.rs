@@ -42,6 +42,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "without its root the machine asks a person, even where the image builder's marker lies",
         missing_root,
     ),
+    Scenario::debian(
+        "uninstall-refused-on-an-appliance",
+        "where GRUB starts from the store, uninstall leaves it, whatever layout.toml lies where",
+        uninstall,
+    ),
 ];
 
 /// Boots the recovery kernel with each command line; the agent must begin with the line's own words,
@@ -287,4 +292,35 @@ fn missing_root(ctx: &mut Context) -> Result<()> {
     tiny.power_off()?;
     ctx.expect_store(&disk, &after_previous().without_system(3))?;
     Ok(())
+}
+
+fn uninstall(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&three_versions(System::Debian))?;
+    let before = ctx.expect_store(&disk, &untouched())?;
+    let mut vm = ctx.boot(&disk)?;
+    let mut debian = vm.debian()?;
+    for (first, why) in [
+        (
+            "true",
+            "this store was not made by 'backstay init' on a running system (/etc/backstay/layout.toml is missing)",
+        ),
+        (
+            "mkdir -p /etc/backstay && cp /usr/lib/backstay/layout.toml /etc/backstay/",
+            "@backstay/grub is a directory, made for an appliance, and /boot/grub lies in the root",
+        ),
+    ] {
+        debian.succeed(first)?;
+        let ran = debian.run("backstay uninstall --yes 2>&1")?;
+        ctx.check(
+            ran.status != 0
+                && ran.output
+                    == format!("backstay: {why}: the store stays, since GRUB may start from it\n"),
+            || format!("uninstall ended with {}: {}", ran.status, ran.output),
+        )?;
+    }
+    debian.succeed("rm /etc/backstay/layout.toml")?;
+    debian.restart()?;
+    vm.debian()?.power_off()?;
+    let after = ctx.expect_store(&disk, &untouched())?;
+    same_sealed(&before, &after)
 }

@@ -167,14 +167,8 @@ pub fn take_down(
     yes: bool,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    if !std::path::Path::new(steps::LAYOUT).exists() {
-        // An appliance's GRUB has its prefix in the store, and would go with it.
-        return Err(Error::Stock(format!(
-            "this store was not made by 'backstay init' on a running system ({} is missing): it stays, since GRUB may \
-             start from it",
-            steps::LAYOUT
-        )));
-    }
+    let survey = Survey::of(machine)?;
+    may_go(machine, &survey)?;
     let snapshots = store.ids()?.len();
     say(&format!(
         "will move GRUB's files back into the root, and delete the store with {snapshots} snapshots"
@@ -184,7 +178,7 @@ pub fn take_down(
         consent::yes("Delete all snapshots?")?;
     }
     // GRUB no longer needs the store before it goes.
-    steps::move_prefix_back(machine, &Survey::of(machine)?)?;
+    steps::move_prefix_back(machine, &survey)?;
     tools::sync(std::path::Path::new("/"))?;
     store.remove_store()?;
     machine.recovery.remove_from_boot()?;
@@ -194,6 +188,30 @@ pub fn take_down(
     // Its entries go with the store.
     tools::update_grub()?;
     say("the store is gone; 'apt-get purge backstay' removes the programs");
+    Ok(())
+}
+
+/// Whether GRUB starts without the store. That of an appliance has its prefix there, and would go with it.
+fn may_go(machine: &Machine, survey: &Survey) -> Result<()> {
+    let kept = |why: &str| {
+        Error::Stock(format!(
+            "{why}: the store stays, since GRUB may start from it"
+        ))
+    };
+    if !std::path::Path::new(steps::LAYOUT).exists() {
+        return Err(kept(&format!(
+            "this store was not made by 'backstay init' on a running system ({} is missing)",
+            steps::LAYOUT
+        )));
+    }
+    let prefix = steps::prefix();
+    let directory = machine.top.join(&prefix);
+    if directory.is_dir() && !steps::is_subvolume(&directory) && survey.is_in_root(survey::GRUB) {
+        return Err(kept(&format!(
+            "{prefix} is a directory, made for an appliance, and {} lies in the root",
+            survey::GRUB
+        )));
+    }
     Ok(())
 }
 

@@ -303,9 +303,14 @@ fn mount(survey: &Survey, path: &str, subvolume: &str) -> Result<()> {
     tools::mount(path)
 }
 
+/// GRUB's directory in the store, from the top level. Of an installed system it is a subvolume, mounted at [`GRUB`].
+pub fn prefix() -> String {
+    format!("{STORE}/grub")
+}
+
 /// Makes the subvolume that will be mounted at [`GRUB`], before the store is made around it.
 pub fn make_room_for_grub(machine: &Machine) -> Result<()> {
-    for name in [STORE.to_owned(), format!("{STORE}/grub")] {
+    for name in [STORE.to_owned(), prefix()] {
         let there = machine.top.join(&name);
         if there.is_dir() && !is_subvolume(&there) {
             return Err(Error::Stock(format!(
@@ -321,7 +326,7 @@ pub fn make_room_for_grub(machine: &Machine) -> Result<()> {
 
 /// Moves GRUB's directory into the store, mounts it, and installs GRUB so that it is found there.
 pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
-    let name = format!("{STORE}/grub");
+    let name = prefix();
     tools::copy_tree(Path::new(GRUB), &machine.top.join(&name))?;
     tools::sync(&machine.top)?;
     mount(survey, GRUB, &name)?;
@@ -330,7 +335,7 @@ pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
 
 /// Undoes [`move_prefix`]: what is in the store's goes back into the root, and GRUB is installed to find it there.
 pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
-    let name = format!("{STORE}/grub");
+    let name = prefix();
     let mounted = survey.holding(GRUB);
     if mounted.is_none_or(|mount| mount.directory != format!("/{name}")) {
         return Ok(());
@@ -345,7 +350,8 @@ pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
     tools::grub_install(survey)
 }
 
-fn is_subvolume(path: &Path) -> bool {
+/// Whether a directory is a subvolume of its own.
+pub fn is_subvolume(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == 256)
 }
