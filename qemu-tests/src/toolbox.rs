@@ -219,10 +219,10 @@ pub fn run(disks: &[Disk], script: &str, timeout: Duration) -> Result<String, Er
 /// The size of the disk that `/out` comes back on, in bytes; sparse.
 const COLLECT_SIZE: u64 = 1 << 30;
 
-/// The emulated machine. One processor without AVX boots faster than two with it: bringing up the
+/// The emulated machine. Without cmpxchg16b: see [`crate::accel`]. One processor without AVX boots faster than two with it: bringing up the
 /// second, and measuring the wider instructions for RAID, take longer than they save.
 const MACHINE: &str = "-nodefaults -no-user-config -display none -no-reboot -machine q35 -accel tcg \
-    -cpu Nehalem -smp 1 -m 1024";
+    -cpu Nehalem,-cx16 -smp 1 -m 1024";
 
 /// Without self-tests, security modules and clock calibration: they cost an emulated kernel two seconds
 /// of seven.

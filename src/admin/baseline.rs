@@ -9,9 +9,9 @@
 
 use super::build::refuse_to_replace;
 use super::error::{Error, Result};
+use super::install::tools;
 use super::pristine::{Inside, findings};
 use super::request;
-use super::stock::tools;
 use crate::policy::intent::Intent;
 use crate::record::layout::Part;
 use crate::record::manifest::Manifest;

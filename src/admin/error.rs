@@ -113,7 +113,7 @@ pub enum Error {
     NotWanted,
     /// An installed system that cannot be set up, or not so.
     #[error("{0}")]
-    Stock(String),
+    Install(String),
     /// A program of the distribution failed.
     #[error(
         "{program} failed ({status}): {last}; mend that, then run 'backstay init' again, which goes on"

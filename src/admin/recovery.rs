@@ -11,7 +11,7 @@
 use super::error::{Error, Result};
 use super::files::{copy, replace};
 use super::initramfs::{AGENT, build};
-use super::stock::tools;
+use super::install::tools;
 use crate::agent::block;
 use crate::record::layout::Part;
 use crate::record::manifest::Release;

@@ -8,8 +8,8 @@ use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    consent, grub, init, initramfs, list, reboot, recovery, request, run_factory, run_good,
-    run_trial, snapshot, status, stock, tarball,
+    consent, grub, init, initramfs, install, list, reboot, recovery, request, run_factory,
+    run_good, run_trial, snapshot, status, tarball,
 };
 use crate::policy::resolve;
 use crate::record::layout::Part;
@@ -183,8 +183,8 @@ fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::Try)?;
     machine.refuse_copies()?;
     let say = &mut |line: &str| out.say(line);
-    let store = match stock::is_wanted(&machine, args) {
-        true => stock::set_up(&machine, args, say)?,
+    let store = match install::is_wanted(&machine, args) {
+        true => install::set_up(&machine, args, say)?,
         false => Some(init::init(&machine, args, say)?),
     };
     // Only the proposal was wanted.
@@ -199,12 +199,12 @@ fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
 
 fn examine(root: Option<&Path>, out: Out) -> Result<Ended> {
     if root.is_some() {
-        return Err(Error::Stock(
+        return Err(Error::Install(
             "doctor looks at the running system, which is not the one that --root names".to_owned(),
         ));
     }
     let machine = Machine::open(None, Lock::None)?;
-    match stock::doctor(&machine, out.json)? {
+    match install::doctor(&machine, out.json)? {
         true => Ok(Ended::Done),
         false => Ok(Ended::Unwell),
     }
@@ -212,7 +212,7 @@ fn examine(root: Option<&Path>, out: Out) -> Result<Ended> {
 
 fn take_down(root: Option<&Path>, yes: bool, out: Out) -> Result<Ended> {
     if root.is_some() {
-        return Err(Error::Stock(
+        return Err(Error::Install(
             "uninstall takes down the running system's store, which is not the one that --root names".to_owned(),
         ));
     }
@@ -222,7 +222,7 @@ fn take_down(root: Option<&Path>, yes: bool, out: Out) -> Result<Ended> {
         records,
     } = open(None, Lock::Try, out)?;
     request::idle(&records)?;
-    stock::take_down(&machine, &mut store, yes, &mut |line| out.say(line))?;
+    install::take_down(&machine, &mut store, yes, &mut |line| out.say(line))?;
     out.result(&Done { done: "uninstall" });
     Ok(Ended::Done)
 }

@@ -194,7 +194,7 @@ pub fn take_down(
 /// Whether GRUB starts without the store. That of an appliance has its prefix there, and would go with it.
 fn may_go(machine: &Machine, survey: &Survey) -> Result<()> {
     let kept = |why: &str| {
-        Error::Stock(format!(
+        Error::Install(format!(
             "{why}: the store stays, since GRUB may start from it"
         ))
     };

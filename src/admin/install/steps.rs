@@ -107,7 +107,7 @@ pub fn propose(
 ) -> Result<Proposal> {
     let found = findings(survey);
     if let Some(stop) = found.iter().find(|finding| finding.weight == Weight::Stop) {
-        return Err(Error::Stock(format!("{}: {}", stop.what, stop.remedy)));
+        return Err(Error::Install(format!("{}: {}", stop.what, stop.remedy)));
     }
     let mut steps = Vec::new();
     for entry in survey.entries() {
@@ -131,7 +131,7 @@ pub fn propose(
             false => name.clone(),
         };
         if taken(&live) {
-            return Err(Error::Stock(format!(
+            return Err(Error::Install(format!(
                 "{path} cannot become the dataset {live}, since there is something of that name in the top level: \
                  mount it at {path}, or say --leave {path}"
             )));
@@ -147,7 +147,7 @@ pub fn propose(
         });
     }
     if data.len() > MAX_DATA {
-        return Err(Error::Stock(format!(
+        return Err(Error::Install(format!(
             "there are {} datasets beside the root, and at most {MAX_DATA} are possible: write {LAYOUT} with those \
              that a reset may empty (backstay(8)), then run 'backstay init' again",
             data.len()
@@ -210,7 +210,7 @@ fn chosen(survey: &Survey, choices: &Choices) -> Result<Vec<String>> {
     for path in choices.moved.iter().chain(&choices.left) {
         if !survey.inside.iter().any(|inside| inside.path == path) {
             let known: Vec<&str> = survey.inside.iter().map(|inside| inside.path).collect();
-            return Err(Error::Stock(format!(
+            return Err(Error::Install(format!(
                 "{path} is no directory of data in the root that is known here; there are: {}",
                 known.join(" ")
             )));
@@ -313,7 +313,7 @@ pub fn make_room_for_grub(machine: &Machine) -> Result<()> {
     for name in [STORE.to_owned(), prefix()] {
         let there = machine.top.join(&name);
         if there.is_dir() && !is_subvolume(&there) {
-            return Err(Error::Stock(format!(
+            return Err(Error::Install(format!(
                 "{name} is a directory, made for an appliance: move it away, then run 'backstay init' again"
             )));
         }
