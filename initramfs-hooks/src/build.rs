@@ -318,8 +318,10 @@ fn write_archive(file: File, files: &BTreeMap<String, (u32, Data)>) -> Result<(F
     for name in &directories {
         wrote(archive.directory(name, 0o755))?;
     }
-    // Major and minor of the system console: Documentation/admin-guide/devices.txt.
+    // Major and minor: Documentation/admin-guide/devices.txt. Where no console has a driver, the kernel starts /init with
+    // descriptors 0 to 2 closed, and Rust's runtime opens /dev/null for them, or aborts before main.
     wrote(archive.character_device("dev/console", 0o600, (5, 1)))?;
+    wrote(archive.character_device("dev/null", 0o666, (1, 3)))?;
     for (name, (mode, data)) in files {
         match data {
             Data::Here(bytes) => wrote(archive.file(name, *mode, bytes))?,

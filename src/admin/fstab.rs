@@ -46,12 +46,10 @@ pub fn entries(text: &str) -> Vec<Entry> {
     text.lines().enumerate().filter_map(read).collect()
 }
 
-/// The text without an option of one entry.
-pub fn without_option(text: &str, entry: &Entry, name: &str) -> String {
-    let left = match options::without(&entry.options, &[name]) {
-        left if left.is_empty() => "defaults".to_owned(),
-        left => left,
-    };
+/// The text in which one entry names a subvolume by its path, and by nothing else.
+pub fn naming(text: &str, entry: &Entry, subvolume: &str) -> String {
+    let others = options::without(&entry.options, &["subvolid", "subvol"]);
+    let left = options::join(&[&others, &format!("subvol={subvolume}")]);
     let change = |(at, line): (usize, &str)| match at == entry.line {
         // The options are the only field that has them.
         true => line.replacen(&entry.options, &left, 1),
@@ -65,13 +63,16 @@ pub fn with_line(text: &str, line: &str) -> String {
     joined(text.lines().map(str::to_owned).chain([line.to_owned()]))
 }
 
-/// The text without the lines that are these, but for blanks.
-pub fn without_line(text: &str, line: &str) -> String {
-    let same = |one: &&str| {
-        !one.split_ascii_whitespace()
-            .eq(line.split_ascii_whitespace())
-    };
-    joined(text.lines().filter(same).map(str::to_owned))
+/// The text without the entries of btrfs that mount something there.
+pub fn without_mount(text: &str, point: &str) -> String {
+    let gone: Vec<usize> = entries(text)
+        .into_iter()
+        .filter(|entry| entry.point == point && entry.fs == "btrfs")
+        .map(|entry| entry.line)
+        .collect();
+    let lines = text.lines().enumerate();
+    let stays = lines.filter(|(at, _)| !gone.contains(at));
+    joined(stays.map(|(_, line)| line.to_owned()))
 }
 
 fn joined(lines: impl Iterator<Item = String>) -> String {
@@ -90,7 +91,7 @@ mod tests {
         /dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n";
 
     #[test]
-    fn one_option_goes_and_all_else_stays() {
+    fn a_number_gives_way_to_a_name_and_all_else_stays() {
         let all = entries(TEXT);
         assert_eq!(all.len(), 3);
         let [root, home] = [&all[0], &all[1]];
@@ -98,10 +99,13 @@ mod tests {
         assert_eq!(root.option("subvol"), Some("/@rootfs"));
         assert_eq!(root.option("defaults"), None);
         assert_eq!((home.point.as_str(), home.line), ("/my home", 3));
-        let text = without_option(TEXT, root, "subvolid");
-        assert_eq!(text, TEXT.replace("defaults,subvolid=256,", "defaults,"));
-        let text = without_option(&text, home, "subvolid");
-        assert!(text.contains("/my\\040home btrfs defaults\n"), "{text}");
+        let text = naming(TEXT, root, "@rootfs");
+        assert_eq!(
+            text,
+            TEXT.replace("subvolid=256,subvol=/@rootfs", "subvol=@rootfs")
+        );
+        let text = naming(&text, home, "@home");
+        assert!(text.contains("/my\\040home btrfs subvol=@home\n"), "{text}");
     }
 
     #[test]
@@ -109,7 +113,10 @@ mod tests {
         let line = "UUID=1 /home btrfs subvol=@home 0 0";
         let more = with_line(TEXT, line);
         assert!(more.starts_with(TEXT) && more.ends_with(&format!("{line}\n")));
-        assert_eq!(without_line(&more, &line.replace(' ', "\t")), TEXT);
+        // Whoever has changed its options meanwhile.
+        let changed = more.replace("subvol=@home", "noatime,subvol=@home");
+        assert_eq!(without_mount(&changed, "/home"), TEXT);
+        assert_eq!(without_mount(TEXT, "/media/cdrom0"), TEXT);
         assert_eq!(with_line("", line), format!("{line}\n"));
     }
 }

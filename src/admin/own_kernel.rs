@@ -40,10 +40,15 @@ pub fn keep() -> Result<Kept> {
 }
 
 fn keep_in(root: &Path) -> Result<Kept> {
-    let Some(kernel) = newest(root) else {
-        return Err(Error::NoKernel("/boot".to_owned()));
-    };
     let kept = root.join(KEPT);
+    let known = whole(root, &kept);
+    let Some(kernel) = newest(root) else {
+        // After a rollback /boot may have only kernels of later versions.
+        return known.map_or_else(|| Err(Error::NoKernel("/boot".to_owned())), |_| Ok(Kept::Already));
+    };
+    if known.is_some_and(|known| by_version(&known, &kernel.release) == Ordering::Greater) {
+        return Ok(Kept::Already);
+    }
     let is_there = [("vmlinuz", &kernel.image), ("initrd.img", &kernel.initrd)]
         .iter()
         .all(|(name, path)| is_same(&kept.join(name), path));
@@ -70,6 +75,22 @@ fn keep_in(root: &Path) -> Result<Kept> {
     Ok(Kept::Now(kernel.release))
 }
 
+/// The release of the kernel that is kept, if the root has modules for it.
+fn whole(root: &Path, kept: &Path) -> Option<String> {
+    let name = std::fs::read_link(kept.join("vmlinuz")).ok()?;
+    let release = name.to_str()?.strip_prefix("vmlinuz-")?;
+    let is_there = |file: String| kept.join(file).is_file();
+    let whole = is_there(format!("vmlinuz-{release}"))
+        && is_there(format!("initrd.img-{release}"))
+        && has_modules(root, release);
+    whole.then(|| release.to_owned())
+}
+
+fn has_modules(root: &Path, release: &str) -> bool {
+    let modules = root.join("lib/modules").join(release);
+    modules.join("modules.dep").is_file()
+}
+
 struct Kernel {
     image: PathBuf,
     initrd: PathBuf,
@@ -86,8 +107,7 @@ fn newest(root: &Path) -> Option<Kernel> {
     let entries = std::fs::read_dir(&boot).ok()?.flatten();
     let whole = entries.filter_map(release).filter_map(|release| {
         let initrd = boot.join(format!("initrd.img-{release}"));
-        let modules = root.join("lib/modules").join(&release).join("modules.dep");
-        (initrd.is_file() && modules.is_file()).then(|| Kernel {
+        (initrd.is_file() && has_modules(root, &release)).then(|| Kernel {
             image: boot.join(format!("vmlinuz-{release}")),
             initrd,
             release,
@@ -180,6 +200,19 @@ mod tests {
         // The same release, made anew.
         install(root, "6.12.3-amd64", "new, with another initramfs");
         assert_eq!(keep_in(root).unwrap(), Kept::Now("6.12.3-amd64".into()));
+        // Gone from /boot, and the system still has its modules.
+        for name in ["vmlinuz", "initrd.img"] {
+            std::fs::remove_file(root.join(format!("boot/{name}-6.12.3-amd64"))).unwrap();
+        }
+        assert_eq!(keep_in(root).unwrap(), Kept::Already);
+        // The package was removed.
+        std::fs::remove_dir_all(root.join("lib/modules/6.12.3-amd64")).unwrap();
+        assert_eq!(keep_in(root).unwrap(), Kept::Now("6.9.1-amd64".into()));
+        // As after a rollback: /boot has nothing for this root, and what is kept fits it.
+        for name in ["vmlinuz", "initrd.img"] {
+            std::fs::remove_file(root.join(format!("boot/{name}-6.9.1-amd64"))).unwrap();
+        }
+        assert_eq!(keep_in(root).unwrap(), Kept::Already);
     }
 
     #[test]

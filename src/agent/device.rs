@@ -300,7 +300,7 @@ fn is_copy(a: &Device, b: &Device) -> bool {
     }
 }
 
-fn answers(name: Name<'_>, device: &Device) -> bool {
+pub(super) fn answers(name: Name<'_>, device: &Device) -> bool {
     let same = |value: Option<&str>, wanted: &str| {
         value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
     };

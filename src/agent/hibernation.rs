@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a device named by `resume=` is waited for, after the root's device is there.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = device::WAIT_DEFAULT;
 const RESUME: &str = "/sys/power/resume";
 const OFFSET: &str = "/sys/power/resume_offset";
 
@@ -37,24 +37,41 @@ pub enum Initramfs {
 }
 
 /// What follows from an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Met {
     /// There is none.
     Nothing,
     /// The live system starts, and nothing is changed.
-    StartsUnchanged,
+    StartsUnchanged(Image),
     /// It may be the live system's, which only its own kernel and initramfs may start then.
-    MayBeLive,
+    MayBeLive(Image),
 }
 
 /// An image of a hibernated system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Image {
+pub struct Image {
     path: PathBuf,
     /// In pages.
     offset: u64,
     /// Whether it is this boot's to resume.
     is_ours: bool,
+}
+
+impl Image {
+    /// Gives it up: what that system had not saved is lost, and the swap area is swap again. On disk on return.
+    pub fn forget(&self) -> std::io::Result<()> {
+        let mut device = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.path)?;
+        probe::swap::forget(&mut device, bytes(self.offset))?;
+        device.sync_all()
+    }
+}
+
+/// Whether an image is on any swap partition that is there now.
+pub fn is_on_any_swap() -> bool {
+    on_any_swap().is_some()
 }
 
 /// Looks for an image, says what is there and what follows. One that is this boot's to resume is resumed: then this
@@ -71,21 +88,21 @@ pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Met {
                 say!("it was not resumed: {error}");
             }
             say!("the image could not be resumed: no change is made, the system starts as it is");
-            Met::StartsUnchanged
+            Met::StartsUnchanged(image)
         }
         Initramfs::Own | Initramfs::Host => {
             say!(
                 "a hibernated system lies on {path}: nothing is changed, the system starts as it is"
             );
             say!("{GIVE_UP}");
-            Met::StartsUnchanged
+            Met::StartsUnchanged(image)
         }
         Initramfs::Recovery => {
             say!(
                 "a hibernated system lies on {path}, not this kernel's to resume: nothing is changed"
             );
             say!("{GIVE_UP}");
-            Met::MayBeLive
+            Met::MayBeLive(image)
         }
     }
 }
@@ -110,22 +127,30 @@ fn find(boot: &Boot<'_>, modules: &mut Modules) -> Option<Image> {
             });
         }
     }
-    let holds_image = |content: &Content| matches!(content, Content::Swap(swap) if swap.hibernated);
-    let device = block::list(&Places::default())
-        .into_iter()
-        .find(|device| holds_image(&device.content))?;
     Some(Image {
-        path: device.path,
+        path: on_any_swap()?,
         offset: 0,
         is_ours: false,
     })
+}
+
+fn on_any_swap() -> Option<PathBuf> {
+    let holds_image = |content: &Content| matches!(content, Content::Swap(swap) if swap.hibernated);
+    let mut devices = block::list(&Places::default()).into_iter();
+    let device = devices.find(|device| holds_image(&device.content))?;
+    Some(device.path)
 }
 
 /// The device that `resume=` names, once it is there.
 fn named(boot: &Boot<'_>, modules: &mut Modules) -> Option<PathBuf> {
     let name = boot.resume_device()?;
     match device::wait(name, Some(WAIT), &Places::default(), modules) {
-        Ok(found) => found.paths().into_iter().next(),
+        // A swap file's file system may lie on several devices; the offset counts on the one that is named.
+        Ok(found) => {
+            let named = |device: &&block::Device| device::answers(name, device);
+            let device = found.devices.iter().find(named).or(found.devices.first());
+            device.map(|device| device.path.clone())
+        }
         Err(error) => {
             say!("resume= names a device that is not there: {error}");
             None
@@ -135,9 +160,13 @@ fn named(boot: &Boot<'_>, modules: &mut Modules) -> Option<PathBuf> {
 
 fn is_hibernated(path: &Path, offset: u64) -> std::io::Result<bool> {
     let mut device = File::open(path)?;
-    // The offset is in pages; swap on x86 and arm64 Debian has pages of 4 KiB.
-    let header = probe::swap::read(&mut device, offset.saturating_mul(4096))?;
+    let header = probe::swap::read(&mut device, bytes(offset))?;
     Ok(header.is_some_and(|header| header.hibernated))
+}
+
+/// An offset in bytes; swap on x86 and arm64 Debian has pages of 4 KiB.
+fn bytes(pages: u64) -> u64 {
+    pages.saturating_mul(4096)
 }
 
 fn resume(image: &Image) -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 //! change, after the plan was printed.
 
 use super::act::{self, Error};
+use super::hibernation::Image;
 use super::session::Session;
 use super::watchdog;
 use crate::policy::Health;
@@ -41,6 +42,7 @@ enum Command {
     Reboot,
     PowerOff,
     Change(Verb),
+    Forget,
     Unknown(String),
 }
 
@@ -59,6 +61,7 @@ fn command(line: &str) -> Command {
             None => Command::Unknown(line.to_owned()),
         },
         ["forward"] => Command::Change(Verb::Forward),
+        ["FORGET"] => Command::Forget,
         _ => Command::Unknown(line.to_owned()),
     }
 }
@@ -114,15 +117,26 @@ impl Keyboard {
 /// Opens the prompt. `session` is `None` where the store does not mount; then only restarting is
 /// left. `seconds` is `None` where the live system cannot boot: then it waits for a person.
 pub fn open(session: Option<&mut Session>, seconds: Option<u32>) -> Choice {
-    ask(session, seconds, Choice::Boot)
+    ask(session, None, seconds, Choice::Boot)
+}
+
+/// Opens it beside the image of a hibernated system, which a person may give up here: then the machine restarts, and
+/// can be asked again. `silent`: what follows from silence.
+pub fn open_beside(image: &Image, silent: Choice) -> Choice {
+    ask(None, Some(image), Some(SECONDS), silent)
 }
 
 /// The same without the store; where nobody types for [`SECONDS`], the machine restarts.
 pub fn open_or_restart() -> Choice {
-    ask(None, Some(SECONDS), Choice::Reboot)
+    ask(None, None, Some(SECONDS), Choice::Reboot)
 }
 
-fn ask(mut session: Option<&mut Session>, mut seconds: Option<u32>, silent: Choice) -> Choice {
+fn ask(
+    mut session: Option<&mut Session>,
+    image: Option<&Image>,
+    mut seconds: Option<u32>,
+    silent: Choice,
+) -> Choice {
     let mut keyboard = Keyboard { typed: Vec::new() };
     watchdog::stop();
     let (then, now) = match silent {
@@ -142,13 +156,23 @@ fn ask(mut session: Option<&mut Session>, mut seconds: Option<u32>, silent: Choi
             return silent;
         };
         match (command(&line), &mut session) {
-            (Command::Help, _) => help(),
+            (Command::Help, _) => help(image.is_some()),
+            (Command::Forget, _) => match image.map(Image::forget) {
+                None => say!("no hibernated system lies on the disks; type 'help'"),
+                Some(Err(error)) => say!("it could not be given up: {error}; run mkswap there"),
+                Some(Ok(())) => {
+                    say!(
+                        "the hibernated system is given up: restarting, so that you can ask again"
+                    );
+                    return Choice::Reboot;
+                }
+            },
             (Command::Unknown(text), _) => say!("'{text}' is no command here; type 'help'"),
             (Command::Reboot, _) => return Choice::Reboot,
             (Command::PowerOff, _) => return Choice::PowerOff,
             (Command::Boot, _) => return Choice::Boot,
             (Command::List | Command::Change(_), None) => {
-                say!("the store is not mounted: only 'boot', 'reboot' and 'poweroff' are left");
+                say!("the store is not mounted; type 'help' to see what is left");
             }
             (Command::List, Some(session)) => list(session),
             (Command::Change(verb), Some(session)) => match change(session, &mut keyboard, verb) {
@@ -163,7 +187,14 @@ fn ask(mut session: Option<&mut Session>, mut seconds: Option<u32>, silent: Choi
     }
 }
 
-fn help() {
+fn help(image: bool) {
+    if image {
+        say!("boot            start the system");
+        say!("FORGET          give the hibernated system up; what it had not saved is lost");
+        say!("reboot          restart the machine");
+        say!("poweroff        switch it off");
+        return;
+    }
     say!("list            the snapshots, newest first, and which one a rollback goes to");
     say!("boot            start the live system");
     say!("rollback [ID]   go back to the version before, or to snapshot ID; asks first");

@@ -7,8 +7,9 @@
 //! Where a write fails, the kernel makes the file system read-only and goes on showing what may never reach the
 //! disk: [`Session::settled`] turns to what is on it.
 
-use super::block;
-use super::device::Found;
+use super::block::{self, Places};
+use super::device::{self, Found};
+use super::hibernation;
 use super::mount::{self, NotMounted, Rung};
 use super::root::{self, Hindrance};
 use crate::record::block::{Block, decode};
@@ -39,6 +40,9 @@ pub enum Error {
         .0.reasons()
     )]
     NotWritable(NotMounted),
+    /// A slow disk has come since the root's device was found.
+    #[error("{0}, which was not there at first: nothing was changed; restart")]
+    CameSince(&'static str),
     /// It mounts, but holds no store.
     #[error("this file system has no {STORE}: run 'backstay init' in the running system")]
     NoStore,
@@ -58,6 +62,8 @@ pub enum Error {
 pub struct Session {
     found: Found,
     rootflags: String,
+    /// Whether it was looked, before the first change, for what came late.
+    looked_again: bool,
     /// How it is mounted.
     pub rung: Rung,
     /// The store; where [`Session::rung`] is not writable, only its reading half works.
@@ -65,6 +71,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// The same without a write, not even of the log: what it shows may be older than what a mount would.
+    pub fn untouched(found: &Found, boot: &Boot<'_>) -> Result<Session, Error> {
+        let rootflags = boot.rootflags.unwrap_or_default();
+        Session::by(found, rootflags, &[Rung::NoReplay])
+    }
+
     /// Mounts the store and reads the layout. `boot` names the root that will be mounted afterwards.
     pub fn open(found: &Found, boot: &Boot<'_>) -> Result<Session, Error> {
         let rungs: &[Rung] = match found.has_log() {
@@ -78,11 +90,12 @@ impl Session {
         let at = Path::new(READ_ONLY_AT);
         mount::clear(at);
         make(at)?;
-        let rung = mount::top_level(&found.paths(), at, rungs, false)?;
+        let rung = mount::top_level(&found.paths(), at, rungs, is_degraded(rootflags))?;
         let store = open(at).inspect_err(|_| mount::clear(at))?;
         Ok(Session {
             found: found.clone(),
             rootflags: rootflags.to_owned(),
+            looked_again: false,
             rung,
             store,
         })
@@ -140,14 +153,39 @@ impl Session {
         tried
     }
 
+    /// A copy of the disk, or the image of a hibernated system, may be on a disk that took longer than the root's.
+    fn look_again(&mut self) -> Result<(), Error> {
+        if self.looked_again {
+            return Ok(());
+        }
+        if hibernation::is_on_any_swap() {
+            return Err(Error::CameSince("there is a hibernated system"));
+        }
+        let uuid = self.found.uuid().map(|uuid| uuid.to_string());
+        let name = uuid.as_deref().map(kernel_cmdline::Device::Uuid);
+        if let Some(Ok(Some(found))) = name.map(|name| device::find(name, &Places::default()))
+            && found.is_copied()
+            && !self.is_copied()
+        {
+            self.found.copies = found.copies;
+            return Err(Error::CameSince(
+                "a second disk carries the same file system",
+            ));
+        }
+        self.looked_again = true;
+        Ok(())
+    }
+
     /// Makes the store writable, once.
     pub fn make_writable(&mut self) -> Result<(), Error> {
+        self.look_again()?;
         if self.rung.is_writable() {
             return Ok(());
         }
         let at = Path::new(WRITABLE_AT);
         make(at)?;
-        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], false)
+        let degraded = is_degraded(&self.rootflags);
+        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], degraded)
             .map_err(Error::NotWritable)?;
         self.store = open(at)?;
         Ok(())
@@ -171,6 +209,11 @@ impl Session {
             mount::clear(Path::new(at));
         }
     }
+}
+
+/// Whether a person has asked for a mount without all devices, in `rootflags=`.
+fn is_degraded(rootflags: &str) -> bool {
+    rootflags.split(',').any(|option| option == "degraded")
 }
 
 fn make(at: &Path) -> Result<(), Error> {

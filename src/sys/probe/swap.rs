@@ -5,7 +5,7 @@
 //! implementations. UUID and label are `sws_uuid` and `sws_volume` of `union swap_header`
 //! (`<linux/swap.h>`), after 1024 bytes for boot blocks and three 32-bit numbers.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::{Fields, Uuid, read_at};
 
@@ -70,6 +70,25 @@ pub fn read(device: &mut (impl Read + Seek), offset: u64) -> std::io::Result<Opt
     Ok(found)
 }
 
+/// Makes a hibernated area swap again, as swapon(8) does; any other is left as it is. Not on disk on return.
+///
+/// # Errors
+/// An I/O error of the device.
+pub fn forget(device: &mut (impl Read + Write + Seek), offset: u64) -> std::io::Result<()> {
+    for page in PAGE_SIZES {
+        let start = read_at(device, offset, page)?;
+        let signature = start
+            .as_deref()
+            .and_then(|it| it.get(page - SIGNATURE_SIZE..));
+        let is_image = |signature: &[u8]| HIBERNATED.iter().any(|it| signature.starts_with(it));
+        if signature.is_some_and(is_image) {
+            device.seek(SeekFrom::Start(offset + (page - SIGNATURE_SIZE) as u64))?;
+            return device.write_all(SWAP);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +114,19 @@ mod tests {
                 assert_eq!(header.hibernated, hibernated, "{page} {signature:?}");
                 assert_eq!(header.uuid, Some(Uuid([7; 16])));
             }
+        }
+    }
+
+    #[test]
+    fn a_hibernated_area_that_is_given_up_is_swap_and_nothing_else_changes() {
+        for page in PAGE_SIZES {
+            let mut device = std::io::Cursor::new(area(page, b"S1SUSPEND"));
+            forget(&mut device, 0).unwrap();
+            assert_eq!(device.get_ref(), &area(page, SWAP));
+            let other = area(page, b"nothing");
+            let mut device = std::io::Cursor::new(other.clone());
+            forget(&mut device, 0).unwrap();
+            assert_eq!(device.get_ref(), &other);
         }
     }
 
