@@ -49,7 +49,9 @@ Once there are snapshots, datasets can be added, but neither renamed, moved nor 
 A snapshot from before there was a config dataset leaves the configuration as it is;
 .B list
 shows it as "sound, no config".
-One whose system has no directory to mount a dataset on that was added later cannot be gone back to:
+One whose system does not mount a dataset that was added later (it has no directory for it, or no entry in its
+.I /etc/fstab
+where the live system has one) cannot be gone back to:
 .B init
 says so, and
 .B list

@@ -75,6 +75,14 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
             "mmdebstrap is missing: 'apt-get install mmdebstrap', then run this again".to_owned(),
         ));
     }
+    let shadow = lines("getent", &["shadow", "root"])?.concat();
+    if !lets_root_in(&shadow) && !args.no_login {
+        return Err(Error::Anew(
+            "root has no password, and no other account is taken along: nobody could log in to the new system. Give \
+             root one (passwd), keep this system's accounts by 'factory baseline' instead, or say --no-login"
+                .to_owned(),
+        ));
+    }
     let installed = lines(
         "dpkg-query",
         &[
@@ -115,7 +123,7 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
         "installing {} packages anew; this takes some minutes",
         wanted.len()
     ));
-    std::fs::create_dir_all(SCRATCH).map_err(Error::file("making", SCRATCH))?;
+    make_scratch(Path::new(SCRATCH)).map_err(Error::file("making", SCRATCH))?;
     let archive = Path::new(SCRATCH).join("factory.tar");
     let made = Installed {
         archive: archive.clone(),
@@ -143,6 +151,24 @@ pub fn install(args: &Install, say: &mut dyn FnMut(&str)) -> Result<Installed> {
             "mmdebstrap failed ({status}), for the reason above; nothing was changed"
         ))),
     }
+}
+
+/// A directory that nobody else may look into, since passwords and keys lie there, without what an interrupted run left.
+fn make_scratch(scratch: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(scratch)
+}
+
+/// Whether somebody can log in to a system that has this machine's password of root, and no other account: a line of
+/// shadow(5).
+fn lets_root_in(shadow: &str) -> bool {
+    let password = shadow.split(':').nth(1).unwrap_or_default();
+    !password.starts_with(['!', '*'])
 }
 
 /// Whether dpkg's name of a package, perhaps with its architecture (`libc6:amd64`), is what somebody calls it.
@@ -234,6 +260,32 @@ fn sources() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scratch_directory_is_nobody_elses_and_is_emptied() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = dir.path().join("cache/backstay");
+        std::fs::create_dir_all(&scratch).unwrap();
+        std::fs::write(scratch.join("factory.tar"), "half").unwrap();
+        make_scratch(&scratch).unwrap();
+        let mode = std::fs::metadata(&scratch).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn root_logs_in_by_a_password_alone() {
+        for (line, lets_in) in [
+            ("root:$y$j9T$abc:20000:0:99999:7:::", true),
+            ("root::20000:0:99999:7:::", true),
+            ("root:!:20000:0:99999:7:::", false),
+            ("root:*:20000:0:99999:7:::", false),
+            ("root:!$y$j9T$abc:20000:0:99999:7:::", false),
+        ] {
+            assert_eq!(lets_root_in(line), lets_in, "{line}");
+        }
+    }
 
     #[test]
     fn packages_that_no_archive_has_are_found() {

@@ -248,6 +248,9 @@ pub struct Install {
     /// Leave an installed package out; can be given several times
     #[arg(long, value_name = "NAME")]
     pub without: Vec<String>,
+    /// Install it although root has no password here, so that nobody could log in
+    #[arg(long)]
+    pub no_login: bool,
     /// Put it in the place of a factory snapshot that is sound
     #[arg(long)]
     pub replace: bool,

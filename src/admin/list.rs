@@ -134,8 +134,8 @@ pub fn unusable<S: Store>(store: &S) -> Result<Vec<String>> {
     }
     let line = |(mount, names): (MountPath, Vec<String>)| {
         format!(
-            "nothing can go back to {}, whose system has no directory {mount} to mount on: if you \
-             need that, mount it in layout.toml at a directory that they have, and run 'backstay \
+            "nothing can go back to {}, whose system mounts nothing at {mount} (no directory, or no entry in its \
+             /etc/fstab): if you need that, mount it in layout.toml at a directory that they have, and run 'backstay \
              init' again",
             names.join(", ")
         )
@@ -342,7 +342,7 @@ mod tests {
         }
         let lines = unusable(&store).unwrap();
         assert_eq!(lines.len(), 1);
-        let names = "the factory snapshot, snapshot 1, whose system has no directory /srv/data";
+        let names = "the factory snapshot, snapshot 1, whose system mounts nothing at /srv/data";
         assert!(lines[0].contains(names), "{lines:?}");
         let listing = listing(&store, Some(&records.state.value)).unwrap();
         let health: Vec<_> = listing.sets.iter().map(|set| set.health.as_str()).collect();

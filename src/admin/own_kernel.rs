@@ -44,7 +44,10 @@ fn keep_in(root: &Path) -> Result<Kept> {
     let known = whole(root, &kept);
     let Some(kernel) = newest(root) else {
         // After a rollback /boot may have only kernels of later versions.
-        return known.map_or_else(|| Err(Error::NoKernel("/boot".to_owned())), |_| Ok(Kept::Already));
+        return known.map_or_else(
+            || Err(Error::NoKernel("/boot".to_owned())),
+            |_| Ok(Kept::Already),
+        );
     };
     if known.is_some_and(|known| by_version(&known, &kernel.release) == Ordering::Greater) {
         return Ok(Kept::Already);

@@ -23,7 +23,8 @@ const WAIT: Duration = device::WAIT_DEFAULT;
 const RESUME: &str = "/sys/power/resume";
 const OFFSET: &str = "/sys/power/resume_offset";
 
-const GIVE_UP: &str = "to give it up, start the system once with 'noresume', or run mkswap on it";
+const GIVE_UP: &str =
+    "to give it up, type FORGET in the recovery menu, or start the system once with 'noresume'";
 
 /// What runs the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Whether a root can boot: an init, a kernel with its modules, no pin to another root.
 
 use super::Error;
-use crate::record::layout::{Dataset, Layout};
+use crate::record::layout::{Dataset, Layout, Part};
 use crate::record::manifest::{Release, title};
 use crate::store::place::Place;
 use crate::store::{Node, Store};
@@ -157,8 +157,8 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
     }
     if let Some(dataset) = lacks_mount(store, root)?.first() {
         return Err(Error::Unbootable(format!(
-            "its {} is not a directory to mount {} on",
-            dataset.mount, dataset.name
+            "it does not mount {} at {}: there is no directory, or no entry in its /etc/fstab",
+            dataset.name, dataset.mount
         )));
     }
     match resolve(store, root, "etc/fstab")? {
@@ -227,11 +227,26 @@ pub fn apps<S: Store>(store: &S, root: Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// The datasets for which a root has no directory to mount them on.
+/// The datasets that a root would not mount, since it is older than they are: it has no directory for them, or no entry
+/// in its fstab where the live system has one. It would use what lies in itself there.
 pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Error> {
     let layout = store.layout();
     let mut lacking = Vec::new();
+    let by_fstab = |root| -> Result<Vec<String>, Error> {
+        Ok(match store.dataset(root)?.is_some() {
+            true => mount_points(store, root)?,
+            false => Vec::new(),
+        })
+    };
+    let live = by_fstab(Place::Live(Part::System))?;
+    let own = by_fstab(root)?;
     for dataset in layout.config.iter().chain(&layout.data) {
+        let point = dataset.mount.as_str();
+        let is_named = |points: &[String]| points.iter().any(|it| it == point);
+        if is_named(&live) && !is_named(&own) {
+            lacking.push(dataset.clone());
+            continue;
+        }
         let at = dataset.mount.trim_start_matches('/');
         let node = match resolve(store, root, at)? {
             // One that is a link may lead elsewhere by the time it is mounted on.
@@ -244,6 +259,20 @@ pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Err
         }
     }
     Ok(lacking)
+}
+
+/// Where an fstab mounts something.
+fn mount_points<S: Store>(store: &S, root: Place) -> Result<Vec<String>, Error> {
+    let Some(path) = resolve(store, root, "etc/fstab")? else {
+        return Ok(Vec::new());
+    };
+    let fstab = store.content(root, &path)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&fstab);
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let points = lines.filter_map(|line| line.split_whitespace().nth(1));
+    Ok(points.map(str::to_owned).collect())
 }
 
 /// Looks for a line in an fstab that mounts another subvolume where one of the live datasets belongs.

@@ -19,7 +19,7 @@ const VERB: &str = "backstay.rollback=previous backstay.present backstay.end";
 const RESUMES: &str = "a hibernated system lies on /dev/vda3: resuming it, nothing is touched";
 const MAY_BE_LIVE: [&str; 2] = [
     "a hibernated system lies on /dev/vda3, not this kernel's to resume: nothing is changed",
-    "to give it up, start the system once with 'noresume', or run mkswap on it",
+    "to give it up, type FORGET in the recovery menu, or start the system once with 'noresume'",
 ];
 const LEAVES_ALONE: &str =
     "a hibernated system lies on /dev/vda3: nothing is changed, the system starts as it is";

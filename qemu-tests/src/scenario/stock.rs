@@ -93,7 +93,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const README: &str = include_str!("../../../README.md");
 
 /// What README tells a newcomer to type as root, where the package lies in the present directory.
-fn as_readme_says() -> Result<[String; 2]> {
+pub(super) fn as_readme_says() -> Result<[String; 2]> {
     let (_, section) = README
         .split_once("\n## Install on your Debian\n")
         .context("README has no section 'Install on your Debian'")?;

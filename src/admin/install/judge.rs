@@ -86,6 +86,26 @@ fn stops(survey: &Survey) -> Option<Finding> {
             "backstay needs a root such as @rootfs there: install it anew so, or move it from a rescue system",
         );
     }
+    if let Some(path) = survey.packages_apart {
+        return stop(
+            "packages-apart",
+            format!(
+                "{path}, the list of installed packages, lies outside the root: after a rollback it would name \
+                     versions that are not there"
+            ),
+            "give that directory back to the root, and mount those of data, such as /var/log, on subvolumes instead",
+        );
+    }
+    if let Some(value) = survey.grub_default.as_deref().filter(|it| is_numbered(it)) {
+        return stop(
+            "grub-default-number",
+            format!(
+                "GRUB_DEFAULT={value} counts GRUB's entries, and backstay's come before the others"
+            ),
+            "write 0 or the entry's id (the text after $menuentry_id_option in /boot/grub/grub.cfg) in \
+             /etc/default/grub",
+        );
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "@._-".contains(c);
     if !live.chars().all(plain) {
         return stop(
@@ -140,14 +160,6 @@ fn pins(survey: &Survey) -> Vec<Finding> {
             continue;
         }
         let point = &entry.point;
-        if let Some(id) = entry.option("subvolid") {
-            found.push(problem(
-                "fstab-subvolid-pin",
-                format!("/etc/fstab mounts {point} by subvolid={id}, which after a change is the number of what was \
-                         put aside"),
-                INIT.to_owned(),
-            ));
-        }
         let named = entry.option("subvol").map(plain_name);
         if let Some(named) = named.filter(|named| point == "/" && named != live) {
             found.push(problem(
@@ -157,7 +169,22 @@ fn pins(survey: &Survey) -> Vec<Finding> {
             ));
         }
     }
+    for (entry, _) in survey.by_number() {
+        let (point, id) = (&entry.point, entry.option("subvolid").unwrap_or_default());
+        found.push(problem(
+            "fstab-subvolid-pin",
+            format!("/etc/fstab mounts {point} by subvolid={id}, which after a change is the number of what was \
+                     put aside"),
+            INIT.to_owned(),
+        ));
+    }
     found
+}
+
+/// Whether GRUB's default is chosen by its place among the entries, and not as the first.
+fn is_numbered(default: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    default != "0" && default.split('>').any(is_number)
 }
 
 fn grub(survey: &Survey) -> Vec<Finding> {
@@ -169,6 +196,23 @@ fn grub(survey: &Survey) -> Vec<Finding> {
             format!("GRUB's modules and menu lie in the root ({GRUB} of {}): after a rollback they would not be those \
                      that its core image was made with, and the machine would not boot", survey.live),
             INIT,
+        ));
+    } else if survey.grub_is_moved() && !survey.core_image {
+        found.push(finding(
+            Weight::Problem,
+            "grub-not-installed",
+            format!("GRUB was not installed anew after its directory was moved to {GRUB}: what starts the machine reads \
+                     the old one, which no update changes"),
+            INIT,
+        ));
+    }
+    if !survey.unseen_swap.is_empty() {
+        found.push(finding(
+            Weight::Note,
+            "swap-unseen",
+            format!("a system that is hibernated in {} is not seen by the recovery kernel", survey.unseen_swap.join(", ")),
+            "do not hibernate while a request waits; for a file, name resume= and resume_offset= on the kernel command \
+             line",
         ));
     }
     if survey.boot_is_apart() {
@@ -266,6 +310,10 @@ pub(super) mod tests {
             uefi: false,
             is_made_of_others: false,
             secure_boot: false,
+            core_image: true,
+            grub_default: Some("0".to_owned()),
+            packages_apart: None,
+            unseen_swap: Vec::new(),
         }
     }
 
@@ -318,7 +366,7 @@ pub(super) mod tests {
     #[test]
     fn every_pin_is_found() {
         type Change = fn(&mut Survey);
-        let table: [(Change, &str); 7] = [
+        let table: [(Change, &str); 12] = [
             (
                 |it| it.rootflags = Some("subvolid=256".into()),
                 "cmdline-subvolid-pin",
@@ -341,6 +389,20 @@ pub(super) mod tests {
             ),
             (|it| drop(it.mounts.pop()), "grub-prefix-in-root"),
             (|it| it.is_made_of_others = true, "root-made-by-initramfs"),
+            (|it| it.core_image = false, "grub-not-installed"),
+            (
+                |it| it.grub_default = Some("2".into()),
+                "grub-default-number",
+            ),
+            (
+                |it| it.grub_default = Some("gnulinux-advanced-1>2".into()),
+                "grub-default-number",
+            ),
+            (
+                |it| it.packages_apart = Some("/var/lib/dpkg"),
+                "packages-apart",
+            ),
+            (|it| it.unseen_swap.push("/swap".into()), "swap-unseen"),
         ];
         for (change, id) in table {
             let mut survey = survey("@rootfs");
@@ -350,6 +412,12 @@ pub(super) mod tests {
         // A number of another file system is not ours to judge.
         let mut other = survey("@rootfs");
         other.fstab += "UUID=2 /other btrfs subvolid=300 0 0\n";
+        // The top level's is always the same.
+        let mut top = other.mounts[0].clone();
+        (top.directory, top.point) = ("/".to_owned(), "/top".to_owned());
+        other.mounts.push(top);
+        other.fstab += "UUID=1 /top btrfs subvolid=5 0 0\n";
+        other.grub_default = Some("gnulinux-advanced-1>gnulinux-6.12-advanced-1".to_owned());
         assert_eq!(ids(&other), [""; 0]);
     }
 }

@@ -44,7 +44,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
         left: args.left.clone(),
         layout: std::fs::read_to_string(steps::LAYOUT).ok(),
     };
-    let taken = |name: &str| machine.top.join(name).exists();
+    let taken = |name: &str| !steps::is_free(machine, name);
     let proposal = steps::propose(&survey, &choices, taken)?;
     for finding in judge::findings(&survey) {
         say(&finding.to_string());
@@ -53,6 +53,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     if args.dry_run {
         return Ok(None);
     }
+    proposal.steps.iter().try_for_each(steps::in_use)?;
     if !args.yes {
         consent::yes("Do this now?")?;
     }
@@ -79,7 +80,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     {
         say(
             "restart the machine soon: a program that has files open in a directory that was moved goes on \
-             writing to the old ones, which lie below the mount",
+             writing to the old ones, which lie below the mount and are not seen after the restart",
         );
     }
     if let Some(store) = &store
@@ -204,7 +205,7 @@ fn may_go(machine: &Machine, survey: &Survey) -> Result<()> {
             steps::LAYOUT
         )));
     }
-    let prefix = steps::prefix();
+    let prefix = survey::prefix();
     let directory = machine.top.join(&prefix);
     if directory.is_dir() && !steps::is_subvolume(&directory) && survey.is_in_root(survey::GRUB) {
         return Err(kept(&format!(

@@ -9,8 +9,9 @@ use super::super::fstab;
 use super::super::layout_file;
 use super::super::machine::Machine;
 use super::judge::{Weight, findings};
-use super::survey::{GRUB, Survey};
+use super::survey::{GRUB, Survey, core_image_mark, prefix};
 use super::tools;
+use crate::agent::root::plain_name;
 use crate::record::layout::MAX_DATA;
 use crate::store::place::STORE;
 use crate::sys::btrfs;
@@ -23,8 +24,13 @@ const FSTAB: &str = "/etc/fstab";
 /// One thing that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Takes `subvolid=` out of fstab's entry for this mount point.
-    Unpin(String),
+    /// Names a subvolume in fstab that was mounted by its number.
+    Unpin {
+        /// Where it is mounted.
+        point: String,
+        /// Its path in the top level.
+        live: String,
+    },
     /// Makes a directory of the root a dataset of its own.
     Move {
         /// The directory.
@@ -46,7 +52,9 @@ impl Step {
     /// For people.
     pub fn describe(&self, live: &str) -> String {
         match self {
-            Step::Unpin(point) => format!("take subvolid= out of the entry for {point} in {FSTAB}"),
+            Step::Unpin { point, live } => {
+                format!("write subvol={live} instead of subvolid= for {point} in {FSTAB}")
+            }
             Step::Move { path, live } => {
                 format!(
                     "make {path} a dataset of its own, {live}, which stays when the system goes back"
@@ -110,14 +118,9 @@ pub fn propose(
         return Err(Error::Install(format!("{}: {}", stop.what, stop.remedy)));
     }
     let mut steps = Vec::new();
-    for entry in survey.entries() {
-        let of_us = survey
-            .mounts
-            .iter()
-            .any(|mount| mount.point == entry.point && mount.device == survey.device);
-        if of_us && entry.fs == "btrfs" && entry.option("subvolid").is_some() {
-            steps.push(Step::Unpin(entry.point.clone()));
-        }
+    for (entry, live) in survey.by_number() {
+        let point = entry.point;
+        steps.push(Step::Unpin { point, live });
     }
     let mut data = match &choices.layout {
         Some(text) => declared(text)?,
@@ -130,6 +133,14 @@ pub fn propose(
             true => format!("@{name}"),
             false => name.clone(),
         };
+        let mut inside = survey.inside.iter();
+        let holds = inside.find(|inside| inside.path == path);
+        if let Some(below) = holds.and_then(|inside| inside.holds.as_deref()) {
+            return Err(Error::Install(format!(
+                "{path} cannot become the dataset {live}, since {below} in it is a subvolume or a mount of its own and \
+                 would stay behind: say --leave {path}, or move it by hand and mount it in {FSTAB}"
+            )));
+        }
         if taken(&live) {
             return Err(Error::Install(format!(
                 "{path} cannot become the dataset {live}, since there is something of that name in the top level: \
@@ -162,7 +173,7 @@ pub fn propose(
         steps.push(Step::Layout(text));
     }
     steps.push(Step::Store);
-    if survey.is_in_root(GRUB) {
+    if survey.is_in_root(GRUB) || (survey.grub_is_moved() && !survey.core_image) {
         steps.push(Step::Prefix);
     }
     steps.push(Step::Menu);
@@ -253,14 +264,14 @@ fn fstab_line(survey: &Survey, path: &str, subvolume: &str) -> String {
 /// Does what needs no store. On disk on return.
 pub fn prepare(machine: &Machine, survey: &Survey, step: &Step) -> Result<()> {
     match step {
-        Step::Unpin(point) => {
+        Step::Unpin { point, live } => {
             let text = read_fstab()?;
             let entries = fstab::entries(&text);
             let pinned = entries
                 .iter()
                 .find(|entry| entry.point == *point && entry.option("subvolid").is_some());
             match pinned {
-                Some(entry) => write_fstab(&fstab::without_option(&text, entry, "subvolid")),
+                Some(entry) => write_fstab(&fstab::naming(&text, entry, live)),
                 None => Ok(()),
             }
         }
@@ -274,19 +285,63 @@ pub fn prepare(machine: &Machine, survey: &Survey, step: &Step) -> Result<()> {
     }
 }
 
-/// Copies a directory into a new subvolume, and mounts that over it. What was there stays below the mount.
+/// In a new dataset until fstab names it: nothing has used it yet.
+const UNFINISHED: &str = ".backstay-unfinished";
+
+/// Whether a name in the top level is one that an interrupted run left, or free.
+pub fn is_free(machine: &Machine, name: &str) -> bool {
+    let there = machine.top.join(name);
+    let is_empty = || std::fs::read_dir(&there).is_ok_and(|mut it| it.next().is_none());
+    !there.exists() || there.join(UNFINISHED).exists() || is_empty()
+}
+
+/// Copies a directory, as it is at one instant, into a new subvolume, and mounts that over it. What was there stays
+/// below the mount.
 fn to_dataset(machine: &Machine, survey: &Survey, path: &str, live: &str) -> Result<()> {
     let made = machine.top.join(live);
-    let part = machine.top.join(format!("{live}.part"));
-    if !made.exists() {
-        tools::discard(&part)?;
-        create(machine, &format!("{live}.part"))?;
-        tools::copy_tree(Path::new(path), &part)?;
+    let is_named = fstab::entries(&read_fstab()?)
+        .iter()
+        .any(|entry| entry.point == path);
+    if !is_named {
+        if !is_free(machine, live) {
+            return Err(Error::Install(format!(
+                "{live} is there meanwhile: run 'backstay init' again"
+            )));
+        }
+        tools::discard(&made)?;
+        create(machine, live)?;
+        let mark = made.join(UNFINISHED);
+        std::fs::write(&mark, "").map_err(Error::file("writing", &mark))?;
         tools::sync(&machine.top)?;
-        std::fs::rename(&part, &made).map_err(Error::file("renaming", &part))?;
+        let instant = tools::Instant::of(&machine.top, &survey.live, live)?;
+        let copied = tools::copy_tree(&instant.path.join(path.trim_start_matches('/')), &made);
+        instant.discard()?;
+        copied?;
         tools::sync(&machine.top)?;
     }
-    mount(survey, path, live)
+    mount(survey, path, live)?;
+    remove(&made.join(UNFINISHED))?;
+    tools::sync(&machine.top)
+}
+
+/// The programs that have files open in a directory that is moved, where they would go on writing to the old ones. In
+/// /home and /var/log that is as good as always so, and little is lost: a restart ends it.
+pub fn in_use(step: &Step) -> Result<()> {
+    let Step::Move { path, .. } = step else {
+        return Ok(());
+    };
+    if ["/home", "/root", "/var/log"].contains(&path.as_str()) {
+        return Ok(());
+    }
+    let users = tools::users_of(path);
+    match users.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Install(format!(
+            "{path} is in use by {}, and what they write after the copy would be lost: stop them, then run \
+             'backstay init' again and restart the machine, or say --leave {path}",
+            users.join(", ")
+        ))),
+    }
 }
 
 /// Names a subvolume in fstab, and mounts it.
@@ -301,11 +356,6 @@ fn mount(survey: &Survey, path: &str, subvolume: &str) -> Result<()> {
     }
     tools::daemon_reload();
     tools::mount(path)
-}
-
-/// GRUB's directory in the store, from the top level. Of an installed system it is a subvolume, mounted at [`GRUB`].
-pub fn prefix() -> String {
-    format!("{STORE}/grub")
 }
 
 /// Makes the subvolume that will be mounted at [`GRUB`], before the store is made around it.
@@ -324,30 +374,83 @@ pub fn make_room_for_grub(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Moves GRUB's directory into the store, mounts it, and installs GRUB so that it is found there.
+/// Moves GRUB's directory into the store, mounts it, and installs GRUB so that it is found there. What was done before
+/// an interruption is not done again.
 pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
     let name = prefix();
-    tools::copy_tree(Path::new(GRUB), &machine.top.join(&name))?;
+    let directory = machine.top.join(&name);
+    if !survey.grub_is_moved() {
+        let text = read_fstab()?;
+        let mut entries = fstab::entries(&text).into_iter();
+        // Once fstab names it, what is there is newer than what lies below the mount.
+        if !entries.any(|entry| entry.point == GRUB) {
+            tools::copy_tree(Path::new(GRUB), &directory)?;
+            // One that an uninstall left there.
+            remove(&machine.top.join(core_image_mark()))?;
+            tools::sync(&machine.top)?;
+        }
+        mount(survey, GRUB, &name)?;
+    }
+    tools::grub_install(survey)?;
+    // Below the mount, for a core image elsewhere that was not made anew: a second disk's, a removable one's.
+    let old = machine.top.join(&survey.live).join("boot/grub/grub.cfg");
+    if old.exists() {
+        replace(&old, forwarding(survey).as_bytes())?;
+    }
     tools::sync(&machine.top)?;
-    mount(survey, GRUB, &name)?;
-    tools::grub_install(survey)
+    let mark = machine.top.join(core_image_mark());
+    let text = "GRUB was installed to read this directory.\n";
+    replace(&mark, text.as_bytes())
 }
 
-/// Undoes [`move_prefix`]: what is in the store's goes back into the root, and GRUB is installed to find it there.
+/// A menu for a core image that still reads GRUB's old directory: its modules are those that lie beside it.
+fn forwarding(survey: &Survey) -> String {
+    let Survey { uuid, .. } = survey;
+    format!(
+        "# GRUB's menu lies in {name}, mounted at {GRUB}; see backstay(8).\n\
+         insmod btrfs\nsearch --no-floppy --fs-uuid --set=backstay_moved {uuid}\n\
+         configfile ($backstay_moved)/{name}/grub.cfg\n",
+        name = prefix()
+    )
+}
+
+/// Undoes [`move_prefix`], mounted or not: what is in the store's goes back into the root, and GRUB is installed to find
+/// it there. Nothing in fstab names the store after that.
 pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
-    let name = prefix();
-    let mounted = survey.holding(GRUB);
-    if mounted.is_none_or(|mount| mount.directory != format!("/{name}")) {
-        return Ok(());
+    let directory = machine.top.join(prefix());
+    if is_subvolume(&directory) {
+        if survey.grub_is_moved() {
+            tools::unmount(GRUB)?;
+        }
+        // As it was, under the mount, when it was moved; GRUB does not read it until it is installed anew.
+        tools::copy_tree(&directory, Path::new(GRUB))?;
+        write_fstab(&fstab::without_mount(&read_fstab()?, GRUB))?;
+        tools::daemon_reload();
+        tools::sync(Path::new("/"))?;
+        tools::grub_install(survey)?;
     }
-    tools::unmount(GRUB)?;
-    // As it was, under the mount, when it was moved; GRUB does not read it until it is installed anew.
-    tools::copy_tree(&machine.top.join(&name), Path::new(GRUB))?;
-    let text = fstab::without_line(&read_fstab()?, &fstab_line(survey, GRUB, &name));
-    write_fstab(&text)?;
-    tools::daemon_reload();
-    tools::sync(Path::new("/"))?;
-    tools::grub_install(survey)
+    let text = read_fstab()?;
+    let in_store = |entry: &fstab::Entry| {
+        let named = entry.option("subvol").map(plain_name);
+        named.is_some_and(|it| it == STORE || it.starts_with(&format!("{STORE}/")))
+    };
+    match fstab::entries(&text).into_iter().find(in_store) {
+        Some(entry) => Err(Error::Install(format!(
+            "{FSTAB} mounts {} from the store: take that line out, then run 'backstay uninstall' again",
+            entry.point
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Removes a file; one that is not there is removed already.
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("removing", file)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a directory is a subvolume of its own.
@@ -394,6 +497,7 @@ mod tests {
             path,
             by_default,
             is_empty: false,
+            holds: None,
         }
     }
 
@@ -435,6 +539,12 @@ mod tests {
         assert_eq!(more.steps.iter().filter(unmoved).count(), 1, "{more:?}");
         let taken = propose(&survey, &choices, |name| name == "@home").unwrap_err();
         assert!(taken.to_string().contains("--leave /home"), "{taken}");
+        survey.inside[0].holds = Some("/home/somebody".to_owned());
+        let holds = propose(&survey, &choices, |_| false).unwrap_err();
+        assert!(
+            holds.to_string().contains("/home/somebody in it"),
+            "{holds}"
+        );
     }
 
     #[test]
@@ -448,6 +558,30 @@ mod tests {
         survey.inside = vec![inside("/srv", true)];
         let proposal = propose(&survey, &Choices::default(), |_| false).unwrap();
         assert_eq!(proposal.stays, ["/home (home)", "/srv (srv)"]);
+    }
+
+    #[test]
+    fn what_was_interrupted_goes_on_and_numbers_become_names() {
+        let steps = |survey: &Survey| {
+            let proposal = propose(survey, &Choices::default(), |_| false).unwrap();
+            proposal.steps
+        };
+        let mut survey = survey("@rootfs");
+        assert!(!steps(&survey).contains(&Step::Prefix));
+        survey.core_image = false;
+        assert!(steps(&survey).contains(&Step::Prefix));
+        let mut home = survey.mounts[0].clone();
+        (home.directory, home.point) = ("/@home".into(), "/home".into());
+        survey.mounts.push(home);
+        survey.fstab += "UUID=1 /home btrfs subvolid=257 0 0\n";
+        let unpin = Step::Unpin {
+            point: "/home".to_owned(),
+            live: "@home".to_owned(),
+        };
+        assert_eq!(steps(&survey).first(), Some(&unpin));
+        let menu = forwarding(&survey);
+        let there = "configfile ($backstay_moved)/@backstay/grub/grub.cfg\n";
+        assert!(menu.ends_with(there), "{menu}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::super::machine::Machine;
 use super::super::mountinfo::{self, Mount};
 use crate::agent::block;
 use crate::record::Uuid;
+use crate::store::place::STORE;
 use crate::sys::btrfs;
 use crate::transaction::inside::DATA;
 use kernel_cmdline::Boot;
@@ -19,6 +20,9 @@ pub const GRUB: &str = "/boot/grub";
 /// The firmware's variable that says whether Secure Boot is enforced (UEFI, section 3.3).
 const SECURE_BOOT: &str =
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// Lists of installed packages: dpkg's, rpm's, pacman's.
+const PACKAGES: [&str; 3] = ["/var/lib/dpkg", "/var/lib/rpm", "/var/lib/pacman"];
+
 /// A directory of data that would go back with the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -28,6 +32,8 @@ pub struct Inside {
     pub by_default: bool,
     /// Whether there is anything in it.
     pub is_empty: bool,
+    /// What a copy of it would leave behind: a subvolume or a mount below it.
+    pub holds: Option<String>,
 }
 
 /// A system, looked at.
@@ -58,6 +64,14 @@ pub struct Survey {
     pub is_made_of_others: bool,
     /// Whether it starts signed kernels only.
     pub secure_boot: bool,
+    /// Whether GRUB was installed to read its directory in the store.
+    pub core_image: bool,
+    /// `GRUB_DEFAULT` of GRUB's settings.
+    pub grub_default: Option<String>,
+    /// Where the list of installed packages lies, if that is not the root.
+    pub packages_apart: Option<&'static str>,
+    /// Swap whose image the recovery kernel would not see: in files, and on devices that it does not put together.
+    pub unseen_swap: Vec<String>,
 }
 
 impl Survey {
@@ -85,13 +99,27 @@ impl Survey {
             uefi: Path::new("/sys/firmware/efi").exists(),
             is_made_of_others: block::is_made_of_others(Path::new(root)),
             secure_boot: std::fs::read(SECURE_BOOT).is_ok_and(|bytes| is_enforced(&bytes)),
+            core_image: machine.top.join(core_image_mark()).exists(),
+            grub_default: grub_default(&grub_settings()),
+            packages_apart: None,
+            unseen_swap: Vec::new(),
             mounts,
         };
-        survey.inside = survey.data_inside();
+        let swaps = swaps(&std::fs::read_to_string("/proc/swaps").unwrap_or_default());
+        let has_offset = Boot::read(&line).resume_offset.is_some();
+        let is_unseen = |(path, is_file): &(String, bool)| match is_file {
+            true => !has_offset,
+            false => !survey.is_made_of_others && block::is_made_of_others(Path::new(path)),
+        };
+        let unseen = swaps.into_iter().filter(is_unseen);
+        survey.unseen_swap = unseen.map(|(path, _)| path).collect();
+        let apart = |path: &&str| is_directory(path) && !survey.is_in_root(path);
+        survey.packages_apart = PACKAGES.into_iter().find(apart);
+        survey.inside = survey.data_inside(&nested(&fd)?);
         Ok(survey)
     }
 
-    fn data_inside(&self) -> Vec<Inside> {
+    fn data_inside(&self, nested: &[String]) -> Vec<Inside> {
         let look = |(path, by_default): (&'static str, bool)| {
             let directory = std::fs::symlink_metadata(path).ok()?;
             let own = directory.ino() == SUBVOLUME_INODE;
@@ -99,9 +127,39 @@ impl Survey {
                 path,
                 by_default,
                 is_empty: is_empty(Path::new(path)),
+                holds: self.below(path, nested),
             })
         };
         DATA.into_iter().filter_map(look).collect()
+    }
+
+    /// A subvolume or a mount below a directory.
+    fn below(&self, path: &str, nested: &[String]) -> Option<String> {
+        let points = self.mounts.iter().map(|mount| &mount.point);
+        let mut all = points.chain(nested);
+        let is_below = |one: &&String| one.strip_prefix(path).is_some_and(|it| it.starts_with('/'));
+        all.find(is_below).cloned()
+    }
+
+    /// Whether GRUB's directory is the one in the store.
+    pub fn grub_is_moved(&self) -> bool {
+        let mount = self.holding(GRUB);
+        mount.is_some_and(|mount| mount.directory == format!("/{}", prefix()))
+    }
+
+    /// Entries of fstab that mount something of this file system by its number, each with the subvolume's path. The
+    /// top level's number, 5, is always the same.
+    pub fn by_number(&self) -> Vec<(Entry, String)> {
+        let pinned = |entry: Entry| {
+            let id = entry.option("subvolid")?;
+            let mut mounts = self.mounts.iter();
+            let mount = mounts.rfind(|mount| mount.point == entry.point)?;
+            let of_us = [&entry.fs, &mount.fs].iter().all(|fs| **fs == "btrfs")
+                && mount.device == self.device;
+            let path = mount.directory.trim_matches('/').to_owned();
+            (of_us && !matches!(id, "0" | "5") && !path.is_empty()).then_some((entry, path))
+        };
+        self.entries().into_iter().filter_map(pinned).collect()
     }
 
     /// The mount that a path lies on.
@@ -143,6 +201,68 @@ impl Survey {
     }
 }
 
+/// GRUB's directory in the store, from the top level. Of an installed system it is a subvolume, mounted at [`GRUB`].
+pub fn prefix() -> String {
+    format!("{STORE}/grub")
+}
+
+/// A file in it that is there once GRUB was installed to read it.
+pub fn core_image_mark() -> String {
+    format!("{}/backstay-core-image", prefix())
+}
+
+/// The subvolumes directly inside the root, as absolute paths.
+fn nested(root: &std::fs::File) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for child in btrfs::children(root)? {
+        // One that vanishes meanwhile is not there.
+        if let Ok(path) = btrfs::child_path(root, child) {
+            found.push(format!("/{}", String::from_utf8_lossy(&path)));
+        }
+    }
+    Ok(found)
+}
+
+fn is_directory(path: &str) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())
+}
+
+/// GRUB's settings, in the order in which grub-mkconfig reads them.
+fn grub_settings() -> String {
+    let mut files = vec![std::path::PathBuf::from("/etc/default/grub")];
+    let more = std::fs::read_dir("/etc/default/grub.d")
+        .into_iter()
+        .flatten();
+    let mut more: Vec<_> = more.flatten().map(|entry| entry.path()).collect();
+    more.retain(|path| path.extension().is_some_and(|it| it == "cfg"));
+    more.sort();
+    files.extend(more);
+    let texts = files
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// The last value of `GRUB_DEFAULT` in these settings, which are shell.
+fn grub_default(settings: &str) -> Option<String> {
+    let lines = settings.lines().map(str::trim_start);
+    let value = lines
+        .filter_map(|line| line.strip_prefix("GRUB_DEFAULT="))
+        .next_back()?;
+    let value = value.trim_end().trim_matches(['"', '\'']);
+    Some(value.to_owned())
+}
+
+/// The swap areas of `/proc/swaps`, each with whether it is a file.
+fn swaps(text: &str) -> Vec<(String, bool)> {
+    let area = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (path, kind) = (fields.next()?, fields.next()?);
+        Some((mountinfo::unescape(path), kind == "file"))
+    };
+    text.lines().skip(1).filter_map(area).collect()
+}
+
 fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
@@ -161,5 +281,18 @@ mod tests {
         assert!(is_enforced(&[6, 0, 0, 0, 1]));
         assert!(!is_enforced(&[6, 0, 0, 0, 0]));
         assert!(!is_enforced(&[1]));
+    }
+
+    #[test]
+    fn settings_and_swap_are_read() {
+        let settings = "# GRUB_DEFAULT=7\nGRUB_DEFAULT=0\nGRUB_DEFAULT=\"1>2\"\n";
+        assert_eq!(grub_default(settings).as_deref(), Some("1>2"));
+        assert_eq!(grub_default("GRUB_TIMEOUT=5\n"), None);
+        let text = "Filename\t\t\tType\t\tSize\n/dev/vda3 partition 9\n/swap\\040file file 9\n";
+        let wanted = [
+            ("/dev/vda3".to_owned(), false),
+            ("/swap file".to_owned(), true),
+        ];
+        assert_eq!(swaps(text), wanted);
     }
 }

@@ -39,6 +39,55 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     run("cp", &arguments).map(drop)
 }
 
+/// A subvolume of the top level as it is at one instant: a read-only snapshot beside the dataset that is made of it.
+#[derive(Debug)]
+pub struct Instant {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Instant {
+    /// Takes it; one that an interrupted run left is removed first.
+    pub fn of(top: &Path, subvolume: &str, dataset: &str) -> Result<Instant> {
+        let name = format!("{dataset}.part");
+        let path = top.join(&name);
+        discard(&path)?;
+        let open = |path: &Path| std::fs::File::open(path).map_err(Error::file("opening", path));
+        let (from, to) = (open(&top.join(subvolume))?, open(top)?);
+        crate::sys::btrfs::snapshot(&from, &to, &name, true)?;
+        Ok(Instant { path })
+    }
+
+    /// Removes it.
+    pub fn discard(&self) -> Result<()> {
+        discard(&self.path)
+    }
+}
+
+/// The programs that have files open below a directory, by name and number.
+pub fn users_of(directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = process
+            .file_name()
+            .to_str()
+            .and_then(|it| it.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let open = std::fs::read_dir(process.path().join("fd"));
+        let mut targets = open.into_iter().flatten().flatten();
+        let is_below = |fd: std::fs::DirEntry| {
+            std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(directory))
+        };
+        if id != std::process::id() && targets.any(is_below) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            found.push(format!("{} ({id})", name.trim()));
+        }
+    }
+    found
+}
+
 /// A path by a descriptor of ours, as another program finds it.
 fn for_others(path: &Path) -> PathBuf {
     match path.strip_prefix("/proc/self") {
@@ -180,6 +229,19 @@ mod tests {
         assert!(!is_removable_too(
             "  grub2/force_efi_extra_removable: false\n"
         ));
+    }
+
+    #[test]
+    fn who_has_a_file_open_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        assert!(users_of(path).is_empty());
+        let open = std::fs::File::create(dir.path().join("file")).unwrap();
+        let mut child = Command::new("sleep").arg("60").stdin(open).spawn().unwrap();
+        let users = users_of(path);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(users, [format!("sleep ({})", child.id())]);
     }
 
     #[test]
