@@ -36,7 +36,33 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "without kexec another kernel is started by a restart, and a snapshot that needs it refused",
         kexec_forbidden,
     ),
+    Scenario::tiny(
+        "without-a-console",
+        "the only console named on the command line has no hardware: what was asked for is done, unheard",
+        without_console,
+    ),
 ];
+
+fn without_console(ctx: &mut Context) -> Result<()> {
+    /// Nobody can tell when it is done; a start takes ten seconds.
+    const ENOUGH: std::time::Duration = std::time::Duration::from_secs(60);
+    let disk = ctx.take(&three_versions(System::Tiny))?;
+    let mut vm = ctx.boot(&disk)?;
+    let uuid = System::Tiny.store_uuid();
+    vm.grub().type_lines(&[
+        &format!(
+            "linux /@backstay/kernels/recovery/vmlinuz root=UUID={uuid} rootflags=subvol=@rootfs ro console=ttyS3 \
+             backstay.rollback=previous backstay.present backstay.end"
+        ),
+        "initrd /@backstay/kernels/recovery/initrd.img",
+        "boot",
+    ])?;
+    ctx.step("wait, and pull the plug");
+    std::thread::sleep(ENOUGH);
+    vm.pull_plug()?;
+    ctx.expect_store(&disk, &after_previous())?;
+    Ok(())
+}
 
 fn another_root(ctx: &mut Context) -> Result<()> {
     let fixture = three_versions_and(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
+use super::steps::{agent_begins, agent_says, choose_and_confirm, menu, type_at_prompt};
 use super::stock::{boot_host_with, boot_recovery_with};
 use super::{Context, Scenario};
 use crate::guest::Debian;
@@ -96,7 +96,24 @@ fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
     boot_recovery_with(&mut vm, STOCK, &format!("{VERB} resume=/dev/vda1"))?;
     hands_over(&mut vm)?;
     agent_says(&mut vm, &[LEAVES_ALONE])?;
-    starts_as_it_is(ctx, vm, &listed)
+    starts_as_it_is(ctx, vm, &listed)?;
+    ctx.step("given up in the recovery menu: then a rollback is carried out");
+    let (mut vm, _) = start(None)?;
+    vm.grub().choose(&[menu::RECOVERY])?;
+    agent_says(&mut vm, &MAY_BE_LIVE)?;
+    agent_says(&mut vm, &["recovery prompt; type 'help' and Enter"])?;
+    type_at_prompt(ctx, &mut vm, "FORGET")?;
+    let gone = "the hibernated system is given up: restarting, so that you can ask again";
+    agent_says(&mut vm, &[gone])?;
+    is_rolled_back(vm)
+}
+
+/// A person chooses a rollback, and it is carried out.
+fn is_rolled_back(mut vm: Vm) -> Result<()> {
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    vm.serial()
+        .expect_text("backstay: done: roll back to snapshot ")?;
+    vm.debian()?.power_off()
 }
 
 /// Waits until the recovery kernel has left an image to the system's own initramfs.
@@ -132,10 +149,7 @@ fn by_host(ctx: &mut Context) -> Result<()> {
     agent_says(&mut vm, &[LEAVES_ALONE])?;
     let debian = as_it_was(ctx, &mut vm, &listed)?;
     debian.restart()?;
-    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
-    vm.serial()
-        .expect_text("backstay: done: roll back to snapshot ")?;
-    vm.debian()?.power_off()
+    is_rolled_back(vm)
 }
 
 /// The shell that was hibernated takes a command, and nothing was exchanged below it.
