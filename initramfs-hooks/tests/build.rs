@@ -161,6 +161,7 @@ fn the_archive_holds_the_agent_the_modules_and_their_tables_and_no_more() {
                 "sys",
                 "sysroot",
                 "dev/console",
+                "dev/null",
                 "init",
                 "lib/modules/6.12.1/kernel/fs/btrfs.ko.xz",
                 "lib/modules/6.12.1/kernel/fs/fat.ko.xz",
