@@ -1,7 +1,13 @@
 //! `/etc/fstab`: read, and changed line by line, so that all else in it stays as it is; see fstab(5).
 
+use super::error::{Error, Result};
+use super::files::replace;
 use super::mountinfo::unescape;
 use crate::agent::options;
+use std::path::Path;
+
+/// Where it is.
+pub const PATH: &str = "/etc/fstab";
 
 /// A line that mounts something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +83,23 @@ pub fn without_mount(text: &str, point: &str) -> String {
 
 fn joined(lines: impl Iterator<Item = String>) -> String {
     lines.map(|line| line + "\n").collect()
+}
+
+/// The text of [`PATH`]; empty where there is none.
+pub fn read() -> Result<String> {
+    match std::fs::read_to_string(PATH) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(Error::file("reading", PATH)),
+    }
+}
+
+/// Replaces [`PATH`]; on disk on return.
+pub fn write(text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    replace(Path::new(PATH), text.as_bytes())?;
+    // Everybody may read it.
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(PATH, mode).map_err(Error::file("changing", PATH))
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 //! ```text
 //! survey   looks at the running system, writes nothing
 //! judge    what was found, each in a line with its remedy: `backstay doctor`
-//! steps    what `backstay init` proposes and does
+//! steps    what `backstay init` proposes, and does
+//! dataset  a directory of the root becomes a dataset
+//! prefix   GRUB's directory moves out of the root, and back
 //! tools    the distribution's programs
 //! ```
 
+pub mod dataset;
 pub mod judge;
+pub mod prefix;
 pub mod steps;
 pub mod survey;
 pub(super) mod tools;
@@ -44,7 +48,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
         left: args.left.clone(),
         layout: std::fs::read_to_string(steps::LAYOUT).ok(),
     };
-    let taken = |name: &str| !steps::is_free(machine, name);
+    let taken = |name: &str| !dataset::is_free(machine, name);
     let proposal = steps::propose(&survey, &choices, taken)?;
     for finding in judge::findings(&survey) {
         say(&finding.to_string());
@@ -53,7 +57,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     if args.dry_run {
         return Ok(None);
     }
-    proposal.steps.iter().try_for_each(steps::in_use)?;
+    proposal.steps.iter().try_for_each(dataset::in_use)?;
     if !args.yes {
         consent::yes("Do this now?")?;
     }
@@ -63,12 +67,12 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
         match step {
             Step::Store => {
                 if proposal.steps.contains(&Step::Prefix) {
-                    steps::make_room_for_grub(machine)?;
+                    prefix::make_room(machine)?;
                 }
                 own_kernel::keep()?;
                 store = Some(init::init(machine, args, say)?);
             }
-            Step::Prefix => steps::move_prefix(machine, &survey)?,
+            Step::Prefix => prefix::move_out(machine, &survey)?,
             Step::Menu => tools::update_grub()?,
             other => steps::prepare(machine, &survey, other)?,
         }
@@ -179,7 +183,7 @@ pub fn take_down(
         consent::yes("Delete all snapshots?")?;
     }
     // GRUB no longer needs the store before it goes.
-    steps::move_prefix_back(machine, &survey)?;
+    prefix::move_back(machine, &survey)?;
     tools::sync(std::path::Path::new("/"))?;
     store.remove_store()?;
     machine.recovery.remove_from_boot()?;
@@ -205,11 +209,11 @@ fn may_go(machine: &Machine, survey: &Survey) -> Result<()> {
             steps::LAYOUT
         )));
     }
-    let prefix = survey::prefix();
-    let directory = machine.top.join(&prefix);
-    if directory.is_dir() && !steps::is_subvolume(&directory) && survey.is_in_root(survey::GRUB) {
+    let name = prefix::directory();
+    let directory = machine.top.join(&name);
+    if directory.is_dir() && !dataset::is_subvolume(&directory) && survey.is_in_root(survey::GRUB) {
         return Err(kept(&format!(
-            "{prefix} is a directory, made for an appliance, and {} lies in the root",
+            "{name} is a directory, made for an appliance, and {} lies in the root",
             survey::GRUB
         )));
     }

@@ -8,18 +8,16 @@ use super::super::files::replace;
 use super::super::fstab;
 use super::super::layout_file;
 use super::super::machine::Machine;
+use super::dataset;
 use super::judge::{Weight, findings};
-use super::survey::{GRUB, Survey, core_image_mark, prefix};
-use super::tools;
-use crate::agent::root::plain_name;
+use super::survey::{GRUB, Survey};
 use crate::record::layout::MAX_DATA;
 use crate::store::place::STORE;
-use crate::sys::btrfs;
 use std::path::Path;
 
 /// Where the layout of an installed system is kept.
 pub const LAYOUT: &str = "/etc/backstay/layout.toml";
-const FSTAB: &str = "/etc/fstab";
+const FSTAB: &str = fstab::PATH;
 
 /// One thing that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,27 +253,21 @@ fn dataset(name: &str, kind: &str, live: &str, mount: &str) -> String {
     format!("\n[[dataset]]\nname = {name:?}\nkind = {kind:?}\nlive = {live:?}\nmount = {mount:?}\n")
 }
 
-/// The line of fstab for a subvolume. Its number is never named.
-fn fstab_line(survey: &Survey, path: &str, subvolume: &str) -> String {
-    // As fstab(5) wants it; the options of the root are the file system's anyway.
-    format!("UUID={} {path} btrfs subvol={subvolume} 0 0", survey.uuid)
-}
-
 /// Does what needs no store. On disk on return.
 pub fn prepare(machine: &Machine, survey: &Survey, step: &Step) -> Result<()> {
     match step {
         Step::Unpin { point, live } => {
-            let text = read_fstab()?;
+            let text = fstab::read()?;
             let entries = fstab::entries(&text);
             let pinned = entries
                 .iter()
                 .find(|entry| entry.point == *point && entry.option("subvolid").is_some());
             match pinned {
-                Some(entry) => write_fstab(&fstab::naming(&text, entry, live)),
+                Some(entry) => fstab::write(&fstab::naming(&text, entry, live)),
                 None => Ok(()),
             }
         }
-        Step::Move { path, live } => to_dataset(machine, survey, path, live),
+        Step::Move { path, live } => dataset::make(machine, survey, path, live),
         Step::Layout(text) => {
             let directory = Path::new(LAYOUT).parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(directory).map_err(Error::file("making", directory))?;
@@ -283,207 +275,6 @@ pub fn prepare(machine: &Machine, survey: &Survey, step: &Step) -> Result<()> {
         }
         Step::Store | Step::Prefix | Step::Menu => Ok(()),
     }
-}
-
-/// In a new dataset until fstab names it: nothing has used it yet.
-const UNFINISHED: &str = ".backstay-unfinished";
-
-/// Whether a name in the top level is one that an interrupted run left, or free.
-pub fn is_free(machine: &Machine, name: &str) -> bool {
-    let there = machine.top.join(name);
-    let is_empty = || std::fs::read_dir(&there).is_ok_and(|mut it| it.next().is_none());
-    !there.exists() || there.join(UNFINISHED).exists() || is_empty()
-}
-
-/// Copies a directory, as it is at one instant, into a new subvolume, and mounts that over it. What was there stays
-/// below the mount.
-fn to_dataset(machine: &Machine, survey: &Survey, path: &str, live: &str) -> Result<()> {
-    let made = machine.top.join(live);
-    let is_named = fstab::entries(&read_fstab()?)
-        .iter()
-        .any(|entry| entry.point == path);
-    if !is_named {
-        if !is_free(machine, live) {
-            return Err(Error::Install(format!(
-                "{live} is there meanwhile: run 'backstay init' again"
-            )));
-        }
-        tools::discard(&made)?;
-        create(machine, live)?;
-        let mark = made.join(UNFINISHED);
-        std::fs::write(&mark, "").map_err(Error::file("writing", &mark))?;
-        tools::sync(&machine.top)?;
-        let instant = tools::Instant::of(&machine.top, &survey.live, live)?;
-        let copied = tools::copy_tree(&instant.path.join(path.trim_start_matches('/')), &made);
-        instant.discard()?;
-        copied?;
-        tools::sync(&machine.top)?;
-    }
-    mount(survey, path, live)?;
-    remove(&made.join(UNFINISHED))?;
-    tools::sync(&machine.top)
-}
-
-/// The programs that have files open in a directory that is moved, where they would go on writing to the old ones. In
-/// /home and /var/log that is as good as always so, and little is lost: a restart ends it.
-pub fn in_use(step: &Step) -> Result<()> {
-    let Step::Move { path, .. } = step else {
-        return Ok(());
-    };
-    if ["/home", "/root", "/var/log"].contains(&path.as_str()) {
-        return Ok(());
-    }
-    let users = tools::users_of(path);
-    match users.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Install(format!(
-            "{path} is in use by {}, and what they write after the copy would be lost: stop them, then run \
-             'backstay init' again and restart the machine, or say --leave {path}",
-            users.join(", ")
-        ))),
-    }
-}
-
-/// Names a subvolume in fstab, and mounts it.
-fn mount(survey: &Survey, path: &str, subvolume: &str) -> Result<()> {
-    let line = fstab_line(survey, path, subvolume);
-    let text = read_fstab()?;
-    let there = fstab::entries(&text)
-        .iter()
-        .any(|entry| entry.point == path);
-    if !there {
-        write_fstab(&fstab::with_line(&text, &line))?;
-    }
-    tools::daemon_reload();
-    tools::mount(path)
-}
-
-/// Makes the subvolume that will be mounted at [`GRUB`], before the store is made around it.
-pub fn make_room_for_grub(machine: &Machine) -> Result<()> {
-    for name in [STORE.to_owned(), prefix()] {
-        let there = machine.top.join(&name);
-        if there.is_dir() && !is_subvolume(&there) {
-            return Err(Error::Install(format!(
-                "{name} is a directory, made for an appliance: move it away, then run 'backstay init' again"
-            )));
-        }
-        if !there.exists() {
-            create(machine, &name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Moves GRUB's directory into the store, mounts it, and installs GRUB so that it is found there. What was done before
-/// an interruption is not done again.
-pub fn move_prefix(machine: &Machine, survey: &Survey) -> Result<()> {
-    let name = prefix();
-    let directory = machine.top.join(&name);
-    if !survey.grub_is_moved() {
-        let text = read_fstab()?;
-        let mut entries = fstab::entries(&text).into_iter();
-        // Once fstab names it, what is there is newer than what lies below the mount.
-        if !entries.any(|entry| entry.point == GRUB) {
-            tools::copy_tree(Path::new(GRUB), &directory)?;
-            // One that an uninstall left there.
-            remove(&machine.top.join(core_image_mark()))?;
-            tools::sync(&machine.top)?;
-        }
-        mount(survey, GRUB, &name)?;
-    }
-    tools::grub_install(survey)?;
-    // Below the mount, for a core image elsewhere that was not made anew: a second disk's, a removable one's.
-    let old = machine.top.join(&survey.live).join("boot/grub/grub.cfg");
-    if old.exists() {
-        replace(&old, forwarding(survey).as_bytes())?;
-    }
-    tools::sync(&machine.top)?;
-    let mark = machine.top.join(core_image_mark());
-    let text = "GRUB was installed to read this directory.\n";
-    replace(&mark, text.as_bytes())
-}
-
-/// A menu for a core image that still reads GRUB's old directory: its modules are those that lie beside it.
-fn forwarding(survey: &Survey) -> String {
-    let Survey { uuid, .. } = survey;
-    format!(
-        "# GRUB's menu lies in {name}, mounted at {GRUB}; see backstay(8).\n\
-         insmod btrfs\nsearch --no-floppy --fs-uuid --set=backstay_moved {uuid}\n\
-         configfile ($backstay_moved)/{name}/grub.cfg\n",
-        name = prefix()
-    )
-}
-
-/// Undoes [`move_prefix`], mounted or not: what is in the store's goes back into the root, and GRUB is installed to find
-/// it there. Nothing in fstab names the store after that.
-pub fn move_prefix_back(machine: &Machine, survey: &Survey) -> Result<()> {
-    let directory = machine.top.join(prefix());
-    if is_subvolume(&directory) {
-        if survey.grub_is_moved() {
-            tools::unmount(GRUB)?;
-        }
-        // As it was, under the mount, when it was moved; GRUB does not read it until it is installed anew.
-        tools::copy_tree(&directory, Path::new(GRUB))?;
-        write_fstab(&fstab::without_mount(&read_fstab()?, GRUB))?;
-        tools::daemon_reload();
-        tools::sync(Path::new("/"))?;
-        tools::grub_install(survey)?;
-    }
-    let text = read_fstab()?;
-    let in_store = |entry: &fstab::Entry| {
-        let named = entry.option("subvol").map(plain_name);
-        named.is_some_and(|it| it == STORE || it.starts_with(&format!("{STORE}/")))
-    };
-    match fstab::entries(&text).into_iter().find(in_store) {
-        Some(entry) => Err(Error::Install(format!(
-            "{FSTAB} mounts {} from the store: take that line out, then run 'backstay uninstall' again",
-            entry.point
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Removes a file; one that is not there is removed already.
-fn remove(file: &Path) -> Result<()> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("removing", file)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether a directory is a subvolume of its own.
-pub fn is_subvolume(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == 256)
-}
-
-fn create(machine: &Machine, name: &str) -> Result<()> {
-    let path = machine.top.join(name);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
-    };
-    let directory = std::fs::File::open(parent).map_err(Error::file("opening", parent))?;
-    Ok(btrfs::create_subvolume(
-        &directory,
-        &name.to_string_lossy(),
-    )?)
-}
-
-fn read_fstab() -> Result<String> {
-    match std::fs::read_to_string(FSTAB) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.map_err(Error::file("reading", FSTAB)),
-    }
-}
-
-fn write_fstab(text: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    replace(Path::new(FSTAB), text.as_bytes())?;
-    // Everybody may read it.
-    let mode = std::fs::Permissions::from_mode(0o644);
-    std::fs::set_permissions(FSTAB, mode).map_err(Error::file("changing", FSTAB))
 }
 
 #[cfg(test)]
@@ -579,9 +370,6 @@ mod tests {
             live: "@home".to_owned(),
         };
         assert_eq!(steps(&survey).first(), Some(&unpin));
-        let menu = forwarding(&survey);
-        let there = "configfile ($backstay_moved)/@backstay/grub/grub.cfg\n";
-        assert!(menu.ends_with(there), "{menu}");
     }
 
     #[test]

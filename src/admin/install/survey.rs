@@ -4,9 +4,9 @@ use super::super::error::{Error, Result};
 use super::super::fstab::{self, Entry};
 use super::super::machine::Machine;
 use super::super::mountinfo::{self, Mount};
+use super::prefix;
 use crate::agent::block;
 use crate::record::Uuid;
-use crate::store::place::STORE;
 use crate::sys::btrfs;
 use crate::transaction::inside::DATA;
 use kernel_cmdline::Boot;
@@ -99,7 +99,7 @@ impl Survey {
             uefi: Path::new("/sys/firmware/efi").exists(),
             is_made_of_others: block::is_made_of_others(Path::new(root)),
             secure_boot: std::fs::read(SECURE_BOOT).is_ok_and(|bytes| is_enforced(&bytes)),
-            core_image: machine.top.join(core_image_mark()).exists(),
+            core_image: machine.top.join(prefix::mark()).exists(),
             grub_default: grub_default(&grub_settings()),
             packages_apart: None,
             unseen_swap: Vec::new(),
@@ -144,7 +144,7 @@ impl Survey {
     /// Whether GRUB's directory is the one in the store.
     pub fn grub_is_moved(&self) -> bool {
         let mount = self.holding(GRUB);
-        mount.is_some_and(|mount| mount.directory == format!("/{}", prefix()))
+        mount.is_some_and(|mount| mount.directory == format!("/{}", prefix::directory()))
     }
 
     /// Entries of fstab that mount something of this file system by its number, each with the subvolume's path. The
@@ -199,16 +199,6 @@ impl Survey {
         }
         found
     }
-}
-
-/// GRUB's directory in the store, from the top level. Of an installed system it is a subvolume, mounted at [`GRUB`].
-pub fn prefix() -> String {
-    format!("{STORE}/grub")
-}
-
-/// A file in it that is there once GRUB was installed to read it.
-pub fn core_image_mark() -> String {
-    format!("{}/backstay-core-image", prefix())
 }
 
 /// The subvolumes directly inside the root, as absolute paths.
