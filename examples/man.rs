@@ -383,6 +383,17 @@ too,
 .I /usr/lib/backstay/layout.toml
 What the datasets are.
 .TP
+.I /etc/backstay/layout.toml
+The same, where
+.B init
+has set up an installed system.
+.TP
+.I /boot/grub
+There it is
+.IR @backstay/grub ,
+mounted.
+What lies below the mount sends a boot loader that still reads it to the menu in the store.
+.TP
 .I /usr/lib/backstay/backstay\-init
 The agent's program, which goes into the initramfs.
 .TP

@@ -38,11 +38,7 @@ pub enum Command {
     ///
     /// Every snapshot and the factory snapshot are deleted. What is live stays as it is, and so do
     /// datasets that 'init' made of directories: they are mounted by /etc/fstab.
-    Uninstall {
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
+    Uninstall(Uninstall),
     /// Say what would keep a rollback of the running system from doing what it says, one line each with
     /// its remedy
     ///
@@ -254,6 +250,17 @@ pub struct Install {
     /// Put it in the place of a factory snapshot that is sound
     #[arg(long)]
     pub replace: bool,
+}
+
+/// `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long, conflicts_with = "dry_run")]
+    pub yes: bool,
 }
 
 /// `factory build`.

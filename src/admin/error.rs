@@ -116,7 +116,7 @@ pub enum Error {
     Install(String),
     /// A program of the distribution failed.
     #[error(
-        "{program} failed ({status}): {last}; mend that, then run 'backstay init' again, which goes on"
+        "{program} failed ({status}): {last}; mend that, then run the same command again, which goes on"
     )]
     Tool {
         /// Its name.
@@ -219,7 +219,8 @@ pub enum Error {
     NotLive(String),
     /// Nothing would end its trial.
     #[error(
-        "the live system would never be marked good: run 'systemctl enable backstay-mark-good', then try it again"
+        "the live system would never be marked good, since backstay-mark-good.service is masked or not enabled, or there \
+         is no layout.toml: 'backstay doctor' says what mends it"
     )]
     NeverMarked,
     /// A health check failed.

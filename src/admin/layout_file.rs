@@ -27,7 +27,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 /// Where a system may keep it, below its root; the first one that is there holds.
-pub const PATHS: [&str; 2] = ["etc/backstay/layout.toml", "usr/lib/backstay/layout.toml"];
+pub use crate::transaction::check::LAYOUTS as PATHS;
 
 /// What the system starts from: a dataset mounted over one of these would hide it.
 const OF_THE_SYSTEM: [&str; 17] = [

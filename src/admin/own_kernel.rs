@@ -89,9 +89,10 @@ fn whole(root: &Path, kept: &Path) -> Option<String> {
     whole.then(|| release.to_owned())
 }
 
+/// Whether a root has a kernel's modules. Their table alone stays when a package is removed and not purged.
 fn has_modules(root: &Path, release: &str) -> bool {
     let modules = root.join("lib/modules").join(release);
-    modules.join("modules.dep").is_file()
+    modules.join("modules.dep").is_file() && modules.join("kernel").is_dir()
 }
 
 struct Kernel {
@@ -171,7 +172,7 @@ mod tests {
             std::fs::write(root.join(format!("boot/{name}-{release}")), text).unwrap();
         }
         let modules = root.join("lib/modules").join(release);
-        std::fs::create_dir_all(&modules).unwrap();
+        std::fs::create_dir_all(modules.join("kernel")).unwrap();
         std::fs::write(modules.join("modules.dep"), "").unwrap();
     }
 
@@ -209,7 +210,7 @@ mod tests {
         }
         assert_eq!(keep_in(root).unwrap(), Kept::Already);
         // The package was removed.
-        std::fs::remove_dir_all(root.join("lib/modules/6.12.3-amd64")).unwrap();
+        std::fs::remove_dir(root.join("lib/modules/6.12.3-amd64/kernel")).unwrap();
         assert_eq!(keep_in(root).unwrap(), Kept::Now("6.9.1-amd64".into()));
         // As after a rollback: /boot has nothing for this root, and what is kept fits it.
         for name in ["vmlinuz", "initrd.img"] {

@@ -1,7 +1,7 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
 use super::changed::Changed;
-use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, What};
+use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, Uninstall, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::policy::resolve;
 use crate::record::layout::Part;
+use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Ticket, Verb};
 use crate::store::Store;
@@ -53,7 +54,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
     match &cli.command {
         Command::Init(args) => set_up(root, args, out),
         Command::Doctor => examine(root, out),
-        Command::Uninstall { yes } => take_down(root, *yes, out),
+        Command::Uninstall(args) => take_down(root, args, out),
         Command::Snapshot { title } => take(root, title, out),
         Command::Factory { command } => run_factory::run(root, command, out),
         Command::Recovery {
@@ -189,7 +190,7 @@ fn set_up(root: Option<&Path>, args: &Init, out: Out) -> Result<Ended> {
     };
     // Only the proposal was wanted.
     let Some(mut store) = store else {
-        return Ok(Ended::Nothing);
+        return Ok(Ended::Done);
     };
     let what = if args.repair { "init --repair" } else { "init" };
     note(&mut store, what);
@@ -210,7 +211,7 @@ fn examine(root: Option<&Path>, out: Out) -> Result<Ended> {
     }
 }
 
-fn take_down(root: Option<&Path>, yes: bool, out: Out) -> Result<Ended> {
+fn take_down(root: Option<&Path>, args: &Uninstall, out: Out) -> Result<Ended> {
     if root.is_some() {
         return Err(Error::Install(
             "uninstall takes down the running system's store, which is not the one that --root names".to_owned(),
@@ -222,8 +223,10 @@ fn take_down(root: Option<&Path>, yes: bool, out: Out) -> Result<Ended> {
         records,
     } = open(None, Lock::Try, out)?;
     request::idle(&records)?;
-    install::take_down(&machine, &mut store, yes, &mut |line| out.say(line))?;
-    out.result(&Done { done: "uninstall" });
+    install::take_down(&machine, &mut store, args, &mut |line| out.say(line))?;
+    if !args.dry_run {
+        out.result(&Done { done: "uninstall" });
+    }
     Ok(Ended::Done)
 }
 
@@ -253,6 +256,13 @@ fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
     }
     let id = snapshot::snapshot(&mut store, &mut records, title, now(), &mut |_| {})?;
     note(&mut store, &format!("snapshot {id} made, {title:?}"));
+    let kept = title_of(title);
+    if kept.as_str() != title {
+        out.say(&format!(
+            "its title is {kept:?}: GRUB shows letters, digits and \" ._:,+()/-\", and {} of them",
+            kept.capacity()
+        ));
+    }
     if !out.json {
         out.say(&format!(
             "snapshot {id} made: 'backstay rollback {id}' returns to it"

@@ -104,7 +104,7 @@ fn unsound(set: &Set, health: &Health) -> String {
     };
     let remedy = match set {
         Set::Factory => "restore it from the vendor's image (docs/recovery.md)",
-        Set::Snapshot(_) => "choose another one (see the Snapshots menu)",
+        Set::Snapshot(_) => "choose another one ('backstay list', or the Snapshots menu)",
     };
     match health {
         Health::Sound => format!("{name} is sound"),

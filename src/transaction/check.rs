@@ -173,11 +173,22 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
 /// Where systemd finds what a target wants, in its own order.
 const UNITS: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
 
-/// Whether a system marks itself good once it is up: backstay's own unit is wanted by one of its targets, and is
-/// not masked, which is a link to a file that is none (systemctl(1)).
+/// Where a system declares its datasets, from its root; the first one counts. Without either, the unit that marks it
+/// good does not run.
+pub const LAYOUTS: [&str; 2] = ["etc/backstay/layout.toml", "usr/lib/backstay/layout.toml"];
+
+/// Whether a system marks itself good once it is up: it declares its datasets, and backstay's own unit is wanted by one
+/// of its targets, and is not masked, which is a link to /dev/null (systemctl(1)).
 pub fn marks_itself_good<S: Store>(store: &S, root: Place) -> Result<bool, Error> {
     let own = "etc/systemd/system/backstay-mark-good.service";
-    if store.node(root, own)?.is_some() && resolve(store, root, own)?.is_none() {
+    if store.node(root, own)?.is_some() && !is_file(store, root, own)? {
+        return Ok(false);
+    }
+    let mut declares = false;
+    for layout in LAYOUTS {
+        declares = declares || is_file(store, root, layout)?;
+    }
+    if !declares {
         return Ok(false);
     }
     for units in UNITS {
@@ -189,6 +200,14 @@ pub fn marks_itself_good<S: Store>(store: &S, root: Place) -> Result<bool, Error
         }
     }
     Ok(false)
+}
+
+/// Whether a path leads to a regular file, by whatever links.
+fn is_file<S: Store>(store: &S, root: Place, path: &str) -> Result<bool, Error> {
+    Ok(match resolve(store, root, path)? {
+        Some(path) => store.node(root, &path)? == Some(Node::File),
+        None => false,
+    })
 }
 
 /// Whether a system's disks are unlocked by a TPM, by what it has measured (crypttab(5)): it must be started as

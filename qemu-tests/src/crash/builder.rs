@@ -270,7 +270,10 @@ fn system(root: &Path) -> Result<()> {
 /// What a system that marks itself good once it is up is known by.
 fn marks_itself_good(root: &Path) -> Result<()> {
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    let declared = root.join("usr/lib/backstay");
     fs::create_dir_all(&wants)?;
+    fs::create_dir_all(&declared)?;
+    fs::write(declared.join("layout.toml"), "")?;
     Ok(fs::write(wants.join("backstay-mark-good.service"), "")?)
 }
 

@@ -24,7 +24,7 @@ const MAY_BE_LIVE: [&str; 2] = [
 const LEAVES_ALONE: &str =
     "a hibernated system lies on /dev/vda3: nothing is changed, the system starts as it is";
 /// What only the system has that was hibernated, and what a rollback would take away.
-const MARKERS: &str = "/run/hibernated\n/etc/changed\n";
+const MARKERS: &str = "/etc/changed\n/run/hibernated\n";
 const LIMIT: Duration = Duration::from_secs(2400);
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -177,7 +177,7 @@ fn installed_anew(ctx: &mut Context) -> Result<()> {
     debian.restart()?;
     agent_says(
         &mut vm,
-        &["done: reset system and configuration to factory, keep data"],
+        &["done: reset system and configuration to the factory version, keep data"],
     )?;
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait; ls -1 /etc/changed /home/kept")?;
@@ -274,7 +274,8 @@ fn two_hundred(ctx: &mut Context) -> Result<()> {
         format!("'list' makes {fifty} system calls of 50 snapshots, {hundred} of 100, {all} of 200")
     })?;
     debian.restart()?;
-    choose_and_confirm(&mut vm, &[menu::SNAPSHOTS, "Snapshot 101: number 101"])?;
+    let oldest = "Snapshot 101: Debian GNU/Linux 13 (trixie), number 101";
+    choose_and_confirm(&mut vm, &[menu::SNAPSHOTS, oldest])?;
     agent_says(&mut vm, &["done: boot a clone of snapshot 101 once"])?;
     vm.debian()?.power_off()
 }

@@ -302,7 +302,7 @@ fn uninstall(ctx: &mut Context) -> Result<()> {
     for (first, why) in [
         (
             "true",
-            "this store was not made by 'backstay init' on a running system (/etc/backstay/layout.toml is missing)",
+            "/etc/backstay/layout.toml is missing, which 'backstay init' on a running system makes and would make again",
         ),
         (
             "mkdir -p /etc/backstay && cp /usr/lib/backstay/layout.toml /etc/backstay/",

@@ -6,6 +6,7 @@ use super::super::machine::Machine;
 use super::steps::Step;
 use super::survey::Survey;
 use super::tools;
+use crate::agent::options;
 use crate::sys::btrfs;
 use std::path::Path;
 
@@ -84,8 +85,13 @@ pub fn mount(survey: &Survey, path: &str, subvolume: &str) -> Result<()> {
 
 /// The line of fstab for a subvolume. Its number is never named.
 fn fstab_line(survey: &Survey, path: &str, subvolume: &str) -> String {
-    // As fstab(5) wants it; the options of the root are the file system's anyway.
-    format!("UUID={} {path} btrfs subvol={subvolume} 0 0", survey.uuid)
+    let root = survey
+        .entries()
+        .into_iter()
+        .find(|entry| entry.point == "/");
+    let options = root.map_or(String::new(), |root| as_of_root(&root.options));
+    let options = options::join(&[&options, &format!("subvol={subvolume}")]);
+    format!("UUID={} {path} btrfs {options} 0 0", survey.uuid)
 }
 
 /// Whether a directory is a subvolume of its own.
@@ -114,5 +120,36 @@ pub fn remove(file: &Path) -> Result<()> {
             Err(Error::file("removing", file)(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// How the root is mounted, for what was in it; `noatime` and the like belong to each mount.
+fn as_of_root(options: &str) -> String {
+    let all = options::without(options, &["subvol", "subvolid", "defaults", "ro", "rw"]);
+    let of_units = |option: &&str| !option.starts_with("x-");
+    all.split(',')
+        .filter(of_units)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judge::tests::survey;
+    use super::*;
+
+    #[test]
+    fn a_dataset_is_mounted_with_the_options_of_the_root() {
+        let mut survey = survey("@rootfs");
+        let line = fstab_line(&survey, "/home", "@home");
+        assert!(line.ends_with(" /home btrfs subvol=@home 0 0"), "{line}");
+        survey.fstab =
+            "UUID=1 / btrfs ro,noatime,compress=zstd,x-systemd.growfs,subvolid=256 0 1\n".into();
+        let line = fstab_line(&survey, "/home", "@home");
+        let options = "noatime,compress=zstd,subvol=@home";
+        assert!(
+            line.ends_with(&format!(" /home btrfs {options} 0 0")),
+            "{line}"
+        );
     }
 }

@@ -96,6 +96,15 @@ fn stops(survey: &Survey) -> Option<Finding> {
             "give that directory back to the root, and mount those of data, such as /var/log, on subvolumes instead",
         );
     }
+    if let Some(path) = &survey.swap_in_root {
+        return stop(
+            "swap-in-root",
+            format!(
+                "{path} is swap in a file of the root, and btrfs makes no snapshot of a root with one"
+            ),
+            "swapoff it, and put it into a subvolume of its own",
+        );
+    }
     if let Some(value) = survey.grub_default.as_deref().filter(|it| is_numbered(it)) {
         return stop(
             "grub-default-number",
@@ -313,6 +322,8 @@ pub(super) mod tests {
             core_image: true,
             grub_default: Some("0".to_owned()),
             packages_apart: None,
+            swap_in_root: None,
+            has_store: true,
             unseen_swap: Vec::new(),
         }
     }
@@ -366,7 +377,7 @@ pub(super) mod tests {
     #[test]
     fn every_pin_is_found() {
         type Change = fn(&mut Survey);
-        let table: [(Change, &str); 12] = [
+        let table: [(Change, &str); 13] = [
             (
                 |it| it.rootflags = Some("subvolid=256".into()),
                 "cmdline-subvolid-pin",
@@ -402,6 +413,7 @@ pub(super) mod tests {
                 |it| it.packages_apart = Some("/var/lib/dpkg"),
                 "packages-apart",
             ),
+            (|it| it.swap_in_root = Some("/swap".into()), "swap-in-root"),
             (|it| it.unseen_swap.push("/swap".into()), "swap-unseen"),
         ];
         for (change, id) in table {

@@ -16,13 +16,13 @@ pub mod steps;
 pub mod survey;
 pub(super) mod tools;
 
-use super::cli::Init;
+use super::cli::{Init, Uninstall};
 use super::consent;
 use super::error::{Error, Result};
 use super::machine::Machine;
 use super::output::out;
 use super::own_kernel;
-use super::{grub, init};
+use super::{grub, init, layout_file};
 use crate::agent::kexec::forbidden_by_trial;
 use crate::record::layout::Part;
 use crate::store::Store;
@@ -65,7 +65,7 @@ pub fn set_up(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Resu
     for step in &proposal.steps {
         say(&format!("doing: {}", step.describe(&survey.live)));
         match step {
-            Step::Store => {
+            Step::Store { .. } => {
                 if proposal.steps.contains(&Step::Prefix) {
                     prefix::make_room(machine)?;
                 }
@@ -151,9 +151,22 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
             found.push(finding(Weight::Problem, "grub-files", &problem, ""));
         }
     }
-    if !check::marks_itself_good(&store, Place::Live(Part::System))? {
+    let root = std::path::Path::new("/");
+    let declared = init::declared(root);
+    let fault = declared.as_deref().and_then(unreadable);
+    if let Some(what) = fault {
+        let remedy =
+            "put it right, or, where 'backstay init' made it, delete it and run that again";
+        found.push(finding(Weight::Problem, "layout-unreadable", &what, remedy));
+    }
+    if declared.is_none() {
+        let what = "there is no layout.toml, so nothing marks this system good, and no start of it is on trial";
+        let remedy = "where 'backstay init' made the store, it writes one again";
+        found.push(finding(Weight::Problem, "no-layout", what, remedy));
+    } else if !check::marks_itself_good(&store, Place::Live(Part::System))? {
         let what = "nothing marks this system good once it is up, so no start of it is on trial";
-        let remedy = "run 'systemctl enable backstay-mark-good'";
+        let remedy =
+            "run 'systemctl unmask backstay-mark-good' and 'systemctl enable backstay-mark-good'";
         found.push(finding(Weight::Problem, "never-marked-good", what, remedy));
     }
     let why = forbidden_by_trial(&machine.recovery.directory());
@@ -165,11 +178,20 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
+/// What is wrong with a layout.toml.
+fn unreadable(path: &std::path::Path) -> Option<String> {
+    let wrong = match std::fs::read_to_string(path) {
+        Ok(text) => layout_file::parse(&text).err()?.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{}: {wrong}", path.display()))
+}
+
 /// `backstay uninstall`: says what goes, asks, and does it.
 pub fn take_down(
     machine: &Machine,
     store: &mut Btrfs,
-    yes: bool,
+    args: &Uninstall,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let survey = Survey::of(machine)?;
@@ -179,9 +201,14 @@ pub fn take_down(
         "will move GRUB's files back into the root, and delete the store with {snapshots} snapshots"
     ));
     say("stays: what is live, and every dataset that /etc/fstab mounts");
-    if !yes {
+    if args.dry_run {
+        return Ok(());
+    }
+    if !args.yes {
         consent::yes("Delete all snapshots?")?;
     }
+    // Room for GRUB's files, on a disk that the snapshots may have filled.
+    store.remove_snapshots()?;
     // GRUB no longer needs the store before it goes.
     prefix::move_back(machine, &survey)?;
     tools::sync(std::path::Path::new("/"))?;
@@ -205,7 +232,7 @@ fn may_go(machine: &Machine, survey: &Survey) -> Result<()> {
     };
     if !std::path::Path::new(steps::LAYOUT).exists() {
         return Err(kept(&format!(
-            "this store was not made by 'backstay init' on a running system ({} is missing)",
+            "{} is missing, which 'backstay init' on a running system makes and would make again",
             steps::LAYOUT
         )));
     }

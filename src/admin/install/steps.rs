@@ -39,7 +39,10 @@ pub enum Step {
     /// Writes [`LAYOUT`].
     Layout(String),
     /// Makes the store, with the recovery kernel.
-    Store,
+    Store {
+        /// Whether it is there.
+        again: bool,
+    },
     /// Moves GRUB's modules and menu out of the root.
     Prefix,
     /// Adds the entries to GRUB's menu.
@@ -61,14 +64,17 @@ impl Step {
             Step::Layout(_) => {
                 format!("write {LAYOUT}: what goes back with the system, and what stays")
             }
-            Step::Store => format!(
+            Step::Store { again: true } => {
+                format!("look at the store {STORE}, and make what it lacks; its snapshots stay")
+            }
+            Step::Store { again: false } => format!(
                 "make the store {STORE}, with a recovery kernel made of {live}'s own kernel"
             ),
             Step::Prefix => format!(
                 "move GRUB's modules and menu to {STORE}/grub, mounted at {GRUB}, and install GRUB anew"
             ),
             Step::Menu => {
-                "add 'Roll back', 'Factory reset' and the snapshots to GRUB's menu".to_owned()
+                "make GRUB's menu, with 'Roll back', 'Factory reset' and the snapshots".to_owned()
             }
         }
     }
@@ -170,7 +176,8 @@ pub fn propose(
     if choices.layout.as_ref() != Some(&text) {
         steps.push(Step::Layout(text));
     }
-    steps.push(Step::Store);
+    let again = survey.has_store;
+    steps.push(Step::Store { again });
     if survey.is_in_root(GRUB) || (survey.grub_is_moved() && !survey.core_image) {
         steps.push(Step::Prefix);
     }
@@ -273,7 +280,7 @@ pub fn prepare(machine: &Machine, survey: &Survey, step: &Step) -> Result<()> {
             std::fs::create_dir_all(directory).map_err(Error::file("making", directory))?;
             replace(Path::new(LAYOUT), text.as_bytes())
         }
-        Step::Store | Step::Prefix | Step::Menu => Ok(()),
+        Step::Store { .. } | Step::Prefix | Step::Menu => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::mountinfo::{self, Mount};
 use super::prefix;
 use crate::agent::block;
 use crate::record::Uuid;
+use crate::store::place::File;
 use crate::sys::btrfs;
 use crate::transaction::inside::DATA;
 use kernel_cmdline::Boot;
@@ -70,6 +71,10 @@ pub struct Survey {
     pub grub_default: Option<String>,
     /// Where the list of installed packages lies, if that is not the root.
     pub packages_apart: Option<&'static str>,
+    /// A file in the root that is swapped to: btrfs makes no snapshot of that.
+    pub swap_in_root: Option<String>,
+    /// Whether the store is there.
+    pub has_store: bool,
     /// Swap whose image the recovery kernel would not see: in files, and on devices that it does not put together.
     pub unseen_swap: Vec<String>,
 }
@@ -102,6 +107,8 @@ impl Survey {
             core_image: machine.top.join(prefix::mark()).exists(),
             grub_default: grub_default(&grub_settings()),
             packages_apart: None,
+            swap_in_root: None,
+            has_store: machine.top.join(File::Layout.path()).exists(),
             unseen_swap: Vec::new(),
             mounts,
         };
@@ -111,6 +118,8 @@ impl Survey {
             true => !has_offset,
             false => !survey.is_made_of_others && block::is_made_of_others(Path::new(path)),
         };
+        let in_root = |(path, is_file): &&(String, bool)| *is_file && survey.is_in_root(path);
+        survey.swap_in_root = swaps.iter().find(in_root).map(|(path, _)| path.clone());
         let unseen = swaps.into_iter().filter(is_unseen);
         survey.unseen_swap = unseen.map(|(path, _)| path).collect();
         let apart = |path: &&str| is_directory(path) && !survey.is_in_root(path);

@@ -53,6 +53,23 @@ impl Btrfs {
         self.sync()
     }
 
+    /// Removes every snapshot, before the store itself goes: what they hold may fill the disk. On disk on return; the
+    /// room is free some seconds later.
+    pub fn remove_snapshots(&mut self) -> Result<()> {
+        self.give_up_ballast()?;
+        for nested in self.nested_in(STORE)? {
+            let path = String::from_utf8_lossy(&nested.path).into_owned();
+            let is_ours = ["snapshots/", "data/"]
+                .iter()
+                .any(|it| path.starts_with(it));
+            // What lies inside another one went with that.
+            if let Some(uuid) = nested.uuid.filter(|_| is_ours) {
+                self.destroy_path(&format!("{STORE}/{path}"), uuid)?;
+            }
+        }
+        self.sync()
+    }
+
     /// Removes what commands left that were killed while they wrote a file.
     fn sweep(&self) -> Result<()> {
         let sets = self.ids()?.into_iter().map(Set::Snapshot);

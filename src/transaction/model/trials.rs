@@ -15,18 +15,24 @@ use crate::transaction::execute::ARMED;
 
 const UNIT: &str = "etc/systemd/system/multi-user.target.wants/backstay-mark-good.service";
 
+const LAYOUT: &str = "usr/lib/backstay/layout.toml";
+
 /// The machine of the model, whose systems mark themselves good; the live one was, and is kept as 3.
 fn good_machine() -> Memory {
     let (mut store, _) = machine();
     store.edit(|world, _| {
         for (place, dataset) in world.datasets.iter_mut() {
             if place.part() == Part::System {
-                for (at, _) in UNIT.match_indices('/') {
-                    let directory = UNIT[..at].to_owned();
-                    dataset.tree.insert(directory, Content::Directory);
+                for path in [UNIT, LAYOUT] {
+                    for (at, _) in path.match_indices('/') {
+                        let directory = path[..at].to_owned();
+                        dataset.tree.insert(directory, Content::Directory);
+                    }
                 }
-                let unit = Content::File(b"unit".to_vec());
-                dataset.tree.insert(UNIT.to_owned(), unit);
+                for path in [UNIT, LAYOUT] {
+                    let file = Content::File(b"text".to_vec());
+                    dataset.tree.insert(path.to_owned(), file);
+                }
             }
         }
     });
@@ -174,7 +180,7 @@ fn a_system_that_cannot_mark_itself_is_not_on_trial() {
     assert_eq!(begun(&store), None);
     let mut records = Records::open(&store).unwrap();
     let error = begin(&mut store, &mut records).unwrap_err();
-    assert!(error.to_string().contains("systemctl enable"), "{error}");
+    assert!(error.to_string().contains("backstay doctor"), "{error}");
 }
 
 #[test]
@@ -247,6 +253,22 @@ fn a_unit_that_is_masked_marks_nothing() {
         "etc/systemd/system/backstay-mark-good.service",
         &mask,
     );
+    let mut records = Records::open(&store).unwrap();
+    assert!(begin(&mut store, &mut records).is_err());
+    // A root may have the device that a mask leads to.
+    put_everywhere(&mut store, "dev", &Content::Directory);
+    put_everywhere(&mut store, "dev/null", &Content::Link("nowhere".to_owned()));
+    assert!(begin(&mut store, &mut records).is_err());
+}
+
+#[test]
+fn a_system_that_declares_no_datasets_marks_nothing() {
+    let mut store = good_machine();
+    store.edit(|world, _| {
+        for dataset in world.datasets.values_mut() {
+            dataset.tree.remove(LAYOUT);
+        }
+    });
     let mut records = Records::open(&store).unwrap();
     assert!(begin(&mut store, &mut records).is_err());
 }
