@@ -52,6 +52,11 @@ pub fn entries(text: &str) -> Vec<Entry> {
     text.lines().enumerate().filter_map(read).collect()
 }
 
+/// Whether something is mounted there.
+pub fn has(text: &str, point: &str) -> bool {
+    entries(text).iter().any(|entry| entry.point == point)
+}
+
 /// The text in which one entry names a subvolume by its path, and by nothing else.
 pub fn naming(text: &str, entry: &Entry, subvolume: &str) -> String {
     let others = options::without(&entry.options, &["subvolid", "subvol"]);

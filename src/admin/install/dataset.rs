@@ -4,7 +4,7 @@ use super::super::error::{Error, Result};
 use super::super::fstab;
 use super::super::machine::Machine;
 use super::steps::Step;
-use super::survey::Survey;
+use super::survey::{SUBVOLUME_INODE, Survey};
 use super::tools;
 use crate::agent::options;
 use crate::sys::btrfs;
@@ -24,10 +24,7 @@ pub fn is_free(machine: &Machine, name: &str) -> bool {
 /// below the mount.
 pub fn make(machine: &Machine, survey: &Survey, path: &str, live: &str) -> Result<()> {
     let made = machine.top.join(live);
-    let is_named = fstab::entries(&fstab::read()?)
-        .iter()
-        .any(|entry| entry.point == path);
-    if !is_named {
+    if !fstab::has(&fstab::read()?, path) {
         if !is_free(machine, live) {
             return Err(Error::Install(format!(
                 "{live} is there meanwhile: run 'backstay init' again"
@@ -73,10 +70,7 @@ pub fn in_use(step: &Step) -> Result<()> {
 pub fn mount(survey: &Survey, path: &str, subvolume: &str) -> Result<()> {
     let line = fstab_line(survey, path, subvolume);
     let text = fstab::read()?;
-    let there = fstab::entries(&text)
-        .iter()
-        .any(|entry| entry.point == path);
-    if !there {
+    if !fstab::has(&text, path) {
         fstab::write(&fstab::with_line(&text, &line))?;
     }
     tools::daemon_reload();
@@ -97,7 +91,7 @@ fn fstab_line(survey: &Survey, path: &str, subvolume: &str) -> String {
 /// Whether a directory is a subvolume of its own.
 pub fn is_subvolume(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == 256)
+    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == SUBVOLUME_INODE)
 }
 
 /// Makes a subvolume at this path from the top level.

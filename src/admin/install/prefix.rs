@@ -45,10 +45,8 @@ pub fn move_out(machine: &Machine, survey: &Survey) -> Result<()> {
     let name = directory();
     let directory = machine.top.join(&name);
     if !survey.grub_is_moved() {
-        let text = fstab::read()?;
-        let mut entries = fstab::entries(&text).into_iter();
         // Once fstab names it, what is there is newer than what lies below the mount.
-        if !entries.any(|entry| entry.point == GRUB) {
+        if !fstab::has(&fstab::read()?, GRUB) {
             tools::copy_tree(Path::new(GRUB), &directory)?;
             // One that an uninstall left there.
             remove(&machine.top.join(mark()))?;

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The inode of the root of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
-const SUBVOLUME_INODE: u64 = 256;
+pub const SUBVOLUME_INODE: u64 = 256;
 /// Where GRUB lies in a Debian; its prefix.
 pub const GRUB: &str = "/boot/grub";
 /// The firmware's variable that says whether Secure Boot is enforced (UEFI, section 3.3).
@@ -99,7 +99,7 @@ impl Survey {
             live_id,
             default_id,
             rootflags: Boot::read(&line).rootflags.map(str::to_owned),
-            fstab: std::fs::read_to_string("/etc/fstab").unwrap_or_default(),
+            fstab: fstab::read()?,
             inside: Vec::new(),
             uefi: Path::new("/sys/firmware/efi").exists(),
             is_made_of_others: block::is_made_of_others(Path::new(root)),
