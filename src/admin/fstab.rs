@@ -2,60 +2,12 @@
 
 use super::error::{Error, Result};
 use super::files::replace;
-use super::mountinfo::unescape;
 use crate::agent::options;
+pub use crate::sys::fstab::{Entry, entries, has};
 use std::path::Path;
 
 /// Where it is.
 pub const PATH: &str = "/etc/fstab";
-
-/// A line that mounts something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Which line it is, from 0.
-    pub line: usize,
-    /// What is mounted, such as `UUID=…`.
-    pub spec: String,
-    /// Where.
-    pub point: String,
-    /// The file system's type.
-    pub fs: String,
-    /// The options, with commas.
-    pub options: String,
-}
-
-impl Entry {
-    /// The value of an option.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        let of = |option: &'_ str| option.split_once('=').is_some_and(|(key, _)| key == name);
-        let found = self.options.split(',').rfind(|option| of(option))?;
-        found.split_once('=').map(|(_, value)| value)
-    }
-}
-
-/// What is mounted.
-pub fn entries(text: &str) -> Vec<Entry> {
-    let read = |(line, text): (usize, &str)| {
-        let text = text.trim_start();
-        if text.starts_with('#') {
-            return None;
-        }
-        let mut fields = text.split_ascii_whitespace();
-        Some(Entry {
-            line,
-            spec: unescape(fields.next()?),
-            point: unescape(fields.next()?),
-            fs: fields.next()?.to_owned(),
-            options: fields.next().unwrap_or("defaults").to_owned(),
-        })
-    };
-    text.lines().enumerate().filter_map(read).collect()
-}
-
-/// Whether something is mounted there.
-pub fn has(text: &str, point: &str) -> bool {
-    entries(text).iter().any(|entry| entry.point == point)
-}
 
 /// The text in which one entry names a subvolume by its path, and by nothing else.
 pub fn naming(text: &str, entry: &Entry, subvolume: &str) -> String {
@@ -121,12 +73,7 @@ mod tests {
     #[test]
     fn a_number_gives_way_to_a_name_and_all_else_stays() {
         let all = entries(TEXT);
-        assert_eq!(all.len(), 3);
         let [root, home] = [&all[0], &all[1]];
-        assert_eq!(root.option("subvolid"), Some("256"));
-        assert_eq!(root.option("subvol"), Some("/@rootfs"));
-        assert_eq!(root.option("defaults"), None);
-        assert_eq!((home.point.as_str(), home.line), ("/my home", 3));
         let text = naming(TEXT, root, "@rootfs");
         assert_eq!(
             text,

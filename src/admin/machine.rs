@@ -8,7 +8,6 @@
 
 use super::copies;
 use super::error::{Error, Result};
-use super::mountinfo::{self, Mount};
 use super::recovery::Recovery;
 use crate::agent::block::Places;
 use crate::record::Uuid;
@@ -17,6 +16,7 @@ use crate::record::layout::{Dataset, Layout, Name};
 use crate::store::StoreError;
 use crate::store::btrfs::Btrfs;
 use crate::sys::Context;
+use crate::sys::mountinfo::{self, Mount};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::mount::{

@@ -25,7 +25,6 @@ pub mod install;
 pub mod layout_file;
 pub mod list;
 pub mod machine;
-pub mod mountinfo;
 pub mod output;
 pub mod own_kernel;
 pub mod pack;

@@ -10,9 +10,8 @@
 
 use super::error::{Error, Result};
 use super::files::copy;
-use super::mountinfo;
 use super::recovery::remove;
-use crate::sys::Context;
+use crate::sys::{Context, mountinfo};
 use crate::transaction::check::KEPT;
 use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 use std::cmp::Ordering;

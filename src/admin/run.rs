@@ -223,6 +223,13 @@ fn take_down(root: Option<&Path>, args: &Uninstall, out: Out) -> Result<Ended> {
         records,
     } = open(None, Lock::Try, out)?;
     request::idle(&records)?;
+    if records.state.value.live_trial().is_some() {
+        return Err(Error::Install(
+            "the live system is on trial, and what it falls back to goes with the store: if it is well, run 'backstay \
+             mark-good' first, if not, 'backstay rollback'"
+                .to_owned(),
+        ));
+    }
     install::take_down(&machine, &mut store, args, &mut |line| out.say(line))?;
     if !args.dry_run {
         out.result(&Done { done: "uninstall" });

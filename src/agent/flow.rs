@@ -11,7 +11,7 @@ use super::act::{self, Next};
 use super::asked::{self, Asked};
 use super::block::Places;
 use super::device::{self, Found};
-use super::hibernation::{self, Image, Initramfs, Met};
+use super::hibernation::{self, Initramfs, Met};
 use super::kernel::{self, Kernel};
 use super::modules::Modules;
 use super::pid1::{End, WorkerMode};
@@ -21,13 +21,14 @@ use super::{boot_record, mount, plain, root, superblock, watchdog};
 use crate::policy::Wish;
 use crate::record::layout::Layout;
 use crate::record::slots::Slots;
-use crate::record::state::Kexec;
 use crate::say;
 use crate::store::Store;
 use crate::sys::probe::Content;
 use crate::transaction::records::read_state;
 use kernel_cmdline::Boot;
 use std::path::Path;
+
+mod beside_image;
 
 const NOT_STARTED: &str =
     "the system did not start; 'boot' tries it once more, then the machine restarts";
@@ -79,9 +80,9 @@ pub fn work(mode: WorkerMode) -> End {
         host,
     };
     match hibernation::meet(&boot, runs(&line, host), &mut modules) {
-        Met::Nothing => {}
-        Met::StartsUnchanged(_) if host => return End::GoOn,
-        met => return start(&found).beside_image(&met, mode),
+        None => {}
+        Some(Met::StartsUnchanged(_)) if host => return End::GoOn,
+        Some(met) => return start(&found).start_beside(&met, mode),
     }
     let reason = watchdog::reset_reason();
     if let Some(reason) = reason {
@@ -150,9 +151,9 @@ fn leaves_unsafe(line: &[u8], host: bool) -> bool {
         return false;
     }
     match hibernation::meet(&boot, runs(line, host), &mut modules) {
-        Met::Nothing => {}
-        Met::StartsUnchanged(_) => return false,
-        Met::MayBeLive(_) => return true,
+        None => {}
+        Some(Met::StartsUnchanged(_)) => return false,
+        Some(Met::MayBeLive(_)) => return true,
     }
     let Ok(mut session) = Session::open(&found, &boot) else {
         return false;
@@ -295,71 +296,6 @@ impl Start<'_> {
 
     fn is_handed_over(&self, session: Option<&Session>) -> bool {
         handed_over(self.asked, session)
-    }
-
-    /// Nothing may be changed. A person who wants the menu, or whose system does not start, may give the image up.
-    fn beside_image(&self, met: &Met, mode: WorkerMode) -> End {
-        let (Met::StartsUnchanged(image) | Met::MayBeLive(image)) = met else {
-            return self.go(None);
-        };
-        if let Wish::Change { verb, .. } = self.asked.wish {
-            boot_record::requested(&verb.to_string());
-        }
-        boot_record::refused("a hibernated system lies on the disk");
-        if mode == WorkerMode::Menu {
-            say!("{NOT_STARTED}");
-        }
-        if mode == WorkerMode::Menu || matches!(self.asked.wish, Wish::Menu(_)) {
-            match prompt::open_beside(image, Choice::Boot) {
-                Choice::Boot => {}
-                Choice::Reboot => return End::Reboot,
-                Choice::PowerOff => return End::PowerOff,
-            }
-        }
-        if matches!(met, Met::MayBeLive(_)) {
-            return self.by_its_own_initramfs(image);
-        }
-        boot_record::write(None, !kernel::is_recovery(self.line));
-        // Where no other initramfs mounts them, configuration and data are ours to mount.
-        let session = Session::open(self.found, self.boot).ok();
-        let layout = session.as_ref().map(layout_of);
-        if let Some(session) = session {
-            session.close();
-        }
-        self.go_on(None, layout)
-    }
-
-    /// Starts the system's own kernel with its own initramfs, which knows whether it is the one that is hibernated.
-    /// Nothing is written, so nothing can be noted: that kernel never comes back here.
-    fn by_its_own_initramfs(&self, image: &Image) -> End {
-        match self.load_own_untouched() {
-            Ok(release) => {
-                say!("starting the system's own kernel {release}, whose initramfs knows its image");
-                End::Kexec
-            }
-            Err(error) => {
-                say!("the system's own kernel, which would know, was not started: {error}");
-                match prompt::open_beside(image, Choice::Reboot) {
-                    Choice::PowerOff => End::PowerOff,
-                    Choice::Boot | Choice::Reboot => End::Reboot,
-                }
-            }
-        }
-    }
-
-    fn load_own_untouched(&self) -> Result<String, String> {
-        if let Ok(session) = Session::untouched(self.found, self.boot) {
-            let state = read_state(&session.store);
-            session.close();
-            if matches!(state, Ok(Slots::Valid { value, .. }) if value.kexec == Kexec::Fails) {
-                return Err("kexec does not work on this machine".to_owned());
-            }
-        }
-        let root = root::mount_untouched(self.found, self.boot).map_err(|it| it.to_string())?;
-        let flags = root::flags_naming(self.boot, root.subvolume.as_deref());
-        let loaded = kernel::load_own(&root.at, self.line, flags.as_deref(), 1, None);
-        mount::clear(&root.at);
-        loaded.map_err(|error| error.to_string())
     }
 
     /// Mounts the system and hands over.

@@ -40,8 +40,6 @@ pub enum Initramfs {
 /// What follows from an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Met {
-    /// There is none.
-    Nothing,
     /// The live system starts, and nothing is changed.
     StartsUnchanged(Image),
     /// It may be the live system's, which only its own kernel and initramfs may start then.
@@ -75,14 +73,12 @@ pub fn is_on_any_swap() -> bool {
     on_any_swap().is_some()
 }
 
-/// Looks for an image, says what is there and what follows. One that is this boot's to resume is resumed: then this
+/// Looks for an image; where there is one, says so and what follows. One that is this boot's to resume is resumed: then this
 /// call does not return, unless the kernel refuses the image, which is lost by that.
-pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Met {
-    let Some(image) = find(boot, modules) else {
-        return Met::Nothing;
-    };
+pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Option<Met> {
+    let image = find(boot, modules)?;
     let path = image.path.display();
-    match runs {
+    Some(match runs {
         Initramfs::Own | Initramfs::Recovery if image.is_ours => {
             say!("a hibernated system lies on {path}: resuming it, nothing is touched");
             if let Err(error) = resume(&image) {
@@ -105,7 +101,7 @@ pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Met {
             say!("{GIVE_UP}");
             Met::MayBeLive(image)
         }
-    }
+    })
 }
 
 /// The image that `resume=` names, else one on any swap. What is named and cannot be read counts as one.

@@ -1,7 +1,7 @@
 //! Early boot, in the order it happens.
 //!
 //! ```text
-//! flow      one boot, in order: asked → session → act → root → kernel
+//! flow      one boot, in order: asked → session → act → root → kernel; beside_image: that of a hibernated system
 //! setup     PID 1: /dev, /proc, console, the first line on it
 //! pid1      supervises; worker: the child that does the work and answers with an End; end: performs it
 //! host      the agent inside another initramfs

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::options;
 use crate::sys::mount::{self as sys_mount, MountFlags};
-use crate::sys::{self, Result};
+use crate::sys::{self, Result, mountinfo};
 
 /// A way to mount a btrfs file system, each tried after the one before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,39 +355,14 @@ pub(super) fn detach_strays(new_root: &Path, keep: &[&str]) {
 
 /// All mount points in the order they were mounted.
 fn mounts() -> Vec<PathBuf> {
-    parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
-}
-
-/// The fifth field of each line of mountinfo (proc_pid_mountinfo(5)), its octal escapes resolved.
-fn parse_mounts(text: &str) -> Vec<PathBuf> {
-    text.lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|field| {
-            let plain = [
-                ("\\040", " "),
-                ("\\011", "\t"),
-                ("\\012", "\n"),
-                ("\\134", "\\"),
-            ];
-            PathBuf::from(
-                plain
-                    .iter()
-                    .fold(field.to_owned(), |s, (from, to)| s.replace(from, to)),
-            )
-        })
-        .collect()
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mountinfo::mounts(&text).into_iter();
+    mounts.map(|mount| PathBuf::from(mount.point)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_read_with_their_escapes() {
-        let text = "22 1 0:20 / / rw - ramfs none rw\n\
-                    30 22 0:30 /@rootfs /sys\\040root ro - btrfs /dev/vda2 ro\n";
-        assert_eq!(parse_mounts(text), [Path::new("/"), Path::new("/sys root")]);
-    }
 
     #[test]
     fn the_ladder_writes_less_and_less_and_only_its_first_rung_is_writable() {

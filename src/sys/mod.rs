@@ -11,10 +11,12 @@
 pub mod btrfs;
 pub mod console;
 pub mod descriptor;
+pub mod fstab;
 pub mod kexec;
 pub mod kmsg;
 pub mod module;
 pub mod mount;
+pub mod mountinfo;
 pub mod power;
 pub mod probe;
 pub mod process;

@@ -5,6 +5,7 @@ use crate::record::layout::{Dataset, Layout, Part};
 use crate::record::manifest::{Release, title};
 use crate::store::place::Place;
 use crate::store::{Node, Store};
+use crate::sys;
 
 /// Symbolic links followed at the most, as the kernel does (`MAXSYMLINKS`, fs.h).
 const MAX_LINKS: usize = 40;
@@ -161,13 +162,7 @@ pub fn root<S: Store>(store: &S, root: Place) -> Result<(), Error> {
             dataset.name, dataset.mount
         )));
     }
-    match resolve(store, root, "etc/fstab")? {
-        Some(fstab) => pins(
-            &store.content(root, &fstab)?.unwrap_or_default(),
-            store.layout(),
-        ),
-        None => Ok(()),
-    }
+    pins(&fstab(store, root)?, store.layout())
 }
 
 /// Where systemd finds what a target wants, in its own order.
@@ -251,18 +246,14 @@ pub fn apps<S: Store>(store: &S, root: Place) -> Result<(), Error> {
 pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Error> {
     let layout = store.layout();
     let mut lacking = Vec::new();
-    let by_fstab = |root| -> Result<Vec<String>, Error> {
-        Ok(match store.dataset(root)?.is_some() {
-            true => mount_points(store, root)?,
-            false => Vec::new(),
-        })
+    let live = match store.dataset(Place::Live(Part::System))? {
+        Some(_) => fstab(store, Place::Live(Part::System))?,
+        None => String::new(),
     };
-    let live = by_fstab(Place::Live(Part::System))?;
-    let own = by_fstab(root)?;
+    let own = fstab(store, root)?;
     for dataset in layout.config.iter().chain(&layout.data) {
         let point = dataset.mount.as_str();
-        let is_named = |points: &[String]| points.iter().any(|it| it == point);
-        if is_named(&live) && !is_named(&own) {
+        if sys::fstab::has(&live, point) && !sys::fstab::has(&own, point) {
             lacking.push(dataset.clone());
             continue;
         }
@@ -280,35 +271,27 @@ pub fn lacks_mount<S: Store>(store: &S, root: Place) -> Result<Vec<Dataset>, Err
     Ok(lacking)
 }
 
-/// Where an fstab mounts something.
-fn mount_points<S: Store>(store: &S, root: Place) -> Result<Vec<String>, Error> {
+/// A root's fstab; empty where it has none.
+fn fstab<S: Store>(store: &S, root: Place) -> Result<String, Error> {
     let Some(path) = resolve(store, root, "etc/fstab")? else {
-        return Ok(Vec::new());
+        return Ok(String::new());
     };
     let fstab = store.content(root, &path)?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&fstab);
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    let points = lines.filter_map(|line| line.split_whitespace().nth(1));
-    Ok(points.map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&fstab).into_owned())
 }
 
-/// Looks for a line in an fstab that mounts another subvolume where one of the live datasets belongs.
-fn pins(fstab: &[u8], layout: &Layout) -> Result<(), Error> {
-    let text = String::from_utf8_lossy(fstab);
-    for line in text.lines().map(str::trim_start) {
-        let mut fields = line.split_whitespace().filter(|_| !line.starts_with('#'));
-        let (mount, options) = (fields.nth(1), fields.nth(1).unwrap_or_default());
+/// Looks for an entry in an fstab that mounts another subvolume where one of the live datasets belongs.
+fn pins(fstab: &str, layout: &Layout) -> Result<(), Error> {
+    for entry in sys::fstab::entries(fstab) {
         let datasets = [&layout.system].into_iter().chain(&layout.config);
         let Some(dataset) = datasets
             .chain(&layout.data)
-            .find(|dataset| mount == Some(dataset.mount.as_str()))
+            .find(|dataset| entry.point == *dataset.mount)
         else {
             continue;
         };
         let live = dataset.live.as_str();
-        for option in options.split(',') {
+        for option in entry.options.split(',') {
             let pinned = match option.split_once('=') {
                 Some(("subvol", name)) => name.trim_matches('/') != live,
                 Some(("subvolid", _)) => true,
@@ -382,7 +365,7 @@ mod tests {
             ),
             ("UUID=1 /srv/data btrfs subvol=@data-old", true),
         ] {
-            assert_eq!(pins(line.as_bytes(), &layout).is_err(), pinned, "{line}");
+            assert_eq!(pins(line, &layout).is_err(), pinned, "{line}");
         }
     }
 }

@@ -225,7 +225,13 @@ fn purge(ctx: &mut Context) -> Result<()> {
 fn uninstall(ctx: &mut Context) -> Result<()> {
     let mut vm = start_installed(ctx)?;
     let mut debian = vm.debian()?;
-    debian.succeed("touch /home/kept; backstay uninstall --yes")?;
+    debian.succeed("backstay snapshot && backstay try")?;
+    let refused = debian.run("backstay uninstall --yes")?;
+    let why = "the live system is on trial, and what it falls back to goes with the store";
+    ctx.check(refused.status != 0 && refused.output.contains(why), || {
+        format!("on trial, uninstall says {refused:?}")
+    })?;
+    debian.succeed("backstay mark-good && touch /home/kept && backstay uninstall --yes")?;
     let left = debian.run(
         "btrfs subvolume list / | grep backstay; findmnt /boot/grub; grep backstay- /boot/grub/grub.cfg; \
          grep backstay /etc/fstab",

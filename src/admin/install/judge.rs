@@ -292,9 +292,9 @@ fn inside(survey: &Survey) -> Vec<Finding> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::super::mountinfo::Mount;
     use super::*;
     use crate::record::Uuid;
+    use crate::sys::mountinfo::Mount;
 
     pub(in super::super) fn survey(live: &str) -> Survey {
         let mount = |directory: &str, point: &str| Mount {

@@ -3,12 +3,12 @@
 use super::super::error::{Error, Result};
 use super::super::fstab::{self, Entry};
 use super::super::machine::Machine;
-use super::super::mountinfo::{self, Mount};
 use super::prefix;
 use crate::agent::block;
 use crate::record::Uuid;
 use crate::store::place::File;
 use crate::sys::btrfs;
+use crate::sys::mountinfo::{self, Mount};
 use crate::transaction::inside::DATA;
 use kernel_cmdline::Boot;
 use std::os::unix::fs::MetadataExt;
