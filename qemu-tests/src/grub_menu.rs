@@ -20,8 +20,10 @@ use crate::serial::Serial;
 
 /// SeaBIOS and GRUB need about 5 s under emulation, much more on a busy machine.
 const MENU_PATIENCE: Duration = Duration::from_secs(120);
-/// GRUB redraws a line at once; after this time it is not going to.
-const KEY_PATIENCE: Duration = Duration::from_secs(5);
+/// GRUB redraws a line at once, and all of them when it scrolls; after this time it is not going to.
+const KEY_PATIENCE: Duration = Duration::from_secs(10);
+/// As long as that where the highlight can hardly move.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 /// GRUB draws entry by entry: only what has not changed for this time is read as the whole menu.
 const SETTLED: Duration = Duration::from_millis(400);
 /// GRUB's own limit for menus that still work is below this.
@@ -39,6 +41,8 @@ pub struct Menu {
     pub titles: Vec<String>,
     /// Which of them is highlighted.
     pub highlighted: usize,
+    /// Whether there are entries above the visible ones, and below: GRUB's marks beside the frame.
+    pub more: [bool; 2],
 }
 
 impl Menu {
@@ -73,6 +77,7 @@ impl Menu {
         Some(Self {
             titles,
             highlighted: highlighted?,
+            more: [(top + 1, '^'), (bottom - 1, 'v')].map(|(row, mark)| rows[row].ends_with(mark)),
         })
     }
 
@@ -230,17 +235,22 @@ impl<'a> GrubMenu<'a> {
     /// Presses an arrow key; None when the highlight is at that end of the menu already.
     fn press(&mut self, before: &Menu, key: &[u8]) -> Result<Option<Menu>> {
         self.serial.send(key)?;
-        let at_an_end = match key {
-            DOWN => before.highlighted + 1 == before.titles.len(),
-            _ => before.highlighted == 0,
+        let [above, below] = before.more;
+        let (at_an_end, more) = match key {
+            DOWN => (before.highlighted + 1 == before.titles.len(), below),
+            _ => (before.highlighted == 0, above),
         };
-        // At an end of what is visible the menu scrolls, or it does not: that is seen soon.
-        let patience = if at_an_end {
-            Duration::from_secs(1)
-        } else {
-            KEY_PATIENCE
+        // The mark of the last entry is drawn after it: one may still be there at the very end.
+        let patience = match at_an_end && !more {
+            true => END_PATIENCE,
+            false => KEY_PATIENCE,
         };
-        let moved = self.changed(before, patience);
+        // While it scrolls, the line that is highlighted is drawn in its turn.
+        let at = |menu: &Menu| (menu.highlighted, menu.current().to_owned());
+        let was = at(before);
+        let moved = self.serial.watch(patience, |console| {
+            Menu::read(console.screen()).filter(|now| at(now) != was)
+        });
         if moved.is_none() && !at_an_end {
             bail!(
                 "GRUB did not move its highlight from {:?}",

@@ -26,12 +26,14 @@ fn the_recorded_menu_has_its_titles_and_its_first_one_highlighted() {
         ]
     );
     assert_eq!(menu.current(), "The system");
+    assert_eq!(menu.more, [false, false]);
 }
 
 #[test]
 fn a_long_menu_shows_what_fits_and_cuts_long_titles() {
     let menu = Menu::read(screen_of(RECORDED_LONG).screen()).unwrap();
     assert_eq!(menu.titles.len(), 11);
+    assert_eq!(menu.more, [false, true]);
     assert!(
         menu.current()
             .starts_with("Snapshot 30: with a title that is so long")
