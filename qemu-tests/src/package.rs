@@ -34,6 +34,7 @@ pub fn ensure() -> Result<PathBuf, Error> {
     if let Some(package) = built.as_ref() {
         return Ok(package.clone());
     }
+    setup::ensure_xz()?;
     let programs = programs::ensure()?;
     let directory = target_dir().join(TARGET).join("release/completions");
     std::fs::create_dir_all(&directory).map_err(io_error("create", &directory))?;

@@ -106,6 +106,13 @@ const BTRFS: Need = Need {
     there: || program("mkfs.btrfs").is_some() && program("btrfs").is_some(),
 };
 
+/// What Debian's packages are packed with.
+const XZ: Need = Need {
+    what: "xz",
+    package: "xz-utils",
+    there: || program("xz").is_some(),
+};
+
 /// What archives are made and read with, beside ours; see [`crate::tarball`].
 const ARCHIVES: &[Need] = &[
     Need {
@@ -118,11 +125,7 @@ const ARCHIVES: &[Need] = &[
         package: "zstd",
         there: || program("zstd").is_some(),
     },
-    Need {
-        what: "xz",
-        package: "xz-utils",
-        there: || program("xz").is_some(),
-    },
+    XZ,
     Need {
         what: "minisign",
         package: "minisign",
@@ -162,10 +165,7 @@ pub fn ensure() -> Result<(), Error> {
     if std::env::consts::ARCH != "x86_64" {
         return Err(Error::Architecture(std::env::consts::ARCH));
     }
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
+    ensure_all(NEEDS)?;
     subordinate_ids()?;
     *done = true;
     Ok(())
@@ -176,10 +176,7 @@ pub fn ensure() -> Result<(), Error> {
 /// # Errors
 /// Where btrfs-progs is missing and cannot be installed.
 pub fn ensure_btrfs() -> Result<(), Error> {
-    match (BTRFS.there)() {
-        true => Ok(()),
-        false => install(&[&BTRFS]),
-    }
+    ensure_all(&[BTRFS])
 }
 
 /// Makes sure that machines can start by UEFI.
@@ -187,10 +184,15 @@ pub fn ensure_btrfs() -> Result<(), Error> {
 /// # Errors
 /// Where OVMF is missing and cannot be installed.
 pub fn ensure_ovmf() -> Result<(), Error> {
-    match (OVMF.there)() {
-        true => Ok(()),
-        false => install(&[&OVMF]),
-    }
+    ensure_all(&[OVMF])
+}
+
+/// Makes sure that a Debian package can be packed.
+///
+/// # Errors
+/// Where xz is missing and cannot be installed.
+pub fn ensure_xz() -> Result<(), Error> {
+    ensure_all(&[XZ])
 }
 
 /// Makes sure that other programs for archives are there.
@@ -198,7 +200,11 @@ pub fn ensure_ovmf() -> Result<(), Error> {
 /// # Errors
 /// Where one is missing and cannot be installed.
 pub fn ensure_archives() -> Result<(), Error> {
-    let missing: Vec<&Need> = ARCHIVES.iter().filter(|need| !(need.there)()).collect();
+    ensure_all(ARCHIVES)
+}
+
+fn ensure_all(needs: &[Need]) -> Result<(), Error> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
     match missing.is_empty() {
         true => Ok(()),
         false => install(&missing),
