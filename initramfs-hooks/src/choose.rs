@@ -6,7 +6,7 @@
 use crate::depmod::Index;
 
 /// Names of modules, by what they are for; what these need comes with them.
-const WANTED: [(&str, &[&str]); 9] = [
+const WANTED: [(&str, &[&str]); 10] = [
     (
         "file systems",
         &[
@@ -54,6 +54,8 @@ const WANTED: [(&str, &[&str]); 9] = [
             "vmd",
         ],
     ),
+    // Where systemd notes that it hibernates.
+    ("the firmware's variables", &["efivarfs"]),
     ("disks", &["sd_mod", "nvme", "loop"]),
     (
         "SATA and IDE",

@@ -66,7 +66,11 @@ fn mkinitcpio_gets_a_unit_with_systemd_and_a_script_without() {
         ];
         calls("bash", &functions, more, &script)
     };
-    let both = ["add_module btrfs", &format!("add_binary {AGENT}")];
+    let both = [
+        "add_module btrfs",
+        "add_module efivarfs?",
+        &format!("add_binary {AGENT}"),
+    ];
     assert_eq!(put_in(""), [&both[..], &["add_runscript"]].concat());
     let units = "/usr/lib/systemd/system";
     let wanted = format!(
@@ -109,6 +113,11 @@ fn dracut_gets_a_unit_with_systemd_and_a_hook_without() {
         put_in(false),
         [&agent, "inst_hook pre-mount 50 /m/backstay.sh"]
     );
+    let script = format!(". {}; installkernel", hook.display());
+    assert_eq!(
+        calls("bash", &["instmods"], "", &script),
+        ["instmods efivarfs"]
+    );
     let script = format!(
         "require_binaries() {{ false; }}; . {}; check || echo \"$?\"; depends",
         hook.display()
@@ -126,7 +135,10 @@ fn initramfs_tools_gets_agent_and_module_and_runs_it_after_the_hibernation_check
     let names = ["copy_exec", "manual_add_modules", "copy_file"];
     assert_eq!(
         calls("sh", &names, "set --  ''", &script),
-        [&format!("copy_exec {AGENT}"), "manual_add_modules btrfs"]
+        [
+            &format!("copy_exec {AGENT}"),
+            "manual_add_modules btrfs efivarfs"
+        ]
     );
     let script = with_failing_agent(dir.path(), "initramfs-hooks/initramfs-tools/premount");
     assert_eq!(run("sh", &[&script, "prereqs"]), "resume\n");

@@ -289,15 +289,15 @@ impl<'a> Debian<'a> {
         self.vm.wait_off(OFF)
     }
 
-    /// Hibernates it by the kernel's own interface (systemd wants `resume=` on the command line for that, where there
-    /// is no UEFI); the machine is off then.
+    /// Hibernates it by `command`; the machine is off then. systemd's own wants `resume=` on the command line, where
+    /// there is no UEFI.
     ///
     /// # Errors
     /// When nobody can log in, or the machine stays on.
-    pub fn hibernate(mut self) -> Result<()> {
+    pub fn hibernate(mut self, command: &str) -> Result<()> {
         self.prompt()?;
         self.vm.serial().story().step("hibernate");
-        self.vm.serial().send_line("echo disk > /sys/power/state")?;
+        self.vm.serial().send_line(command)?;
         self.vm.wait_off(OFF)
     }
 

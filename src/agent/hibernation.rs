@@ -13,10 +13,12 @@ use super::device;
 use super::modules::Modules;
 use crate::say;
 use crate::sys::probe::{self, Content};
-use kernel_cmdline::Boot;
+use kernel_cmdline::{Boot, Device as Name};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod efi;
 
 /// How long a device named by `resume=` is waited for, after the root's device is there.
 const WAIT: Duration = device::WAIT_DEFAULT;
@@ -68,9 +70,9 @@ impl Image {
     }
 }
 
-/// Whether an image is on any swap partition that is there now.
-pub fn is_on_any_swap() -> bool {
-    on_any_swap().is_some()
+/// Whether an image is on any disk that is there now, as far as it can be found without `resume=`.
+pub fn is_on_any_disk() -> bool {
+    on_any_disk().is_some()
 }
 
 /// Looks for an image; where there is one, says so and what follows. One that is this boot's to resume is resumed: then this
@@ -104,7 +106,7 @@ pub fn meet(boot: &Boot<'_>, runs: Initramfs, modules: &mut Modules) -> Option<M
     })
 }
 
-/// The image that `resume=` names, else one on any swap. What is named and cannot be read counts as one.
+/// The image that `resume=` names, else one on any disk. What is named and cannot be read counts as one.
 fn find(boot: &Boot<'_>, modules: &mut Modules) -> Option<Image> {
     let offset = boot.resume_offset.unwrap_or(0);
     if let Some(path) = named(boot, modules) {
@@ -124,18 +126,29 @@ fn find(boot: &Boot<'_>, modules: &mut Modules) -> Option<Image> {
             });
         }
     }
-    Some(Image {
-        path: on_any_swap()?,
-        offset: 0,
-        is_ours: false,
-    })
+    efi::prepare(modules);
+    on_any_disk()
 }
 
-fn on_any_swap() -> Option<PathBuf> {
+/// An image on a swap partition, or where the firmware says that one is.
+fn on_any_disk() -> Option<Image> {
+    let devices = block::list(&Places::default());
+    let image = |device: &block::Device, offset| Image {
+        path: device.path.clone(),
+        offset,
+        is_ours: false,
+    };
     let holds_image = |content: &Content| matches!(content, Content::Swap(swap) if swap.hibernated);
-    let mut devices = block::list(&Places::default()).into_iter();
-    let device = devices.find(|device| holds_image(&device.content))?;
-    Some(device.path)
+    if let Some(device) = devices.iter().find(|device| holds_image(&device.content)) {
+        return Some(image(device, 0));
+    }
+    let location = efi::location()?;
+    let is_there = |device: &&block::Device| {
+        device::answers(Name::Uuid(&location.uuid), device)
+            && is_hibernated(&device.path, location.offset).unwrap_or(false)
+    };
+    let device = devices.iter().find(is_there)?;
+    Some(image(device, location.offset))
 }
 
 /// The device that `resume=` names, once it is there.

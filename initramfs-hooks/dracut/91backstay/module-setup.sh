@@ -9,6 +9,11 @@ depends() {
     echo btrfs
 }
 
+installkernel() {
+    # Where systemd notes that it hibernates.
+    hostonly='' instmods efivarfs
+}
+
 install() {
     local file
     inst_simple /usr/lib/backstay/backstay-init

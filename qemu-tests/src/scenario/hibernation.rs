@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::steps::{agent_begins, agent_says, choose_and_confirm, menu, type_at_prompt};
-use super::stock::{boot_host_with, boot_recovery_with};
+use super::stock::{boot_host_with, boot_recovery_with, set_up, start};
 use super::{Context, Scenario};
 use crate::guest::Debian;
 use crate::image::Stock;
@@ -17,12 +17,12 @@ use crate::vm::{Vm, VmConfig};
 const STOCK: Stock = Stock::DEBIAN;
 const VERB: &str = "backstay.rollback=previous backstay.present backstay.end";
 const RESUMES: &str = "a hibernated system lies on /dev/vda3: resuming it, nothing is touched";
-const MAY_BE_LIVE: [&str; 2] = [
-    "a hibernated system lies on /dev/vda3, not this kernel's to resume: nothing is changed",
-    "to give it up, type FORGET in the recovery menu, or start the system once with 'noresume'",
-];
-const LEAVES_ALONE: &str =
-    "a hibernated system lies on /dev/vda3: nothing is changed, the system starts as it is";
+const GIVE_UP: &str =
+    "to give it up, type FORGET in the recovery menu, or start the system once with 'noresume'";
+/// The swap partition.
+const SWAP: &str = "/dev/vda3";
+/// The file system's.
+const ROOT: &str = "/dev/vda2";
 /// What only the system has that was hibernated, and what a rollback would take away.
 const MARKERS: &str = "/etc/changed\n/run/hibernated\n";
 const LIMIT: Duration = Duration::from_secs(2400);
@@ -43,7 +43,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .usually(900)
     .within(LIMIT),
+    Scenario::debian(
+        "hibernated-in-a-swap-file-untouched",
+        "a rollback is chosen while a system is hibernated in a swap file that the firmware alone knows of: no byte changes",
+        in_swap_file,
+    )
+    .usually(900)
+    .within(LIMIT),
 ];
+
+/// A swap file in a subvolume of its own, as systemd hibernates to on UEFI without being told where.
+const SWAP_FILE: &str = "mount -o subvolid=5 /dev/vda2 /mnt && btrfs subvolume create /mnt/@swap && umount /mnt && \
+     mkdir /swap && echo '/dev/vda2 /swap btrfs subvol=@swap 0 0' >> /etc/fstab && systemctl daemon-reload && mount /swap && \
+     btrfs filesystem mkswapfile --size 768m /swap/file && echo '/swap/file none swap defaults 0 0' >> /etc/fstab && \
+     swapon /swap/file";
 
 /// A disk on which a Debian is hibernated that has changed since its snapshot, and what `backstay list` said there.
 fn hibernated(ctx: &Context) -> Result<(PathBuf, String)> {
@@ -51,10 +64,15 @@ fn hibernated(ctx: &Context) -> Result<(PathBuf, String)> {
     let mut vm = ctx.boot(&disk)?;
     let mut debian = vm.debian()?;
     debian.run("systemctl is-system-running --wait")?;
-    debian.succeed(&format!("touch {}", MARKERS.trim().replace('\n', " ")))?;
-    let listed = debian.succeed("backstay list")?;
-    debian.hibernate()?;
+    let listed = change(&mut debian)?;
+    debian.hibernate("echo disk > /sys/power/state")?;
     Ok((disk, listed))
+}
+
+/// Leaves the markers; what `backstay list` says.
+fn change(debian: &mut Debian<'_>) -> Result<String> {
+    debian.succeed(&format!("touch {}", MARKERS.trim().replace('\n', " ")))?;
+    debian.succeed("backstay list")
 }
 
 fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
@@ -72,7 +90,7 @@ fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
             &mut vm,
             "going to roll back to the version before (confirmed)",
         )?;
-        hands_over(&mut vm)?;
+        hands_over(&mut vm, SWAP)?;
         Ok((vm, copy))
     };
     ctx.step("the plug is pulled when the agent has decided");
@@ -94,13 +112,13 @@ fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
     ctx.step("an image that the live system's own initramfs does not know: its own is not there");
     let (mut vm, _) = start(None)?;
     boot_recovery_with(&mut vm, STOCK, &format!("{VERB} resume=/dev/vda1"))?;
-    hands_over(&mut vm)?;
-    agent_says(&mut vm, &[LEAVES_ALONE])?;
+    hands_over(&mut vm, SWAP)?;
+    leaves_alone(&mut vm, SWAP)?;
     starts_as_it_is(ctx, vm, &listed)?;
     ctx.step("given up in the recovery menu: then a rollback is carried out");
     let (mut vm, _) = start(None)?;
     vm.grub().choose(&[menu::RECOVERY])?;
-    agent_says(&mut vm, &MAY_BE_LIVE)?;
+    may_be_live(&mut vm, SWAP)?;
     agent_says(&mut vm, &["recovery prompt; type 'help' and Enter"])?;
     type_at_prompt(ctx, &mut vm, "FORGET")?;
     let gone = "the hibernated system is given up: restarting, so that you can ask again";
@@ -117,13 +135,61 @@ fn is_rolled_back(mut vm: Vm) -> Result<()> {
 }
 
 /// Waits until the recovery kernel has left an image to the system's own initramfs.
-fn hands_over(vm: &mut Vm) -> Result<()> {
-    agent_says(vm, &MAY_BE_LIVE)?;
+fn hands_over(vm: &mut Vm, image_on: &str) -> Result<()> {
+    may_be_live(vm, image_on)?;
     vm.serial()
         .expect_text("backstay: starting the system's own kernel ")?;
     vm.serial()
         .expect_text(", whose initramfs knows its image")?;
     Ok(())
+}
+
+fn may_be_live(vm: &mut Vm, image_on: &str) -> Result<()> {
+    let what = "not this kernel's to resume: nothing is changed";
+    let first = format!("a hibernated system lies on {image_on}, {what}");
+    agent_says(vm, &[&first, GIVE_UP])
+}
+
+fn leaves_alone(vm: &mut Vm, image_on: &str) -> Result<()> {
+    let what = "nothing is changed, the system starts as it is";
+    agent_says(
+        vm,
+        &[&format!("a hibernated system lies on {image_on}: {what}")],
+    )
+}
+
+fn in_swap_file(ctx: &mut Context) -> Result<()> {
+    let stock = Stock::UEFI;
+    let mut vm = start(ctx, stock)?;
+    let mut debian = vm.debian()?;
+    set_up(ctx, stock, &mut debian)?;
+    debian.succeed(SWAP_FILE)?;
+    debian.succeed("backstay snapshot")?;
+    let listed = change(&mut debian)?;
+    debian.hibernate("/usr/lib/systemd/systemd-sleep hibernate")?;
+    let (disk, variables) = (
+        ctx.directory().join("disk.raw"),
+        ctx.directory().join("variables.fd"),
+    );
+    let rolled_back = |vm: &mut Vm| {
+        choose_and_confirm(vm, &[menu::ROLL_BACK])?;
+        hands_over(vm, ROOT)
+    };
+    ctx.step("the plug is pulled when the agent has decided");
+    let copy = ctx.copy_disk(&disk, "copy.raw")?;
+    let config = VmConfig::disk(ctx.accel(), &copy, ctx.transcript());
+    let mut vm = ctx.start(config.with_uefi(&variables))?;
+    rolled_back(&mut vm)?;
+    vm.pull_plug()?;
+    is_untouched(ctx, &disk, &copy)?;
+    ctx.step("Debian's initramfs does not look for it there: the system starts as it is");
+    let config = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    let mut vm = ctx.start(config.with_uefi(&variables))?;
+    rolled_back(&mut vm)?;
+    leaves_alone(&mut vm, ROOT)?;
+    let debian = as_it_was(ctx, &mut vm, &listed)?;
+    debian.restart()?;
+    is_rolled_back(vm)
 }
 
 fn by_host(ctx: &mut Context) -> Result<()> {
@@ -141,12 +207,12 @@ fn by_host(ctx: &mut Context) -> Result<()> {
     let elsewhere = format!("{VERB} resume=/dev/vda1");
     ctx.step("told of another device it does not; the plug is pulled when the agent has decided");
     let (mut vm, copy) = started(&elsewhere)?;
-    agent_says(&mut vm, &[LEAVES_ALONE])?;
+    leaves_alone(&mut vm, SWAP)?;
     vm.pull_plug()?;
     is_untouched(ctx, &disk, &copy)?;
     ctx.step("given up: it starts as it is, and then a rollback is carried out");
     let (mut vm, _) = started(&format!("{VERB} noresume"))?;
-    agent_says(&mut vm, &[LEAVES_ALONE])?;
+    leaves_alone(&mut vm, SWAP)?;
     let debian = as_it_was(ctx, &mut vm, &listed)?;
     debian.restart()?;
     is_rolled_back(vm)
