@@ -164,7 +164,7 @@ fn in_swap_file(ctx: &mut Context) -> Result<()> {
     let mut debian = vm.debian()?;
     set_up(ctx, stock, &mut debian)?;
     debian.succeed(SWAP_FILE)?;
-    debian.succeed("backstay snapshot")?;
+    debian.succeed("backstay snapshot && backstay mark-good")?;
     let listed = change(&mut debian)?;
     debian.hibernate("/usr/lib/systemd/systemd-sleep hibernate")?;
     let (disk, variables) = (
