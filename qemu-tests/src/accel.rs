@@ -4,10 +4,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+use crate::emulator;
 
 /// How guests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Accel {
 /// Starts `kernel` under KVM without a root and sees whether it gets as far as to miss it.
 fn runs_a_guest(kernel: &Path, limit: Duration) -> Result<bool> {
     let console = console_file()?;
-    let mut child = Command::new("qemu-system-x86_64")
+    let mut child = emulator::command()
         .args(Accel::Kvm.arguments())
         .args([
             "-nodefaults",

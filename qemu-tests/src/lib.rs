@@ -16,6 +16,7 @@ pub mod compare;
 pub mod console;
 pub mod crash;
 pub mod demo;
+pub mod emulator;
 pub mod grub_menu;
 pub mod guest;
 pub mod image;

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::emulator;
+
 pub(crate) use initramfs::Cpio;
 pub use initramfs::{build as build_initramfs, ensure as ensure_initramfs};
 
@@ -243,7 +245,7 @@ impl Run<'_> {
     fn start(&self, image: &initramfs::Image) -> Result<Child, Error> {
         let input = self.path("in.tar");
         self.pack(&input)?;
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = emulator::command();
         qemu.args(MACHINE.split_whitespace())
             .arg("-kernel")
             .arg(&image.kernel)

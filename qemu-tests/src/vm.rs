@@ -8,12 +8,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::accel::Accel;
+use crate::emulator;
 use crate::grub_menu::GrubMenu;
 use crate::guest::{Debian, Tiny, TinyPrompt};
 use crate::serial::{Echo, Line, Serial};
@@ -254,7 +255,7 @@ impl Vm {
             fs::create_dir_all(directory)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
-        let mut command = qemu();
+        let mut command = emulator::command();
         command.args(config.arguments());
         command
             .stdin(Stdio::piped())
@@ -398,17 +399,6 @@ impl Drop for Vm {
         // Nobody is left to tell; the disk of a story that ended early is not looked at.
         let _ = self.terminate();
     }
-}
-
-/// QEMU, tied to the life of this thread where util-linux can do that.
-fn qemu() -> Command {
-    const SETPRIV: &str = "/usr/bin/setpriv";
-    if !Path::new(SETPRIV).exists() {
-        return Command::new("qemu-system-x86_64");
-    }
-    let mut command = Command::new(SETPRIV);
-    command.args(["--pdeathsig", "TERM", "--", "qemu-system-x86_64"]);
-    command
 }
 
 #[cfg(test)]

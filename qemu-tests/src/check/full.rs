@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::command::{target, workspace};
 use super::{Tally, agent, quick};
 use crate::accel::Accel;
+use crate::emulator;
 use crate::scenario::{GROUPS, Group, Machine, all};
 
 /// What passed of a version.
@@ -133,7 +134,7 @@ pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
         ("date", said("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])),
         ("commit", said("git", &["log", "-1", "--format=%H %s"])),
         ("host", said("uname", &["-srm"])),
-        ("QEMU", said("qemu-system-x86_64", &["--version"])),
+        ("QEMU", emulator::version()),
         ("guests run by", accel.name().to_owned()),
         ("Rust", said("rustc", &["--version"])),
         (

@@ -97,6 +97,20 @@ pub fn toolbox() -> Result<Tarball, Error> {
     .ensure()
 }
 
+/// Debian 13's QEMU for x86-64.
+pub fn qemu() -> Result<Tarball, Error> {
+    Recipe {
+        name: "qemu-packages",
+        what: "Debian 13's QEMU",
+        release: "trixie",
+        variant: "extract",
+        packages: &["qemu-system-x86"],
+        hooks: &[],
+        also: None,
+    }
+    .ensure()
+}
+
 /// A whole Debian 13 with systemd, its cloud kernel, initramfs-tools, GRUB and btrfs-progs.
 pub fn debian() -> Result<Tarball, Error> {
     Recipe {
