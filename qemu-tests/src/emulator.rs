@@ -12,8 +12,8 @@ use crate::image::packages;
 use crate::setup;
 use crate::toolbox::{Error, io_error};
 
-/// Its name, and that of its package without the architecture's last part.
-pub const NAME: &str = "qemu-system-x86_64";
+/// This machine's.
+const NAME: &str = "qemu-system-x86_64";
 /// From this version on this machine's is used.
 const NEW_ENOUGH: u32 = 10;
 
@@ -85,10 +85,8 @@ fn unpacked() -> Option<PathBuf> {
 fn said(mut command: Command) -> Option<String> {
     let output = command.arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().map(str::to_owned))?
+    output.status.success().then_some(())?;
+    text.lines().next().map(str::to_owned)
 }
 
 fn major(version: &str) -> Option<u32> {
@@ -98,30 +96,16 @@ fn major(version: &str) -> Option<u32> {
 
 fn unpack() -> Result<PathBuf, Error> {
     let packed = packages::qemu()?;
-    let tools = Cache::machine()?.dir().join("tools");
-    let tree = tools.join(format!("qemu-{}", packed.key.as_str()));
-    if tree.is_dir() {
-        return Ok(tree);
-    }
-    // Another process may do the same: the first one to rename its own has made it.
-    let own = tools.join(format!(
-        "qemu-{}.{}",
-        packed.key.as_str(),
-        std::process::id()
-    ));
-    std::fs::create_dir_all(&own).map_err(io_error("create", &own))?;
-    let mut tar = Command::new("tar");
-    tar.arg("-xf").arg(&packed.path).arg("-C").arg(&own);
-    tar.args(["--no-same-owner", "--exclude=./dev/*"]);
-    setup::run_long("unpacking QEMU", &mut tar, &own.with_extension("log"))?;
-    let _ = std::fs::remove_file(own.with_extension("log"));
-    if let Err(error) = std::fs::rename(&own, &tree) {
-        let _ = std::fs::remove_dir_all(&own);
-        if !tree.is_dir() {
-            return Err(io_error("rename", &own)(error));
-        }
-    }
-    Ok(tree)
+    Cache::machine()?.entry("qemu", "tree", &packed.key, |tree| {
+        std::fs::create_dir(tree).map_err(io_error("create", tree))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(&packed.path).arg("-C").arg(tree);
+        tar.args(["--no-same-owner", "--exclude=./dev/*"]);
+        let log = tree.with_extension("log");
+        setup::run_long("unpacking QEMU", &mut tar, &log)?;
+        let _ = std::fs::remove_file(&log);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

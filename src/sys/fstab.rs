@@ -9,7 +9,7 @@ pub struct Entry {
     pub line: usize,
     /// What is mounted, such as `UUID=…`.
     pub spec: String,
-    /// Where.
+    /// Where; without a slash at its end, which mount(8) ignores.
     pub point: String,
     /// The file system's type.
     pub fs: String,
@@ -37,12 +37,20 @@ pub fn entries(text: &str) -> Vec<Entry> {
         Some(Entry {
             line,
             spec: unescape(fields.next()?),
-            point: unescape(fields.next()?),
+            point: without_slash(unescape(fields.next()?)),
             fs: fields.next()?.to_owned(),
             options: fields.next().unwrap_or("defaults").to_owned(),
         })
     };
     text.lines().enumerate().filter_map(read).collect()
+}
+
+fn without_slash(path: String) -> String {
+    match path.trim_end_matches('/') {
+        // The root, or no path.
+        "" => path,
+        plain => plain.to_owned(),
+    }
 }
 
 /// Whether something is mounted there.
@@ -61,14 +69,16 @@ mod tests {
             UUID=1\t/  btrfs\tdefaults,subvolid=256,subvol=/@rootfs 0 1\n\
             \n\
             UUID=1 /my\\040home btrfs subvolid=257\n\
-            UUID=1 /short\n";
+            UUID=1 /short\n\
+            UUID=1 /srv/ btrfs subvol=@srv\n";
         let all = entries(text);
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.len(), 3);
         let [root, home] = [&all[0], &all[1]];
+        assert_eq!(root.point, "/");
         assert_eq!(root.option("subvolid"), Some("256"));
         assert_eq!(root.option("subvol"), Some("/@rootfs"));
         assert_eq!(root.option("defaults"), None);
         assert_eq!((home.point.as_str(), home.line), ("/my home", 3));
-        assert!(has(text, "/my home") && !has(text, "/home"));
+        assert!(has(text, "/my home") && has(text, "/srv") && !has(text, "/home"));
     }
 }

@@ -364,6 +364,7 @@ mod tests {
                 true,
             ),
             ("UUID=1 /srv/data btrfs subvol=@data-old", true),
+            ("UUID=1 /srv/data/ btrfs subvol=@data-old", true),
         ] {
             assert_eq!(pins(line, &layout).is_err(), pinned, "{line}");
         }

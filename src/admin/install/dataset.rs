@@ -4,7 +4,7 @@ use super::super::error::{Error, Result};
 use super::super::fstab;
 use super::super::machine::Machine;
 use super::steps::Step;
-use super::survey::{SUBVOLUME_INODE, Survey};
+use super::survey::Survey;
 use super::tools;
 use crate::agent::options;
 use crate::sys::btrfs;
@@ -91,7 +91,8 @@ fn fstab_line(survey: &Survey, path: &str, subvolume: &str) -> String {
 /// Whether a directory is a subvolume of its own.
 pub fn is_subvolume(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.ino() == SUBVOLUME_INODE)
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|it| it.is_dir() && it.ino() == btrfs::SUBVOLUME_INODE)
 }
 
 /// Makes a subvolume at this path from the top level.

@@ -14,8 +14,6 @@ use kernel_cmdline::Boot;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The inode of the root of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
-pub const SUBVOLUME_INODE: u64 = 256;
 /// Where GRUB lies in a Debian; its prefix.
 pub const GRUB: &str = "/boot/grub";
 /// The firmware's variable that says whether Secure Boot is enforced (UEFI, section 3.3).
@@ -131,7 +129,7 @@ impl Survey {
     fn data_inside(&self, nested: &[String]) -> Vec<Inside> {
         let look = |(path, by_default): (&'static str, bool)| {
             let directory = std::fs::symlink_metadata(path).ok()?;
-            let own = directory.ino() == SUBVOLUME_INODE;
+            let own = directory.ino() == btrfs::SUBVOLUME_INODE;
             (directory.is_dir() && !own && self.is_in_root(path)).then(|| Inside {
                 path,
                 by_default,

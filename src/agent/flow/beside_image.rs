@@ -1,14 +1,11 @@
 //! The start of a system beside the image of a hibernated one.
 
-use super::super::boot_record;
-use super::super::hibernation::{Image, Met};
-use super::super::kernel;
-use super::super::mount;
-use super::super::pid1::{End, WorkerMode};
-use super::super::prompt::{self, Choice};
-use super::super::root;
-use super::super::session::Session;
 use super::{NOT_STARTED, Start, layout_of};
+use crate::agent::hibernation::{Image, Met};
+use crate::agent::pid1::{End, WorkerMode};
+use crate::agent::prompt::{self, Choice};
+use crate::agent::session::Session;
+use crate::agent::{boot_record, kernel, mount, root};
 use crate::policy::Wish;
 use crate::record::slots::Slots;
 use crate::record::state::Kexec;
