@@ -37,7 +37,7 @@ pub fn entries(text: &str) -> Vec<Entry> {
         Some(Entry {
             line,
             spec: unescape(fields.next()?),
-            point: without_slash(unescape(fields.next()?)),
+            point: without_slash(&unescape(fields.next()?)),
             fs: fields.next()?.to_owned(),
             options: fields.next().unwrap_or("defaults").to_owned(),
         })
@@ -45,10 +45,9 @@ pub fn entries(text: &str) -> Vec<Entry> {
     text.lines().enumerate().filter_map(read).collect()
 }
 
-fn without_slash(path: String) -> String {
+fn without_slash(path: &str) -> String {
     match path.trim_end_matches('/') {
-        // The root, or no path.
-        "" => path,
+        "" if path.starts_with('/') => "/".to_owned(),
         plain => plain.to_owned(),
     }
 }
@@ -70,15 +69,17 @@ mod tests {
             \n\
             UUID=1 /my\\040home btrfs subvolid=257\n\
             UUID=1 /short\n\
-            UUID=1 /srv/ btrfs subvol=@srv\n";
+            UUID=1 /srv/ btrfs subvol=@srv\n\
+            UUID=1 // btrfs subvolid=258\n";
         let all = entries(text);
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), 4);
         let [root, home] = [&all[0], &all[1]];
         assert_eq!(root.point, "/");
         assert_eq!(root.option("subvolid"), Some("256"));
         assert_eq!(root.option("subvol"), Some("/@rootfs"));
         assert_eq!(root.option("defaults"), None);
         assert_eq!((home.point.as_str(), home.line), ("/my home", 3));
+        assert_eq!(all[3].point, "/");
         assert!(has(text, "/my home") && has(text, "/srv") && !has(text, "/home"));
     }
 }
