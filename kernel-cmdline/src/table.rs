@@ -332,13 +332,15 @@ pub const TABLE: &[Parameter] = &[
         name: "console",
         kind: Kind::Modifier,
         fit: Fit::Any,
-        forms: &[not_built(
+        forms: &[form(
             Value::Word("json"),
             Effect::ConsoleJson,
-            "one JSON object a line",
+            "one JSON object a line, in and out",
         )],
         meaning: "how backstay writes on the console",
-        help: &["Without it, lines for people."],
+        help: &[
+            "Without it, lines for people. docs/console.md has the objects. For remote hands, with backstay.menu.",
+        ],
     },
     Parameter {
         name: "present",

@@ -2,7 +2,9 @@
 
 use super::asked::{self, Asked};
 use super::session::{self, Session};
-use super::{boot_record, kernel, prompt, tarball};
+use super::pulse::Pulse;
+use super::{boot_record, kernel, tarball};
+use crate::console::versions;
 use crate::image::fill::fill;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
@@ -48,18 +50,51 @@ impl From<StoreError> for Error {
 }
 
 /// What the boot goes on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The live set.
     Boot,
-    /// The recovery prompt, which boots on after these seconds, if the live set can boot.
-    Prompt(Option<u32>),
+    /// The menu, which boots on after these seconds, if the live set can boot; why it opens.
+    Menu(Option<u32>, String),
 }
+
+/// Why the menu opens where nothing is wrong.
+const WANTED: &str = "somebody asked for this menu";
 
 /// Seconds since 1970 by the machine's clock; shown to people, never compared.
 pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+/// Finishes what was left open and does what is asked, aloud, whatever comes of it.
+pub fn aloud(session: &mut Session, asked: &Asked) -> Next {
+    if let Wish::Change { verb, .. } = asked.wish {
+        boot_record::requested(&verb.to_string());
+    }
+    if let Some(refused) = &asked.refused {
+        boot_record::refused(&refused.to_string());
+        // Its reason was the first line; say what follows from it.
+        say!("nothing was changed; starting the system");
+    }
+    if let Err(error) = finish_open(session) {
+        say!("an earlier change could not be finished: {error}");
+    }
+    if let Err(error) = use_up_next_entry(session) {
+        log::warn!("grub-reboot's choice stays, and is taken again: {error}");
+    }
+    decide_and_act(session, asked).unwrap_or_else(|error| {
+        match &error {
+            Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
+            _ => say!("not done: {error}"),
+        }
+        boot_record::refused(&error.to_string());
+        // Who asked for the menu gets it above all when something is wrong.
+        match asked.wish {
+            Wish::Menu(seconds) => Next::Menu(seconds, error.to_string()),
+            _ => Next::Boot,
+        }
+    })
 }
 
 /// Undoes or finishes a transaction that a power cut left open.
@@ -92,6 +127,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         say!("the journal is damaged in both slots: what it told is lost, nothing is undone");
     }
     let mut records = Records::open_or_begin(&session.store)?;
+    let _pulse = Pulse::start("finishing an earlier change");
     match recover(&mut session.store, &mut records, &mut tell)? {
         Recovered::Nothing => {}
         Recovered::Undone(id) => {
@@ -155,7 +191,8 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                         given_up(session, |state| state.came_to_the_menu(wish, why));
                     }
                 }
-                return Ok(Next::Prompt(seconds));
+                let why = why.map_or(WANTED.to_owned(), |why| why.to_string());
+                return Ok(Next::Menu(seconds, why));
             }
             Decision::Transact { intent, request } => {
                 if let Wish::Change {
@@ -178,7 +215,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     return Ok(Next::Boot);
                 }
                 if intent == Intent::MakeFactory {
-                    let health = prompt::words(facts.target);
+                    let health = versions::words(facts.target);
                     say!("the factory snapshot is {health}: made from the default tarball first");
                     make_factory(session, asked.tarball.as_deref(), wish)?;
                     wish = after_factory(wish, request);
@@ -199,7 +236,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                             say!("not done: {error}");
                             say!("the next start tries it again");
                             boot_record::refused(&error.to_string());
-                            return Ok(Next::Prompt(None));
+                            return Ok(Next::Menu(None, error.to_string()));
                         }
                     }
                 }
@@ -359,12 +396,12 @@ pub fn count_start(session: &mut Session) -> Result<Option<u8>, Error> {
 pub fn failed_at_once(session: &mut Session) -> Next {
     if let Err(error) = remember(session, trial::condemn) {
         say!("that is not written down: {error}");
-        return Next::Prompt(None);
+        return Next::Menu(None, error.to_string());
     }
     let nothing_asked = asked::read(b"");
     decide_and_act(session, &nothing_asked).unwrap_or_else(|error| {
         say!("not done: {error}");
-        Next::Prompt(None)
+        Next::Menu(None, error.to_string())
     })
 }
 
@@ -376,13 +413,41 @@ pub fn facts(
     catalogue::facts(&session.store, target, session.is_copied())
 }
 
-/// The plan of a verb that a person chose at the prompt, with its explanation. Where it is refused,
-/// what waits to be deleted is kept: see [`State::attempted`].
-pub fn plan_of(session: &mut Session, verb: Verb) -> Result<(Plan, Explanation), String> {
-    allowed_plan(session, verb).inspect_err(|_| given_up(session, |state| state.attempted(verb)))
+/// Whether what is live is there, and of one version.
+pub fn can_boot(session: &Session) -> bool {
+    let system = crate::store::place::Place::Live(crate::record::layout::Part::System);
+    let there = session.store.dataset(system);
+    there.is_ok_and(|dataset| dataset.is_some()) && !live_set_is_mixed(session)
 }
 
-fn allowed_plan(session: &Session, verb: Verb) -> Result<(Plan, Explanation), String> {
+/// What a verb that a person chose in the menu would do. Where it is refused, what waits to be deleted is kept: see
+/// [`State::attempted`]. `named`: the command line names a default tarball.
+pub fn plan_of(session: &mut Session, verb: Verb, named: bool) -> Result<Explanation, String> {
+    explained(session, verb, named)
+        .inspect_err(|_| given_up(session, |state| state.attempted(verb)))
+}
+
+fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, String> {
+    let (records, first) = first_step(session, verb, named)?;
+    let intent = resolve::intent(verb, &records.state.value).map_err(|it| it.to_string())?;
+    if first != Intent::MakeFactory {
+        let made = make_plan(session, &records, &first).map_err(|error| error.to_string())?;
+        return Ok(made.1);
+    }
+    // What is in the tarball is known when it is made.
+    let state = catalogue::with_free_id(&session.store, &records.state.value);
+    let state = state.map_err(|error| error.to_string())?;
+    let layout = crate::store::Store::layout(&session.store);
+    let plan = plan(&intent, &state, layout, None, now());
+    let mut explanation =
+        explain_for(&session.store, &plan).map_err(|error| error.to_string())?;
+    let first = "the factory snapshot: made anew from the default tarball, before that";
+    explanation.changes.insert(0, first.to_owned());
+    Ok(explanation)
+}
+
+/// The first thing to be done for a verb that a person chose, if it may be done now.
+fn first_step(session: &Session, verb: Verb, named: bool) -> Result<(Records, Intent), String> {
     if session.is_copied() {
         return Err(Refusal::CopiedDisk.to_string());
     }
@@ -395,9 +460,54 @@ fn allowed_plan(session: &Session, verb: Verb) -> Result<(Plan, Explanation), St
         return Err("something waits to be finished: reboot first".to_owned());
     }
     let intent = resolve::intent(verb, state).map_err(|refusal| refusal.to_string())?;
-    let facts = facts(session, intent.source()).map_err(|error| error.to_string())?;
-    let intent = resolve::allowed(verb, state, &facts).map_err(|refusal| refusal.to_string())?;
-    make_plan(session, &records, &intent).map_err(|error| error.to_string())
+    let mut facts = facts(session, intent.source()).map_err(|error| error.to_string())?;
+    facts.tarball |= named;
+    let first = resolve::first_step(verb, state, &facts).map_err(|refusal| refusal.to_string())?;
+    if let Intent::Select { id } = first
+        && let Some(why) = kernel::cannot_boot_once(session, id).map_err(|it| it.to_string())?
+    {
+        return Err(why);
+    }
+    Ok((records, first))
+}
+
+/// Does what a person chose in the menu, after the word was typed. The error is for people.
+pub fn by_hand(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Result<(), String> {
+    boot_record::requested(&verb.to_string());
+    let wish = Wish::Change {
+        verb,
+        present: true,
+    };
+    let done = by_steps(session, verb, tarball, wish);
+    if let Err(why) = &done {
+        boot_record::refused(why);
+    }
+    done
+}
+
+fn by_steps(
+    session: &mut Session,
+    verb: Verb,
+    tarball: Option<&str>,
+    wish: Wish,
+) -> Result<(), String> {
+    let told = |error: Error| match &error {
+        Error::Transaction(crate::transaction::Error::Unfinished(_)) => error.to_string(),
+        _ => format!("not done: {error}"),
+    };
+    let (records, mut first) = first_step(session, verb, tarball.is_some())
+        .inspect_err(|_| given_up(session, |state| state.refused(wish)))?;
+    if first == Intent::MakeFactory {
+        make_factory(session, tarball, wish).map_err(told)?;
+        first = first_step(session, verb, false)?.1;
+    }
+    carry_out(session, &first).map_err(told)?;
+    if let Some(request) = records.state.value.request
+        && is_withdrawn(&session.store)
+    {
+        say!("the waiting request to {} is withdrawn by this", request.verb);
+    }
+    Ok(())
 }
 
 fn make_plan(
@@ -446,6 +556,7 @@ fn carry_out_with(
     }
     let now = now();
     let store = &mut session.store;
+    let _pulse = Pulse::start("the change");
     let result = execute::execute_with(store, &mut records, &plan, now, fill, &mut tell);
     let done = match result {
         Ok(done) => done,

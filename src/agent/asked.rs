@@ -15,6 +15,8 @@ pub struct Asked {
     pub tarball: Option<Tarball>,
     /// An agent handed over to this kernel, when the state had this sequence number.
     pub attempt: Option<Attempt>,
+    /// Programs are at the consoles.
+    pub json: bool,
 }
 
 /// Reads a command line.
@@ -25,6 +27,7 @@ pub fn read(line: &[u8]) -> Asked {
             refused: Some(refused),
             tarball: None,
             attempt: None,
+            json: false,
         },
         Ok(request) => {
             let wish = match request.verb {
@@ -43,6 +46,7 @@ pub fn read(line: &[u8]) -> Asked {
                 refused: None,
                 tarball: request.tarball,
                 attempt: request.attempt,
+                json: request.console_json,
             }
         }
     }

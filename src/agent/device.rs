@@ -39,6 +39,11 @@ impl Found {
         !self.copies.is_empty()
     }
 
+    /// True where a member of the file system is not there.
+    pub fn lacks_a_device(&self) -> bool {
+        self.missing > 0
+    }
+
     /// The paths of the devices, as mounting wants them.
     pub fn paths(&self) -> Vec<std::path::PathBuf> {
         self.devices

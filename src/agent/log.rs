@@ -20,6 +20,7 @@ use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::kmsg::KmsgLines;
+pub use crate::console::text::plain;
 use crate::sys::{console, kmsg};
 
 /// What each line for a person starts with.
@@ -54,9 +55,29 @@ pub fn init(level: LevelFilter) {
     *speaker() = Some(Speaker::new(Path::new("/dev"), Path::new("/run")));
 }
 
+/// From now on programs listen at the consoles: each line is sent as a JSON object.
+pub fn speak_json() {
+    if let Some(speaker) = speaker().as_mut() {
+        speaker.json = true;
+    }
+}
+
+/// Keeps a line where what is said is kept, without saying it: what a person did at a console.
+pub fn keep(text: &str) {
+    log::info!("{text}");
+    if let Some(speaker) = speaker().as_mut() {
+        speaker.keep(plain(text));
+    }
+}
+
 /// Says `text` (one line or several) to the person at the console; see the module.
 pub fn say(text: &str) {
     alive();
+    say_for_another(text);
+}
+
+/// The same by a process beside the one that is watched, which is no sign of that one's life.
+pub fn say_for_another(text: &str) {
     log::debug!("{text}");
     match speaker().as_mut() {
         Some(speaker) => speaker.say(text, &console::consoles()),
@@ -117,20 +138,6 @@ fn speaker() -> MutexGuard<'static, Option<Speaker>> {
     SPEAKER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `line` with everything but printable ASCII as `?`: a serial terminal shows it as it is, and no
-/// value from outside can send it an escape sequence.
-pub fn plain(line: &str) -> String {
-    line.chars()
-        .map(|c| {
-            if c == ' ' || c.is_ascii_graphic() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect()
-}
-
 /// A line that waits for `/run`.
 struct Kept {
     text: String,
@@ -144,6 +151,7 @@ struct Speaker {
     open: Vec<(String, File)>,
     kept: Vec<Kept>,
     file: Option<File>,
+    json: bool,
 }
 
 impl Speaker {
@@ -154,6 +162,7 @@ impl Speaker {
             open: Vec::new(),
             kept: Vec::new(),
             file: None,
+            json: false,
         }
     }
 
@@ -161,8 +170,12 @@ impl Speaker {
         self.open_new(consoles);
         for line in text.lines() {
             let line = plain(line);
+            let shown = match self.json {
+                true => crate::console::json::said(&line),
+                false => format!("{PREFIX}{line}"),
+            };
             for (_, file) in &mut self.open {
-                write_line(file, &line);
+                write_line(file, &shown);
             }
             self.keep(line);
         }
@@ -238,12 +251,16 @@ impl Speaker {
 }
 
 /// Writes one line, giving up after [`CONSOLE_LIMIT`].
-fn write_line(file: &mut File, line: &str) {
-    // A terminal in raw mode (the menu) does not turn a newline into both.
+pub(super) fn write_line(file: &mut File, line: &str) {
+    // A terminal in raw mode does not turn a newline into both.
     let cooked = rustix::termios::tcgetattr(file.as_fd())
         .is_ok_and(|t| t.output_modes.contains(rustix::termios::OutputModes::OPOST));
-    let text = format!("{PREFIX}{line}{}", if cooked { "\n" } else { "\r\n" });
-    let mut left = text.as_bytes();
+    write(file, format!("{line}{}", if cooked { "\n" } else { "\r\n" }).as_bytes());
+}
+
+/// Writes to a console, giving up after [`CONSOLE_LIMIT`].
+pub(super) fn write(file: &mut File, text: &[u8]) {
+    let mut left = text;
     let until = Instant::now() + CONSOLE_LIMIT;
     while !left.is_empty() && Instant::now() < until {
         match file.write(left) {

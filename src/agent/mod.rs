@@ -13,6 +13,7 @@
 //! kexec     another root's own kernel
 //! handover  switch root; erase: the initramfs goes
 //! plain     the boot without any verb, after a worker died
+//! menu      a person decides: the menu (crate::console) on every console (consoles); pulse: that it is not dead
 //! log       lines for a person, and the log; kmsg: the writer below it
 //! ```
 
@@ -20,6 +21,7 @@ pub mod act;
 pub mod asked;
 pub mod block;
 pub mod boot_record;
+pub mod consoles;
 pub mod device;
 pub mod end;
 pub mod erase;
@@ -32,12 +34,13 @@ pub mod kexec;
 pub mod kmsg;
 pub mod log;
 pub mod modules;
+pub mod menu;
 pub mod mount;
 pub mod options;
 pub mod pid1;
 pub mod plain;
 pub mod policy;
-pub mod prompt;
+pub mod pulse;
 pub mod root;
 pub mod session;
 pub mod setup;

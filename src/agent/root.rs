@@ -161,8 +161,13 @@ pub fn flags_naming(boot: &Boot<'_>, chosen: Option<&str>) -> Option<String> {
     {
         return None;
     }
-    let others = without_names(boot.rootflags.unwrap_or_default());
-    Some(options::join(&[&format!("subvol={chosen}"), &others]))
+    Some(with_name(boot.rootflags.unwrap_or_default(), Some(chosen)))
+}
+
+/// Mount options that name this subvolume and no other one.
+pub fn with_name(rootflags: &str, chosen: Option<&str>) -> String {
+    let name = chosen.map_or(String::new(), |chosen| format!("subvol={chosen}"));
+    options::join(&[&name, &without_names(rootflags)])
 }
 
 /// Mount options without what names a subvolume.

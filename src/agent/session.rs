@@ -62,6 +62,8 @@ pub enum Error {
 pub struct Session {
     found: Found,
     rootflags: String,
+    /// Without the devices that are missing: a person has said so.
+    degraded: bool,
     /// Whether it was looked, before the first change, for what came late.
     looked_again: bool,
     /// How it is mounted.
@@ -74,7 +76,12 @@ impl Session {
     /// The same without a write, not even of the log: what it shows may be older than what a mount would.
     pub fn untouched(found: &Found, boot: &Boot<'_>) -> Result<Session, Error> {
         let rootflags = boot.rootflags.unwrap_or_default();
-        Session::by(found, rootflags, &[Rung::NoReplay])
+        Session::by(found, rootflags, &[Rung::NoReplay], false)
+    }
+
+    /// The same by the ways that a person chose; `degraded`: without the devices that are missing.
+    pub fn by_hand(found: &Found, rootflags: &str, rungs: &[Rung], degraded: bool) -> Result<Session, Error> {
+        Session::by(found, rootflags, rungs, degraded)
     }
 
     /// Mounts the store and reads the layout. `boot` names the root that will be mounted afterwards.
@@ -83,18 +90,20 @@ impl Session {
             true => &Rung::LADDER,
             false => &Rung::READ_ONLY,
         };
-        Session::by(found, boot.rootflags.unwrap_or_default(), rungs)
+        Session::by(found, boot.rootflags.unwrap_or_default(), rungs, false)
     }
 
-    fn by(found: &Found, rootflags: &str, rungs: &[Rung]) -> Result<Session, Error> {
+    fn by(found: &Found, rootflags: &str, rungs: &[Rung], degraded: bool) -> Result<Session, Error> {
         let at = Path::new(READ_ONLY_AT);
         mount::clear(at);
         make(at)?;
-        let rung = mount::top_level(&found.paths(), at, rungs, is_degraded(rootflags))?;
+        let degraded = degraded || is_degraded(rootflags);
+        let rung = mount::top_level(&found.paths(), at, rungs, degraded)?;
         let store = open(at).inspect_err(|_| mount::clear(at))?;
         Ok(Session {
             found: found.clone(),
             rootflags: rootflags.to_owned(),
+            degraded,
             looked_again: false,
             rung,
             store,
@@ -122,6 +131,12 @@ impl Session {
     pub fn is_encrypted(&self) -> bool {
         let paths = self.found.paths();
         paths.iter().any(|path| block::is_encrypted(path))
+    }
+
+    /// Whether a person has it mounted without all its devices, so that the root must be, too, although the command line
+    /// does not say it.
+    pub fn is_degraded_by_hand(&self) -> bool {
+        self.degraded && !is_degraded(&self.rootflags)
     }
 
     /// Two disks carry this file system: nothing may be changed.
@@ -184,8 +199,7 @@ impl Session {
         }
         let at = Path::new(WRITABLE_AT);
         make(at)?;
-        let degraded = is_degraded(&self.rootflags);
-        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], degraded)
+        self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], self.degraded)
             .map_err(Error::NotWritable)?;
         self.store = open(at)?;
         Ok(())
@@ -198,8 +212,9 @@ impl Session {
         }
         say!("the disk takes no more writes: going on with what is on it, read-only");
         let (found, rootflags) = (self.found.clone(), self.rootflags.clone());
+        let degraded = self.degraded;
         self.close();
-        Session::by(&found, &rootflags, &Rung::READ_ONLY)
+        Session::by(&found, &rootflags, &Rung::READ_ONLY, degraded)
     }
 
     /// Unmounts everything of the store.

@@ -6,6 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::io::Errno;
+pub use rustix::termios::Termios;
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
+};
 
 use super::{Context, Result};
 
@@ -61,6 +65,54 @@ pub fn open_for_lines(path: &Path) -> Result<File> {
         .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
         .open(path)
         .call(|| format!("open({path:?}, O_WRONLY|O_NOCTTY|O_NONBLOCK)"))
+}
+
+/// Opens a console device for typing and writing: never the controlling terminal, never blocking.
+///
+/// # Errors
+/// `ENOENT`, `ENODEV`, `ENXIO`: there is no such device.
+pub fn open_for_typing(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+        .call(|| format!("open({path:?}, O_RDWR|O_NOCTTY|O_NONBLOCK)"))
+}
+
+/// Lets every byte through as it is typed: no echo, no lines, no signals, no flow control that noise could stop the line
+/// with; a break is not seen. What is written still gets its carriage returns. What was typed before stays to be read.
+///
+/// # Errors
+/// `ENOTTY`: it is no terminal.
+pub fn by_the_byte(terminal: BorrowedFd<'_>) -> Result<Termios> {
+    let before = tcgetattr(terminal).call(|| "tcgetattr(console)".into())?;
+    let mut raw = before.clone();
+    raw.local_modes
+        .remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
+    raw.input_modes.remove(
+        InputModes::BRKINT
+            | InputModes::ICRNL
+            | InputModes::INLCR
+            | InputModes::IGNCR
+            | InputModes::ISTRIP
+            | InputModes::INPCK
+            | InputModes::PARMRK
+            | InputModes::IXON
+            | InputModes::IXOFF,
+    );
+    raw.input_modes.insert(InputModes::IGNBRK);
+    raw.output_modes.insert(OutputModes::OPOST | OutputModes::ONLCR);
+    set_modes(terminal, &raw)?;
+    Ok(before)
+}
+
+/// Puts modes back that [`by_the_byte`] gave.
+///
+/// # Errors
+/// `EIO`: the terminal is gone.
+pub fn set_modes(terminal: BorrowedFd<'_>, modes: &Termios) -> Result<()> {
+    tcsetattr(terminal, OptionalActions::Now, modes).call(|| "tcsetattr(console)".into())
 }
 
 /// Makes `path` (a console device) the standard input, output and error.

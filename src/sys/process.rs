@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::io::Errno;
 
@@ -98,6 +98,29 @@ pub fn wait_for(pid: i32) -> Result<Ended> {
             Err(errno) => return Err(errno).call(|| format!("waitpid({pid})")),
         }
     }
+}
+
+/// Whether the child `pid` has ended, and how; does not wait.
+///
+/// # Errors
+/// `ECHILD`: it is no child of this process.
+pub fn has_ended(pid: i32) -> Result<Option<Ended>> {
+    match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, status)) => Ok(Some(Ended::Exit(status))),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signal(signal as i32))),
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).call(|| format!("waitpid({pid}, WNOHANG)")),
+    }
+}
+
+/// Ends the child `pid` at once, and waits for it.
+///
+/// # Errors
+/// `ESRCH`, `ECHILD`: it is no child of this process.
+pub fn end(pid: i32) -> Result<()> {
+    nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .call(|| format!("kill({pid}, SIGKILL)"))?;
+    wait_for(pid).map(drop)
 }
 
 /// Ends every process but this one (and kernel threads), as PID 1 may before it gives the machine away.

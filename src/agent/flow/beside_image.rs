@@ -1,9 +1,10 @@
 //! The start of a system beside the image of a hibernated one.
 
-use super::{NOT_STARTED, Start, layout_of};
+use super::NOT_STARTED;
+use super::start::{Opening, Start, end, layout_of};
 use crate::agent::hibernation::{Image, Met};
+use crate::agent::menu::{self, Choice};
 use crate::agent::pid1::{End, WorkerMode};
-use crate::agent::prompt::{self, Choice};
 use crate::agent::session::Session;
 use crate::agent::{boot_record, kernel, mount, root};
 use crate::policy::Wish;
@@ -24,7 +25,7 @@ impl Start<'_> {
             say!("{NOT_STARTED}");
         }
         if mode == WorkerMode::Menu || matches!(self.asked.wish, Wish::Menu(_)) {
-            match prompt::open_beside(image, Choice::Boot) {
+            match self.ask_beside(image, "a hibernated system lies on the disk", Choice::Boot) {
                 Choice::Boot => {}
                 Choice::Reboot => return End::Reboot,
                 Choice::PowerOff => return End::PowerOff,
@@ -43,6 +44,22 @@ impl Start<'_> {
         self.go_on(None, layout)
     }
 
+    /// Opens the menu beside an image: what is on the disk can be read, and nothing changed. `silent`: what follows from
+    /// silence.
+    fn ask_beside(&self, image: &Image, why: &str, silent: Choice) -> Choice {
+        let opening = Opening {
+            session: Session::untouched(self.found, self.boot).ok(),
+            image: Some(image),
+            starts_without: true,
+            why: Some(why.to_owned()),
+            ..Opening::default()
+        };
+        let (choice, session) = self.menu(opening, Some(menu::SECONDS), silent);
+        // No other mount of the disk is possible while it is held.
+        end(session, End::GoOn);
+        choice
+    }
+
     /// Starts the system's own kernel with its own initramfs, which knows whether it is the one that is hibernated.
     /// Nothing is written, so nothing can be noted: that kernel never comes back here.
     fn by_its_own_initramfs(&self, image: &Image) -> End {
@@ -53,7 +70,8 @@ impl Start<'_> {
             }
             Err(error) => {
                 say!("the system's own kernel, which would know, was not started: {error}");
-                match prompt::open_beside(image, Choice::Reboot) {
+                let why = format!("a hibernated system lies on the disk, and {error}");
+                match self.ask_beside(image, &why, Choice::Reboot) {
                     Choice::PowerOff => End::PowerOff,
                     Choice::Boot | Choice::Reboot => End::Reboot,
                 }

@@ -1,0 +1,267 @@
+//! The menu's texts. Nothing is asked or done here.
+
+use super::command::{self, WAYS};
+use super::machine::{Changed, Entry, Look, Situation, Stage};
+use super::text::{columns, size};
+use super::versions::Version;
+use crate::agent::policy::console::Right;
+use crate::record::state::Verb;
+
+/// What may be done, as far as the policy says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Changes of what boots.
+    pub change: Right,
+    /// A shell.
+    pub shell: Right,
+}
+
+/// The first screen: why, what is live, what waits, and the few commands that most people come for.
+pub fn top(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
+    let mut lines = vec![
+        String::new(),
+        format!("backstay {} - menu", env!("CARGO_PKG_VERSION")),
+    ];
+    lines.extend(situation.why.iter().cloned());
+    lines.extend(situation.live.iter().enumerate().map(|(i, line)| match i {
+        0 => format!("Live: {line}"),
+        _ => format!("      {line}"),
+    }));
+    lines.extend(situation.waits.iter().map(|line| format!("Note: {line}")));
+    if let Some(why) = situation.unchangeable.as_ref().filter(|_| situation.readable) {
+        lines.push(format!("Nothing can be changed: {why}"));
+    }
+    lines.push(String::new());
+    let mut rows = Vec::new();
+    let mut row = |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    if situation.readable {
+        row("list", "the versions on this disk");
+    }
+    if let Some(back) = situation.back.filter(|_| can_change(situation, rights)) {
+        row("rollback", &format!("go back to snapshot {back}; asks first"));
+    }
+    if let Some(ahead) = situation.ahead.filter(|_| can_change(situation, rights)) {
+        row("forward", &format!("undo that, to snapshot {ahead}; asks first"));
+    }
+    if situation.mounts && !situation.readable {
+        row("disk", "what is wrong with the disk, and other ways to mount it");
+    }
+    if situation.hibernated {
+        row("FORGET", "give the hibernated system up; what it had not saved is lost");
+    }
+    match (stage, situation.starts) {
+        (Stage::Running, _) => row("exit", "leave this menu"),
+        (Stage::EarlyBoot, true) => row("boot", "start the system"),
+        (Stage::EarlyBoot, false) => row("reboot", "restart the machine"),
+    }
+    row("help", "everything that can be done here");
+    lines.extend(columns(&rows));
+    lines.push(String::new());
+    lines
+}
+
+fn can_change(situation: &Situation, rights: Rights) -> bool {
+    situation.readable && situation.unchangeable.is_none() && rights.change != Right::Closed
+}
+
+/// Every command that can do something now.
+pub fn help(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut row = |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    row("menu", "the first screen again (or Enter alone)");
+    if situation.readable {
+        row("list", "the versions, newest first");
+        row("show N", "one of them, and what can be done with it");
+        row("diff N [PATH]", "files of the live system that differ from version N");
+        row("look N [PATH]", "its files, read-only; 'look live' for the live system");
+    }
+    if can_change(situation, rights) {
+        row("once N", "start a copy of snapshot N once; the next start returns");
+        row("rollback [N]", "go back to the version before, or to snapshot N");
+        if situation.ahead.is_some() {
+            row("forward", "undo the last rollback");
+        }
+        if situation.config {
+            row("reset config", "this version's own configuration; system and data stay");
+            if situation.data {
+                row("reset config,data", "the same, and every data dataset becomes empty");
+            }
+        }
+        row("reset system", "the factory's system and configuration; data stays");
+        if situation.config {
+            row("reset system keep=config", "the factory's system; configuration and data stay");
+        }
+        row("reset everything", "the factory's system; data and snapshots are LOST");
+    }
+    row("log", "what was said at this start; log disk, log kernel: others");
+    row("disk", "the disk, and how it is mounted");
+    if situation.mounts {
+        let degraded = situation.degraded;
+        for (_, word, does) in WAYS.iter().filter(|(_, word, _)| degraded || *word != "degraded") {
+            row(&format!("disk {word}"), does);
+        }
+    }
+    if situation.hibernated && rights.change != Right::Closed {
+        row("FORGET", "give the hibernated system up; what it had not saved is lost");
+    }
+    if rights.shell != Right::Closed {
+        row("shell", "a shell as root; 'exit' comes back here");
+    }
+    match stage {
+        Stage::Running => row("exit", "leave this menu"),
+        Stage::EarlyBoot => {
+            if situation.starts {
+                row("boot", "start the system");
+            }
+            row("poweroff", "switch the machine off");
+        }
+    }
+    row("reboot", "restart the machine");
+    let mut lines = columns(&rows);
+    if can_change(situation, rights) {
+        lines.push(String::new());
+        lines.push(match stage {
+            Stage::EarlyBoot => "Each change shows its plan and wants a word typed before it is made.",
+            Stage::Running => "Each change shows its plan, wants a word typed, and is made at the next start.",
+        }
+        .to_owned());
+    }
+    lines
+}
+
+/// The versions as a table, two lines each where the title is long.
+pub fn list(versions: &[Version], data: bool) -> Vec<String> {
+    let head = ["  N", "kept", "last start", "title"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    for version in versions.iter().filter(|it| it.id > 0 || it.health != "missing") {
+        let mark = match (version.back, version.ahead) {
+            (true, _) => "<",
+            (_, true) => ">",
+            _ => " ",
+        };
+        let number = match version.id {
+            0 => "factory".to_owned(),
+            id => id.to_string(),
+        };
+        let day = version.created.as_deref().and_then(|it| it.get(..16));
+        let title = match version.usable {
+            true => version.title.clone(),
+            false => format!("{}: {}", version.health, version.title),
+        };
+        rows.push(vec![
+            format!("{mark} {number}"),
+            day.map_or("-".to_owned(), |it| it.replace('T', " ")),
+            version.last_start.to_owned(),
+            title,
+        ]);
+    }
+    let mut lines = columns(&rows);
+    let any = |is: fn(&Version) -> bool| versions.iter().any(is);
+    if any(|it| it.back) || any(|it| it.ahead) {
+        lines.push("< rollback goes here   > forward goes here   show N: more about one".to_owned());
+    }
+    if rows.len() == 1 {
+        lines = vec!["There are no snapshots, and no factory snapshot.".to_owned()];
+    } else if data {
+        lines.push("Whether a version can read the present data is not checked.".to_owned());
+    }
+    lines
+}
+
+/// One version.
+pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<String> {
+    let name = match version.id {
+        0 => "The factory snapshot".to_owned(),
+        id => format!("Snapshot {id}"),
+    };
+    let mut lines = vec![format!("{name}: {}", version.title)];
+    let mut rows = Vec::new();
+    let mut row = |what: &str, text: &str| rows.push(vec![format!("  {what}"), text.to_owned()]);
+    if let Some(created) = &version.created {
+        row("kept", &format!("{created}, by a clock that may be wrong"));
+    }
+    if let Some(origin) = version.origin {
+        row("because", origin);
+    }
+    row("kernel", version.kernel.as_deref().unwrap_or("not known"));
+    row("condition", version.health);
+    row("last start", version.last_start);
+    if version.back || version.ahead {
+        let verb = if version.back { "rollback" } else { "forward" };
+        row("history", &format!("'{verb}' goes here"));
+    }
+    lines.extend(columns(&rows));
+    let mut rows = Vec::new();
+    let mut row = |command: String, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    let id = match version.id {
+        0 => "factory".to_owned(),
+        id => id.to_string(),
+    };
+    if version.usable && can_change(situation, rights) {
+        match version.id {
+            0 => row("reset system".to_owned(), "go back to it; data stays"),
+            _ => {
+                row(format!("rollback {id}"), "go back to it, for good");
+                row(format!("once {id}"), "start a copy of it once; the next start returns");
+            }
+        }
+    }
+    if version.health != "missing" {
+        row(format!("diff {id}"), "files of the live system that differ from it");
+        row(format!("look {id}"), "its files, read-only");
+    }
+    lines.extend(columns(&rows));
+    lines
+}
+
+/// The question after a plan.
+pub fn asks(verb: Verb, stage: Stage) -> String {
+    let word = command::word(verb);
+    match stage {
+        Stage::EarlyBoot => format!("Type {word} and Enter to do this; anything else changes nothing."),
+        Stage::Running => {
+            format!("Type {word} and Enter to ask for this at the next start; anything else changes nothing.")
+        }
+    }
+}
+
+/// A path that differs.
+pub fn changed(changed: &Changed) -> String {
+    let sign = match changed.what {
+        "added" => '+',
+        "removed" => '-',
+        _ => '*',
+    };
+    match changed.note.is_empty() {
+        true => format!("{sign} {}", changed.path),
+        false => format!("{sign} {}  ({})", changed.path, changed.note),
+    }
+}
+
+/// What lies at a path.
+pub fn look(look: &Look) -> Vec<String> {
+    match look {
+        Look::Directory(entries) if entries.is_empty() => vec!["(an empty directory)".to_owned()],
+        Look::Directory(entries) => columns(&entries.iter().map(entry).collect::<Vec<_>>()),
+        Look::Text { lines, more } => {
+            let mut lines = lines.clone();
+            if *more {
+                lines.push("(the file goes on)".to_owned());
+            }
+            lines
+        }
+        Look::Link(target) => vec![format!("a link to {target}")],
+        Look::Other(what) => vec![format!("{what}: not shown")],
+    }
+}
+
+fn entry(entry: &Entry) -> Vec<String> {
+    let mark = match entry.kind {
+        "directory" => "/",
+        "link" => "@",
+        "file" => "",
+        _ => "=",
+    };
+    let size = entry.size.map_or(String::new(), size);
+    vec![format!("{size:>10}"), format!("{}{mark}", entry.name)]
+}
