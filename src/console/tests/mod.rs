@@ -1,0 +1,101 @@
+//! Dialogues, kept word by word in `screens/`: a change of wording is seen in review. `UPDATE_EXPECT=1 cargo test --lib
+//! console` writes them anew.
+
+mod dialogues;
+mod model;
+mod programs;
+
+use super::guard::Guard;
+use super::line::Echo;
+use super::menu::{self, Choice, Settings};
+use super::terminal::{Heard, Terminal};
+use crate::agent::policy;
+use model::Model;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+/// A terminal on which what is typed was written down before.
+pub(super) struct Script {
+    lines: VecDeque<Heard>,
+    /// What a person sees, with what they type.
+    pub(super) shown: String,
+    turn: u32,
+}
+
+impl Script {
+    /// Types these lines, and then nothing any more. `^C` is Control-C, `~` a garbled line, `<taken>` somebody else's turn.
+    fn new(lines: &[&str]) -> Script {
+        let heard = |line: &&str| match *line {
+            "^C" => Heard::GivenUp,
+            "~" => Heard::Garbled,
+            "<taken>" => Heard::Taken,
+            line => Heard::Line(line.to_owned()),
+        };
+        Script {
+            lines: lines.iter().map(heard).collect(),
+            shown: String::new(),
+            turn: 0,
+        }
+    }
+}
+
+impl Terminal for Script {
+    fn show(&mut self, line: &str) {
+        assert!(line.len() < 80 || line.starts_with('{'), "{line}");
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+        self.shown.push_str(&format!("{line}\n"));
+    }
+
+    fn ask(&mut self, question: &str, _: Option<Duration>, echo: Echo) -> Heard {
+        let heard = self.lines.pop_front().unwrap_or(Heard::Silence);
+        let typed = match (&heard, echo) {
+            (Heard::Line(line), Echo::Typed) => line.as_str(),
+            (Heard::Line(_), Echo::Nothing) => "",
+            (Heard::GivenUp, _) => "^C",
+            (Heard::Garbled, _) => "~",
+            (Heard::Silence, _) => "(nothing)",
+            (Heard::Taken, _) => "(taken)",
+        };
+        self.shown.push_str(&format!("{question}{typed}\n"));
+        if heard == Heard::Taken {
+            self.turn += 1;
+        }
+        heard
+    }
+
+    fn holder(&self) -> u32 {
+        self.turn
+    }
+
+    fn lend(&mut self, to: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
+        to(Path::new("/dev/ttyS0"))
+    }
+}
+
+/// The guard of a policy's `[console]`.
+fn guard(rights: &str) -> Guard {
+    Guard::new(&policy::parse(&format!("[console]\n{rights}\n")).unwrap())
+}
+
+/// A hash of "good", as cheap as argon2id can be.
+fn cheap_hash() -> String {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let salt = SaltString::encode_b64(&[7; 16]).unwrap();
+    let hash = argon2::Argon2::from(params).hash_password(b"good", &salt);
+    hash.unwrap().to_string()
+}
+
+const SETTINGS: Settings = Settings {
+    seconds: Some(60),
+    silent: Choice::Boot,
+    after_change: 60,
+};
+
+/// Plays a dialogue, and gives what was seen and how it ended.
+fn play(model: &mut Model, rights: &str, lines: &[&str]) -> (String, Choice) {
+    let mut script = Script::new(lines);
+    let choice = menu::run(model, &mut script, &mut guard(rights), SETTINGS);
+    (script.shown, choice)
+}
