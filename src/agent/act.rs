@@ -15,7 +15,7 @@ use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::{Request, State, Verb};
 use crate::say;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::Done;
 use crate::transaction::explain::{Explanation, explain_for};
@@ -275,7 +275,7 @@ pub(crate) fn after_factory(wish: Wish, request: Option<Request>) -> Wish {
 }
 
 /// Whether no request waits any more, on the disk: where nothing can be written it still does.
-fn is_withdrawn<S: crate::store::Store>(store: &S) -> bool {
+fn is_withdrawn<S: Store>(store: &S) -> bool {
     read_state(store)
         .is_ok_and(|state| matches!(state, Slots::Valid { value, .. } if value.request.is_none()))
 }
@@ -437,7 +437,7 @@ fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, 
     // What is in the tarball is known when it is made.
     let state = catalogue::with_free_id(&session.store, &records.state.value);
     let state = state.map_err(|error| error.to_string())?;
-    let layout = crate::store::Store::layout(&session.store);
+    let layout = session.store.layout();
     let plan = plan(&intent, &state, layout, None, now());
     let mut explanation =
         explain_for(&session.store, &plan).map_err(|error| error.to_string())?;
@@ -515,7 +515,7 @@ fn make_plan(
     records: &Records,
     intent: &Intent,
 ) -> Result<(Plan, Explanation), crate::transaction::Error> {
-    let layout = crate::store::Store::layout(&session.store);
+    let layout = session.store.layout();
     let source = match intent.source() {
         Some(set) => catalogue::manifest(&session.store, set)?,
         None => None,

@@ -19,7 +19,6 @@ use crate::console::guard::Guard;
 use crate::console::machine::{Answer, Changed, Look, Machine, Situation, Stage};
 pub use crate::console::menu::Choice;
 use crate::console::menu::{self, Settings};
-use crate::console::terminal::Terminal;
 use crate::console::versions::{self, Version};
 use crate::console::{inside, json};
 use crate::policy::refusal::Refusal;

@@ -8,7 +8,7 @@ use crate::policy::Health;
 use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
-use crate::store::difference::{Change, Difference};
+use crate::store::difference::{Change, Difference, What};
 use crate::store::place::{Place, Set};
 use crate::transaction::catalogue;
 use std::ops::ControlFlow;
@@ -113,8 +113,11 @@ fn listed_above(dataset: &rustix::fd::OwnedFd, path: &[u8]) -> Vec<u8> {
 
 fn note(difference: &Difference) -> String {
     let what = match difference.change {
-        Change::Changed(what) => what.to_string(),
-        Change::Added | Change::Removed => String::new(),
+        Change::Changed(What::Content) => "content",
+        Change::Changed(What::Metadata) => "owner, mode or attributes",
+        Change::Changed(What::Both) => "content, and owner, mode or attributes",
+        Change::Changed(What::Kind) => "another kind of file",
+        Change::Added | Change::Removed => "",
     };
     let sizes = match (difference.before, difference.after) {
         (Some(before), Some(after)) if before != after => {
@@ -123,7 +126,7 @@ fn note(difference: &Difference) -> String {
         (Some(one), _) | (_, Some(one)) => size(one),
         (None, None) => String::new(),
     };
-    let both: Vec<&str> = [what.as_str(), sizes.as_str()]
+    let both: Vec<&str> = [what, sizes.as_str()]
         .into_iter()
         .filter(|text| !text.is_empty())
         .collect();

@@ -13,8 +13,7 @@ use super::command::{self, Command};
 use super::guard::{Act, Answer, Guard, Unlocked, Verdict};
 use super::line::Echo;
 use super::machine::{Machine, Stage};
-use super::menu::{Choice, Settings, no_version, whole};
-use super::password::Typed;
+use super::menu::{Choice, Settings, no_version, typed, whole};
 use super::terminal::{Heard, Terminal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -259,8 +258,8 @@ impl Channel<'_> {
     }
 
     fn unlock(&mut self, password: String) -> Result<ControlFlow<Choice, Value>, Refused> {
-        let typed = Typed::new(password.into_bytes());
-        match self.guard.check(typed.bytes(), self.begun.elapsed()) {
+        let typed = typed(password);
+        match self.guard.check(typed.as_bytes(), self.begun.elapsed()) {
             Verdict::Good(unlocked) => {
                 self.unlocked = Some((self.terminal.holder(), unlocked));
                 Ok(ControlFlow::Continue(self.situation()))

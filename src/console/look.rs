@@ -136,18 +136,17 @@ fn directory(dataset: &OwnedFd, path: &[u8]) -> crate::sys::Result<Look> {
         let bytes = entry.as_bytes();
         let stat = open(&directory, bytes, LOOK).and_then(|fd| fstat(&fd).call(|| "fstat".into()));
         let kind = stat.as_ref().map(|it| FileType::from_raw_mode(it.st_mode));
+        let kind = kind.unwrap_or(FileType::Unknown);
+        let size = stat.ok().filter(|_| kind == FileType::RegularFile);
         all.push(Entry {
             name: name(bytes),
             kind: match kind {
-                Ok(FileType::RegularFile) => "file",
-                Ok(FileType::Directory) => "directory",
-                Ok(FileType::Symlink) => "link",
+                FileType::RegularFile => "file",
+                FileType::Directory => "directory",
+                FileType::Symlink => "link",
                 _ => "other",
             },
-            size: match (kind, stat) {
-                (Ok(FileType::RegularFile), Ok(stat)) => u64::try_from(stat.st_size).ok(),
-                _ => None,
-            },
+            size: size.and_then(|stat| u64::try_from(stat.st_size).ok()),
         });
     }
     Ok(Look::Directory(all))

@@ -235,7 +235,7 @@ impl Menu<'_> {
 
     fn tell(&mut self, lines: Result<Vec<String>, String>) {
         match lines {
-            Ok(lines) => self.page(lines.into_iter()),
+            Ok(lines) => drop(self.page(lines.into_iter())),
             Err(why) => self.show(&why),
         }
     }
@@ -404,8 +404,8 @@ impl Menu<'_> {
         }
         match self.terminal.ask(PASSWORD, silence, Echo::Nothing) {
             Heard::Line(line) => {
-                let typed = Typed::new(line.into_bytes());
-                match self.guard.check(typed.bytes(), self.begun.elapsed()) {
+                let typed = typed(line);
+                match self.guard.check(typed.as_bytes(), self.begun.elapsed()) {
                     Verdict::Good(unlocked) => {
                         self.heard = Instant::now();
                         self.unlocked = Some((self.terminal.holder(), unlocked));
@@ -457,6 +457,18 @@ impl<'a> Pager<'a> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// A line as a password; nothing of it stays elsewhere.
+pub fn typed(line: String) -> Typed {
+    let mut typed = Typed::default();
+    let mut bytes = line.into_bytes();
+    // A longer one is none.
+    if !bytes.iter().all(|byte| typed.push(*byte)) {
+        typed.clear();
+    }
+    bytes.fill(0);
+    typed
 }
 
 /// Whole seconds, so that nobody is told to come too early.

@@ -19,13 +19,24 @@ use kernel_cmdline::Boot;
 
 /// One start, from the root's device on.
 #[derive(Clone, Copy)]
-struct Start<'a> {
-    line: &'a [u8],
-    boot: &'a Boot<'a>,
-    asked: &'a Asked,
-    found: &'a Found,
+pub(super) struct Start<'a> {
+    pub(super) line: &'a [u8],
+    pub(super) boot: &'a Boot<'a>,
+    pub(super) asked: &'a Asked,
+    pub(super) found: &'a Found,
     /// Another initramfs mounts the root.
-    host: bool,
+    pub(super) host: bool,
+}
+
+/// What the menu opens with.
+#[derive(Default)]
+pub(super) struct Opening<'a> {
+    pub(super) session: Option<Session>,
+    pub(super) image: Option<&'a Image>,
+    /// Whether there is something to start where the store cannot be read.
+    pub(super) starts_without: bool,
+    pub(super) why: Option<String>,
+    pub(super) disk: Option<String>,
 }
 
 impl Start<'_> {

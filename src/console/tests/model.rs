@@ -73,7 +73,7 @@ impl Model {
             Some(0) => Set::Factory.place(part),
             Some(id) => Set::Snapshot(id).place(part),
         };
-        Some(self.store.world().datasets.get(&place)?.tree.clone())
+        Some(Tree::clone(&self.store.world().datasets.get(&place)?.tree))
     }
 
     fn made(&self, verb: Verb) -> Answer<Plan> {
