@@ -125,7 +125,8 @@ impl<T> Context<T> for std::io::Result<T> {
 
 /// Builds the archive. When this returns it is on disk under its name: written beside it, synced,
 /// renamed, and the directory synced. A power cut leaves the old archive or the new one, and perhaps
-/// a file `OUTPUT.new`, which the next run overwrites.
+/// a file `OUTPUT.new`, which the next run removes. Nobody but its owner can read an archive whose policy
+/// holds a password's hash, nor could while it was written.
 ///
 /// # Errors
 /// [`Error`]; the old archive then stays.
@@ -155,7 +156,13 @@ pub fn build(options: &Options) -> Result<Built, Error> {
         return Err(Error::NoBtrfs(release.clone()));
     }
     let files = contents(options, &dir, &index, &modules)?;
-    let bytes = replace(&options.output, |file| write_archive(file, &files))?;
+    let is_secret = files.iter().any(|(name, (_, data))| match data {
+        Data::Here(bytes) => name.ends_with(POLICY) && may_hold_secret(bytes),
+        Data::From(_) => false,
+    });
+    let bytes = replace(&options.output, is_secret, |file| {
+        write_archive(file, &files)
+    })?;
     Ok(Built { modules, bytes })
 }
 
@@ -239,6 +246,13 @@ pub fn settings_of_root(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, Error>
         other => drop(found.insert(POLICY.to_owned(), other.of("read", &policy)?)),
     }
     Ok(found)
+}
+
+/// Whether a policy may hold the hash of a password: it has the word, which is the key's name. The hook for
+/// initramfs-tools asks the same.
+pub fn may_hold_secret(policy: &[u8]) -> bool {
+    const WORD: &[u8] = b"password";
+    policy.windows(WORD.len()).any(|at| at == WORD)
 }
 
 /// Reads a small regular file, perhaps through a link. A FIFO or a device might keep us for ever.
@@ -339,12 +353,25 @@ fn write_archive(file: File, files: &BTreeMap<String, (u32, Data)>) -> Result<(F
 /// Writes `OUTPUT.new`, syncs it, renames it, syncs the directory.
 fn replace(
     output: &Path,
+    is_secret: bool,
     write: impl FnOnce(File) -> Result<(File, u64), Error>,
 ) -> Result<u64, Error> {
     let mut name = output.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let result = File::create(&new).of("create", &new).and_then(|file| {
+    // One that was left there has a mode of its own, and may be open elsewhere.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).of("unlink", &new)?;
+        }
+        _ => {}
+    }
+    let mut create = File::options();
+    create.write(true).create_new(true);
+    if is_secret {
+        create.mode(0o600);
+    }
+    let result = create.open(&new).of("create", &new).and_then(|file| {
         let (mut file, bytes) = write(file)?;
         file.flush()
             .and_then(|()| file.sync_all())

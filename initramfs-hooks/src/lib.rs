@@ -10,5 +10,5 @@ mod elf;
 pub mod glob;
 mod read;
 
-pub use build::{Built, Error, Options, build, keys, settings_of_root};
+pub use build::{Built, Error, Options, build, keys, may_hold_secret, settings_of_root};
 pub use read::settings;

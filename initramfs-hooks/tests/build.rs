@@ -114,6 +114,35 @@ fn keys_and_policy_come_along_and_the_administrators_key_replaces_the_vendors() 
 }
 
 #[test]
+fn an_archive_that_holds_a_passwords_hash_is_for_its_owner_alone_from_its_first_byte() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (_dir, options) = root(true);
+    let policy = options.root.join("etc/backstay/policy.toml");
+    create_dir_all(policy.parent().unwrap()).unwrap();
+    let mode = || std::fs::metadata(&options.output).unwrap().mode() & 0o777;
+    write(&policy, "[tarball]\nunsigned = true\n").unwrap();
+    build(&options).unwrap();
+    let before = mode();
+    assert_ne!(before, 0o600, "as the umask has it");
+    write(&policy, "[console]\npassword = \"$argon2id$\"\n").unwrap();
+    // What an interrupted run left, which somebody has open, and the archive before: both for everybody.
+    let left = options.output.with_file_name("initrd.img.new");
+    write(&left, "left").unwrap();
+    std::fs::set_permissions(&left, PermissionsExt::from_mode(0o666)).unwrap();
+    let mut open = std::fs::File::open(&left).unwrap();
+    build(&options).unwrap();
+    assert_eq!(mode(), 0o600);
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut open, &mut seen).unwrap();
+    assert_eq!(seen, "left");
+    build(&options).unwrap();
+    assert_eq!(mode(), 0o600);
+    std::fs::remove_file(&policy).unwrap();
+    build(&options).unwrap();
+    assert_eq!(mode(), before);
+}
+
+#[test]
 fn a_key_or_a_policy_that_would_never_end_is_refused() {
     let (_dir, options) = root(true);
     let keys = options.root.join("etc/backstay/keys");

@@ -145,6 +145,25 @@ fn initramfs_tools_gets_agent_and_module_and_runs_it_after_the_hibernation_check
 }
 
 #[test]
+fn initramfs_tools_makes_an_initramfs_with_a_passwords_hash_for_root_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    let hook = read_to_string(in_workspace("initramfs-hooks/initramfs-tools/conf-hook")).unwrap();
+    let hook = hook.replace("/etc/backstay/policy.toml", policy.to_str().unwrap());
+    // As mkinitramfs sources it.
+    let umask = |before: &str| {
+        let script = format!("{before}\n{hook}\necho \"${{UMASK:-none}}\"");
+        run("sh", &["-euc", &script])
+    };
+    assert_eq!(umask(""), "none\n");
+    write(&policy, "[tarball]\nunsigned = true\n").unwrap();
+    assert_eq!(umask("UMASK=0022"), "0022\n");
+    write(&policy, "[console]\npassword = \"$argon2id$\"\n").unwrap();
+    assert_eq!(umask("UMASK=0022"), "0077\n");
+    assert_eq!(umask(""), "0077\n");
+}
+
+#[test]
 fn a_vendors_keys_lie_where_the_agent_looks_for_keys() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("vendor.pub"), "a key").unwrap();

@@ -114,6 +114,11 @@ pub enum Command {
     MarkGood(MarkGood),
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
+    /// Print the hash of a password for the agent's console, for policy.toml
+    ///
+    /// The password is asked for twice on the terminal; where standard input is none, its first line is the
+    /// password. What has to be written where is said on standard error.
+    Password(Password),
     /// Keep a copy of the kernel in the system, where /boot is a file system of its own
     ///
     /// Run by the hooks of the kernel's and the initramfs's packages.
@@ -362,6 +367,14 @@ pub struct GrubEntries {
     /// Kernel parameters of every start, quoted as GRUB has them
     #[arg(long, value_name = "PARAMETERS", allow_hyphen_values = true)]
     pub cmdline: String,
+}
+
+/// `password`.
+#[derive(Debug, Args)]
+pub struct Password {
+    /// Read the password, one line, from this file descriptor
+    #[arg(long, value_name = "NUMBER")]
+    pub password_fd: Option<u32>,
 }
 
 /// `initramfs`.

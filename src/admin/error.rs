@@ -302,6 +302,34 @@ pub enum Error {
     /// A level for something else.
     #[error("--zstd-level goes with a name that ends in .tar.zst, and {0:?} does not")]
     ZstdLevel(PathBuf),
+    /// Nothing was typed.
+    #[error(
+        "no password was given, so no hash was made: anybody could open the console with an empty one"
+    )]
+    PasswordEmpty,
+    /// Longer than the console takes.
+    #[error(
+        "the password is longer than {0} bytes, which the console does not take: give a shorter one"
+    )]
+    PasswordTooLong(usize),
+    /// A tabulator, an escape sequence.
+    #[error(
+        "the password has control characters, which nobody can type at the console: leave them out"
+    )]
+    PasswordUntypable,
+    /// Mistyped, one time of two.
+    #[error("the two passwords are not the same, so no hash was made: try again")]
+    PasswordDiffers,
+    /// No terminal, a descriptor that is not open.
+    #[error(
+        "no password could be read ({0}): use a terminal, or --password-fd with an open descriptor"
+    )]
+    PasswordUnread(String),
+    /// argon2id is meant to need it.
+    #[error(
+        "there are not 20 MiB of memory for the hash: free some, or run this on another machine"
+    )]
+    PasswordMemory,
     /// The machine could not be restarted.
     #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
     Reboot(String),

@@ -99,6 +99,7 @@ fn create(path: &Path) -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn what_would_keep_us_waiting_or_never_end_is_not_read() {
@@ -131,6 +132,9 @@ mod tests {
         let to = directory.path().join("b");
         copy(&path, &to).unwrap();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "second");
+        // An initramfs that is copied may hold the hash of a password.
+        let mode = std::fs::metadata(&to).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
         // A leftover may have another name elsewhere, which must not be written through.
         let elsewhere = directory.path().join("elsewhere");

@@ -28,6 +28,7 @@ pub mod machine;
 pub mod output;
 pub mod own_kernel;
 pub mod pack;
+pub mod password;
 pub mod pristine;
 pub mod reboot;
 pub mod recovery;

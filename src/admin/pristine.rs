@@ -61,6 +61,8 @@ enum At {
     Home(&'static str),
     /// What lies in a directory under a name that begins and ends so.
     In(&'static str, &'static str, &'static str),
+    /// A file in which a word stands.
+    With(&'static str, &'static str),
     /// Files that are not empty, anywhere below a directory; one finding for all.
     Below(&'static str),
     /// An identity that may be there, empty or not yet made.
@@ -79,7 +81,7 @@ const SIGNS: &str = "remove it: who has it can sign images";
 const BACKUP: &str = "remove it: it is a backup";
 
 /// What is looked for: whether only a booted system has it, where, and the remedy.
-const TABLE: [(bool, At, &str); 57] = [
+const TABLE: [(bool, At, &str); 58] = [
     (
         true,
         At::MachineId("etc/machine-id"),
@@ -113,6 +115,11 @@ const TABLE: [(bool, At, &str); 57] = [
     (false, At::In("etc", "shadow~", ""), BACKUP),
     (false, At::File("etc/security/opasswd"), "remove it"),
     (false, At::In("etc/backstay", "", ".key"), SIGNS),
+    (
+        false,
+        At::With("etc/backstay/policy.toml", "$argon2"),
+        "remove its password line, or every machine's console has the same one",
+    ),
     (false, At::In("etc/backstay/keys", "", ".key"), SIGNS),
     (false, At::In("etc/ssl/private", "", ".key"), SECRET),
     (false, At::In("etc/wireguard", "", ".conf"), SECRET),
@@ -203,6 +210,11 @@ fn found(
     };
     let paths: Vec<String> = match at {
         At::File(path) => full(path)?.then(|| path.to_owned()).into_iter().collect(),
+        At::With(path, word) => {
+            let text = tree.content(path)?.unwrap_or_default();
+            let stands = String::from_utf8_lossy(&text).contains(word);
+            stands.then(|| path.to_owned()).into_iter().collect()
+        }
         At::Home(name) => {
             let mut paths = Vec::new();
             for home in homes {
@@ -355,6 +367,7 @@ mod tests {
                 ("home/me/.ssh/config", "x"),
             ],
             &[("root/.bashrc", "x"), ("home/file", "x")],
+            &[("etc/backstay/policy.toml", "[console]\nmenu = \"open\"\n")],
             &[("etc/passwd", "root:x:0:0::/root:/bin/sh\nme:x:1:1::/:\n")],
             &[
                 ("etc/shadow", "root:x:1:::::\n"),
@@ -370,6 +383,7 @@ mod tests {
         for (booted, at, _) in TABLE {
             let (path, text) = match at {
                 At::File(path) | At::MachineId(path) => (path.to_owned(), "8f3ad1"),
+                At::With(path, word) => (path.to_owned(), word),
                 At::Home(name) => (format!("home/me/{name}"), "x"),
                 At::In(directory, prefix, suffix) => (format!("{directory}/{prefix}a{suffix}"), ""),
                 At::Below(directory) => (format!("{directory}/apt/history.log"), "x"),

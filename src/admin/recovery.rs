@@ -100,6 +100,11 @@ impl Recovery {
         Ok((own? == recovery?).then_some(kernel.release))
     }
 
+    /// Its initramfs and that of the one before, where they would lie.
+    pub fn initramfs(&self) -> [PathBuf; 2] {
+        ["recovery", "recovery-previous"].map(|name| self.kernels.join(name).join("initrd.img"))
+    }
+
     /// Where it lies.
     pub fn directory(&self) -> PathBuf {
         self.kernels.join("recovery")

@@ -8,8 +8,8 @@ use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    consent, grub, init, initramfs, install, list, reboot, recovery, request, run_factory,
-    run_good, run_trial, snapshot, status, tarball,
+    consent, grub, init, initramfs, install, list, password, reboot, recovery, request,
+    run_factory, run_good, run_trial, snapshot, status, tarball,
 };
 use crate::policy::resolve;
 use crate::record::layout::Part;
@@ -77,6 +77,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_good::mark(root, args, out)
         }
         Command::Initramfs(args) => archive(args, out),
+        Command::Password(args) => password::run(args, out),
         Command::KeepKernel => {
             let kept = own_kernel::keep()?;
             if let Kept::Now(release) = &kept {

@@ -8,9 +8,19 @@
 //! [watchdog]
 //! seconds = 120      # a system on trial must be up by then, or take the watchdog over
 //! driver = "iTCO_wdt"
+//!
+//! [console]
+//! menu = "open"          # or "password": who may look
+//! change = "password"    # or "open", "closed": who may change what boots
+//! shell = "closed"       # or "password", "open"
+//! password = "$argon2id$v=19$m=19456,t=2,p=1$..."    # of 'backstay password'
 //! ```
-//! Absent, or not understood to the last word, it allows nothing.
+//! Not understood to the last word, it allows nothing ([`Policy::nothing_allowed`]). Absent, neither, but that the
+//! console changes what boots for whoever types the word. No message holds a value of it: it may be a secret.
 
+pub mod console;
+
+use console::Console;
 use serde::Deserialize;
 
 /// Where the initramfs has it.
@@ -20,7 +30,7 @@ pub const KEYS: &str = "/etc/backstay/keys";
 /// The watchdog's device: the kernel's first.
 pub const WATCHDOG: &str = "/dev/watchdog0";
 
-/// The whole file. The default is the strictest.
+/// The whole file. The default is that of no file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -29,6 +39,19 @@ pub struct Policy {
     pub tarball: Tarball,
     /// The watchdog of a system on trial; absent: none.
     pub watchdog: Option<Watchdog>,
+    /// Who may do what at the console.
+    #[serde(default)]
+    pub console: Console,
+}
+
+impl Policy {
+    /// What holds where the file is not understood.
+    pub fn nothing_allowed() -> Policy {
+        Policy {
+            console: Console::nothing_allowed(),
+            ..Policy::default()
+        }
+    }
 }
 
 /// `[watchdog]`.
@@ -66,30 +89,68 @@ pub fn parse(text: &str) -> Result<Policy, NotUnderstood> {
             before.matches('\n').count() + 1
         });
         let why = error.message().lines().next().unwrap_or("");
-        NotUnderstood(format!("line {line}: {why}"))
+        NotUnderstood(format!("line {line}: {}", without_value(why)))
     })
+}
+
+/// serde quotes a text that stands in the wrong place, and what stands in the wrong place may be a hash.
+fn without_value(why: &str) -> String {
+    let quoted = why.split_once(" string \"");
+    let expected = why.rsplit_once("\", expected ");
+    match (quoted, expected) {
+        (Some((before, _)), Some((_, wanted))) => format!("{before} string, expected {wanted}"),
+        _ => why.to_owned(),
+    }
 }
 
 /// The policy of this initramfs; what is wrong with it is said.
 pub fn of_initramfs() -> Policy {
-    let text = match std::fs::read_to_string(PATH) {
+    at(std::path::Path::new(PATH))
+}
+
+fn at(path: &std::path::Path) -> Policy {
+    let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Policy::default(),
         Err(error) => {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                log::warn!("read({PATH:?}): {error}; nothing is allowed");
-            }
-            return Policy::default();
+            log::warn!("read({path:?}): {error}; nothing is allowed");
+            return Policy::nothing_allowed();
         }
     };
     parse(&text).unwrap_or_else(|error| {
         log::warn!("{error}; nothing is allowed");
-        Policy::default()
+        Policy::nothing_allowed()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_not_understood_or_cannot_be_read_closes_what_no_file_leaves_open() {
+        use console::Right::{Closed, Open};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.toml");
+        let rights = || {
+            let console = at(&path).console;
+            [console.menu, console.change, console.shell]
+        };
+        assert_eq!(rights(), [Open, Open, Closed]);
+        for text in [
+            &b"[console]\nshell = \"open\"\nchange = \"opne\"\n"[..],
+            b"[console]\nshell = \"open\"\n[later]\n",
+            b"[console]\nshell = \"open\"\npassword = \"\xff\"\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(rights(), [Open, Closed, Closed]);
+        }
+        std::fs::write(&path, "[console]\nshell = \"open\"\n").unwrap();
+        assert_eq!(rights(), [Open, Open, Open]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(rights(), [Open, Closed, Closed]);
+    }
 
     #[test]
     fn only_what_is_understood_to_the_last_word_allows_something() {

@@ -4,6 +4,7 @@
 //! survey   looks at the running system, writes nothing
 //! judge    what was found, each in a line with its remedy: `backstay doctor`
 //! steps    what `backstay init` proposes, and does
+//! secrets  who can read the console's password
 //! dataset  a directory of the root becomes a dataset
 //! prefix   GRUB's directory moves out of the root, and back
 //! tools    the distribution's programs
@@ -12,6 +13,7 @@
 pub mod dataset;
 pub mod judge;
 pub mod prefix;
+pub mod secrets;
 pub mod steps;
 pub mod survey;
 pub(super) mod tools;
@@ -178,6 +180,17 @@ fn of_store(machine: &Machine, survey: &Survey) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
+/// Whether others than root can read the hash of the console's password.
+fn given_away(machine: &Machine, survey: &Survey) -> Vec<Finding> {
+    let is_fat = |path: &std::path::Path| {
+        let mount = survey.holding(&path.to_string_lossy());
+        mount.is_some_and(|mount| mount.fs == "vfat")
+    };
+    let holds = |path: &std::path::Path| tools::lists(path, "etc/backstay/policy.toml");
+    let initramfs = machine.recovery.initramfs();
+    secrets::findings(std::path::Path::new("/"), &initramfs, &is_fat, &holds)
+}
+
 /// What is wrong with a layout.toml.
 fn unreadable(path: &std::path::Path) -> Option<String> {
     let wrong = match std::fs::read_to_string(path) {
@@ -252,6 +265,7 @@ pub fn doctor(machine: &Machine, as_json: bool) -> Result<bool> {
     let survey = Survey::of(machine)?;
     let mut found = judge::findings(&survey);
     found.extend(of_store(machine, &survey)?);
+    found.extend(given_away(machine, &survey));
     found.sort_by_key(|finding| finding.weight);
     match as_json {
         true => super::output::json(&found),
