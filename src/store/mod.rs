@@ -8,6 +8,7 @@
 pub mod btrfs;
 #[cfg(test)]
 pub mod conformance;
+pub mod difference;
 #[cfg(test)]
 pub mod memory;
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! without `btrfs_ioctl_` and `_args`. None of the calls but [`snapshot`] is on disk when it
 //! returns; `syncfs` makes it so.
 
+pub mod search;
+
 use super::{Context, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
@@ -11,6 +13,8 @@ use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
 /// The inode number of every subvolume's root (`BTRFS_FIRST_FREE_OBJECTID`).
 pub const SUBVOLUME_INODE: u64 = 256;
+/// The last number of an inode or a subvolume (`BTRFS_LAST_FREE_OBJECTID`).
+pub const LAST_INODE: u64 = u64::MAX - 255;
 /// The inode number of the empty directory that a snapshot has where its source has a subvolume
 /// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
 pub const STUB_INODE: u64 = 2;

@@ -1,6 +1,6 @@
 //! The btrfs store on a real btrfs, and what it relies on in the kernel.
 //!
-//! `btrfs [conformance|premises] [WORD…]` runs the checks whose names hold every word, each on a
+//! `btrfs [conformance|differ|premises] [WORD…]` runs the checks whose names hold every word, each on a
 //! fresh file system on the block device that `BACKSTAY_BTRFS_DEVICE` names, which is
 //! **overwritten**. Needs root and mkfs.btrfs; 700 MB are enough. Fails where there is no device.
 #![allow(
@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 mod bench;
+mod differ;
 mod filling;
 #[path = "../../src/image/forge.rs"]
 #[expect(dead_code, reason = "most of its blocks are for attacks")]
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     let all: Vec<Check> = bench::checks()
         .into_iter()
         .chain(filling::checks())
+        .chain(differ::checks())
         .chain(premises::checks())
         .collect();
     let wanted = |check: &&Check| {

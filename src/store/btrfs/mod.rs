@@ -20,6 +20,7 @@
 
 mod ballast;
 mod carry;
+mod differ;
 mod factory;
 mod file;
 mod inner;
