@@ -80,6 +80,34 @@ Where somebody tried to go back, or to reset the system, and that was not done, 
 until it is done or
 .B backstay mark\-good \-\-delete
 is run.
+.SH MENU
+.B backstay menu
+is the menu that a start opens where something is wrong, or with
+.B backstay.menu
+on the kernel's command line, with the same commands, plans and words.
+In the running system it looks at once, and a change is a request for the next start, as those above.
+.PP
+.nf
+menu> list                  the versions, newest first
+menu> show 12               one of them
+menu> diff 12 /etc          files of the live system that differ from it
+menu> look 12 /etc/fstab    a file of it; 'look live PATH' has the live system's
+menu> rollback 12           the plan, then a word is to be typed
+menu> log disk              what was done, start by start
+.fi
+.PP
+What may be done before the root is mounted (other ways to mount a damaged disk, a shell, giving a hibernated system
+up) is not offered here, nor is a password asked for: whoever runs it is root.
+Control\-C gives a line up; Control\-D on an empty one, or
+.BR exit ,
+leaves.
+What is typed before a question is not taken for its answer.
+Other commands are not held up while the menu is open.
+.PP
+With
+.B \-\-json
+each line of standard input is an order, such as {"do":"list"}, and each line of standard output an event; docs/console.md
+has them. Its end ends the menu.
 .SH TRIALS
 A system that was promoted has to be marked good within three starts; one that was upgraded in place is put on
 trial by
@@ -217,7 +245,9 @@ There was nothing to do
 .SH JSON
 With
 .B \-\-json
-standard output holds one value; lines for people go to standard error. Field names do not change; new
+standard output holds one value
+.RB ( menu :
+one a line); lines for people go to standard error. Field names do not change; new
 ones may come. A field without a value is null. Times are UTC by a clock that may have been wrong.
 .TP
 .B list
@@ -372,6 +402,11 @@ too,
 .B cancel
 .IR withdrawn .
 .TP
+.B menu
+one object a line, each with an
+.IR event :
+see docs/console.md.
+.TP
 .B initramfs
 .IR output ,
 .IR bytes .
@@ -411,6 +446,7 @@ did not write stay.
 backstay snapshot \-\-title "before the update"
 backstay rollback \-\-dry\-run
 backstay rollback \-\-reboot
+backstay menu
 backstay reset system \-\-keep config
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi

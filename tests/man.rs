@@ -23,6 +23,7 @@ fn every_command_is_on_the_page() {
         "factory pack",
         "recovery install",
         "list",
+        "menu",
         "status",
     ]
     .into_iter()

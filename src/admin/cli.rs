@@ -66,6 +66,16 @@ pub enum Command {
     List,
     /// Say what is live, what waits for the next boot, and whether all is well
     Status,
+    /// The menu that a start opens when something is wrong, here in the running system
+    ///
+    /// The same commands and the same plans, so that they are known before they are needed: 'list' shows the versions,
+    /// 'diff' and 'look' what is in them, 'rollback', 'once' and 'reset' ask for a change. Looking changes nothing. A
+    /// change shows its plan and wants a word typed; the next start makes it, and until then 'backstay cancel' withdraws
+    /// it. 'help' lists everything, and 'exit' leaves.
+    ///
+    /// With --json it is for programs: one JSON object a line on standard input and output, as on a console with
+    /// backstay.console=json.
+    Menu,
     /// Ask for the version before the present one, or for a snapshot
     Rollback {
         /// The snapshot; without it the one before the live system

@@ -108,6 +108,22 @@ pub enum Error {
     /// The same for what replaces nothing.
     #[error("nobody can be asked here: look at it with --dry-run, and add --yes if it is meant")]
     NobodyToAsk,
+    /// The menu without anybody to show it to.
+    #[error(
+        "the menu needs a terminal at standard input and output; programs have 'backstay --json menu', and each of its \
+         commands by itself: 'backstay list', 'backstay rollback --dry-run' and so on"
+    )]
+    MenuNeedsTerminal,
+    /// A menu about another machine was to end this one.
+    #[error(
+        "this machine was not restarted or switched off: it is not the one that --root names"
+    )]
+    NotThisMachine,
+    /// The menu's last word was not done.
+    #[error(
+        "the machine stays on ({0}): restart it or switch it off yourself; what was asked for is written down"
+    )]
+    StaysOn(String),
     /// The answer was no.
     #[error("nothing was done")]
     NotWanted,

@@ -1,19 +1,40 @@
-//! Restarting the machine, so that a request is carried out.
+//! Restarting the machine, so that a request is carried out, and switching it off.
 
 use super::error::{Error, Result};
-use crate::sys::power;
+use crate::sys::{self, power};
 use std::path::Path;
 use std::process::Command;
 
-/// Asks systemd where it runs, so that services stop first; else restarts at once, after a sync.
+/// Restarts after a request was written.
 pub fn reboot() -> Result<()> {
+    restart().map_err(Error::Reboot)
+}
+
+/// Restarts.
+///
+/// # Errors
+/// What was tried, and what came of it.
+pub fn restart() -> core::result::Result<(), String> {
+    end("reboot", power::restart)
+}
+
+/// Switches off.
+///
+/// # Errors
+/// As [`restart`].
+pub fn power_off() -> core::result::Result<(), String> {
+    end("poweroff", power::power_off)
+}
+
+/// Asks systemd where it runs, so that services stop first; else it is done at once, after a sync.
+fn end(how: &str, at_once: fn() -> sys::Result<()>) -> core::result::Result<(), String> {
     if Path::new("/run/systemd/system").is_dir() {
-        return match Command::new("systemctl").arg("reboot").status() {
+        return match Command::new("systemctl").arg(how).status() {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Error::Reboot(format!("systemctl reboot: {status}"))),
-            Err(error) => Err(Error::Reboot(format!("systemctl reboot: {error}"))),
+            Ok(status) => Err(format!("systemctl {how}: {status}")),
+            Err(error) => Err(format!("systemctl {how}: {error}")),
         };
     }
     rustix::fs::sync();
-    power::restart().map_err(|error| Error::Reboot(error.to_string()))
+    at_once().map_err(|error| error.to_string())
 }

@@ -1,30 +1,25 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
-use super::changed::Changed;
-use super::cli::{Cli, Command, How, Init, Initramfs, Keep, Recovery, Reset, Uninstall, What};
+use super::cli::{Cli, Command, Init, Initramfs, Recovery, Uninstall};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    consent, grub, init, initramfs, install, list, password, reboot, recovery, request,
-    run_factory, run_good, run_trial, snapshot, status, tarball,
+    grub, init, initramfs, install, list, menu, password, recovery, request, run_ask, run_factory,
+    run_good, run_trial, snapshot, status, tarball,
 };
-use crate::policy::resolve;
-use crate::record::layout::Part;
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
-use crate::record::state::{Kexec, Ticket, Verb};
+use crate::record::state::{Kexec, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
-use crate::transaction::explain::Explanation;
 use crate::transaction::history_log;
 use crate::transaction::records::{Records, read_state};
 use crate::transaction::recover::Recovered;
 use serde::Serialize;
-use std::io::Read;
 use std::path::Path;
 
 /// How a command ended that did not fail.
@@ -39,7 +34,7 @@ pub enum Ended {
 }
 
 /// Where the agent leaves what it said, for the running system.
-const BOOT_LOG: &str = "/run/backstay/boot.log";
+pub(super) const BOOT_LOG: &str = "/run/backstay/boot.log";
 /// Lines of it that `status` shows.
 const BOOT_LINES: usize = 8;
 
@@ -62,11 +57,12 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         } => install(root, agent.as_deref(), out),
         Command::List => show_list(root, out),
         Command::Status => show_status(root, out),
-        Command::Rollback { id, how } => ask(root, Verb::Rollback(*id), *how, out),
-        Command::Forward { how } => ask(root, Verb::Forward, *how, out),
-        Command::Select { id, how } => ask(root, Verb::Select(*id), *how, out),
-        Command::Reset(args) => reset(root, args, out),
-        Command::Cancel => cancel(root, out),
+        Command::Menu => menu::run(root, out),
+        Command::Rollback { id, how } => run_ask::ask(root, Verb::Rollback(*id), *how, out),
+        Command::Forward { how } => run_ask::ask(root, Verb::Forward, *how, out),
+        Command::Select { id, how } => run_ask::ask(root, Verb::Select(*id), *how, out),
+        Command::Reset(args) => run_ask::reset(root, args, out),
+        Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),
         Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),
         Command::StartFailed => run_trial::start_failed(root, out),
@@ -364,159 +360,6 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
             .collect(),
     };
     out.show(&status::status(&store, around)?);
-    Ok(Ended::Done)
-}
-
-fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
-    let keep_config = args.keep == Some(Keep::Config);
-    if keep_config && args.what != What::System {
-        return Err(Error::KeepNeedsSystem);
-    }
-    let verb = match args.what {
-        What::Config => Verb::ResetConfig { data: false },
-        What::ConfigAndData => Verb::ResetConfig { data: true },
-        What::System => Verb::ResetSystem { keep_config },
-        What::Everything => Verb::ResetEverything,
-    };
-    ask_with(root, verb, args.how, out, !args.yes)
-}
-
-fn ask(root: Option<&Path>, verb: Verb, how: How, out: Out) -> Result<Ended> {
-    ask_with(root, verb, how, out, false)
-}
-
-/// A change that was asked for, as `--json` gives it.
-#[derive(Serialize)]
-struct Asked<'a> {
-    verb: String,
-    written: bool,
-    #[serde(flatten)]
-    explanation: &'a Explanation,
-}
-
-fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) -> Result<Ended> {
-    // With --root nobody waits for this machine's reboot.
-    if how.reboot && root.is_some() {
-        return Err(Error::RebootNeedsRunning);
-    }
-    if how.dry_run {
-        return dry_run(root, verb, out);
-    }
-    let Open {
-        machine,
-        mut store,
-        mut records,
-    } = open(root, Lock::Try, out)?;
-    let explanation = match preview(&machine, &store, &records, verb) {
-        Err(error) => {
-            if let Err(other) = request::attempted(&mut store, &mut records, verb) {
-                log::warn!("that it was tried is not written down: {other}");
-            }
-            note(&mut store, &format!("not asked for, {verb}: {error}"));
-            return Err(error);
-        }
-        Ok(explanation) => explanation,
-    };
-    if !out.json {
-        output::out(&explanation);
-    }
-    if typed {
-        consent::typed()?;
-    }
-    let grub = machine.top.join(STORE);
-    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
-    request::submit(&mut store, &mut records, verb, ticket()?, now(), &link)?;
-    note(&mut store, &format!("asked for the next boot: {verb}"));
-    out.result(&Asked {
-        verb: verb.to_string(),
-        written: true,
-        explanation: &explanation,
-    });
-    if !out.json {
-        out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
-    }
-    if how.reboot {
-        reboot::reboot()?;
-    }
-    Ok(Ended::Done)
-}
-
-/// Without the lock, so nothing is written and nothing that is open is settled: it may be another
-/// command's, which runs.
-fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
-    let machine = Machine::open(root, Lock::None)?;
-    machine.refuse_copies()?;
-    let store = machine.store()?;
-    let records = Records::open(&store)?;
-    if let Some(why) = request::look(&store, &records)? {
-        out.say(&format!("note: {why}"));
-    }
-    let explanation = preview(&machine, &store, &records, verb)?;
-    out.result(&Asked {
-        verb: verb.to_string(),
-        written: false,
-        explanation: &explanation,
-    });
-    if !out.json {
-        output::out(&explanation);
-        out.say("Nothing was written (--dry-run).");
-    }
-    Ok(Ended::Done)
-}
-
-fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
-    if let Some(what) = machine.recovery.missing() {
-        return Err(Error::NoRecoveryKernel(what));
-    }
-    let mut explanation = request::preview(store, records, verb, now())?;
-    let state = &records.state.value;
-    let source = resolve::intent(verb, state)?.source();
-    let was = source.and_then(|set| set.place(Part::System).path(store.layout()));
-    if let Some(was) = was {
-        let was = machine.top.join(was);
-        let live = machine.top.join(store.layout().system.live.as_str());
-        for line in &mut explanation.goes_along {
-            let below = line.trim_start_matches('/').to_owned();
-            let changed = Changed::between(&was.join(&below), &live.join(&below));
-            line.push_str(&format!(" ({changed})"));
-        }
-    }
-    Ok(explanation)
-}
-
-fn ticket() -> Result<Ticket> {
-    let path = "/dev/urandom";
-    let mut ticket = Ticket::default();
-    std::fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut ticket))
-        .map_err(Error::file("reading", path))?;
-    Ok(ticket)
-}
-
-#[derive(Serialize)]
-struct Withdrawn {
-    withdrawn: Option<String>,
-}
-
-fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
-    let Open {
-        mut store,
-        mut records,
-        ..
-    } = open(root, Lock::Try, out)?;
-    let request = request::cancel(&mut store, &mut records)?;
-    let withdrawn = request.map(|request| request.verb.to_string());
-    out.result(&Withdrawn {
-        withdrawn: withdrawn.clone(),
-    });
-    let Some(what) = withdrawn else {
-        out.say("nothing waits for the next boot");
-        return Ok(Ended::Nothing);
-    };
-    note(&mut store, &format!("withdrawn: {what}"));
-    if !out.json {
-        out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
-    }
     Ok(Ended::Done)
 }
 

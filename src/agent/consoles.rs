@@ -12,15 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::log as agent_log;
-use crate::console::line::{Echo, Editor, Typed};
+use crate::console::line::{self, Echo, Editor, Typed};
 use crate::console::terminal::{Heard, Terminal};
 use crate::console::text::plain;
 use crate::sys::console::{self, Termios};
 
-/// How long a line must be quiet before a question is asked on it.
-const QUIET: Duration = Duration::from_millis(150);
-/// How long that is waited for: noise never ends.
-const QUIET_LIMIT: Duration = Duration::from_secs(2);
+/// How long a console is waited for where there is none.
+const NONE_YET: Duration = Duration::from_millis(150);
 /// After this time without a key a line that was begun does not hold the silence up any more.
 const PAUSE: Duration = Duration::from_secs(20);
 /// So much longer than the silence a line that is being typed is waited for.
@@ -140,16 +138,15 @@ impl Consoles {
 
     /// Forgets what was typed before the question, until it is quiet.
     fn forget_what_came_ahead(&mut self) {
-        let until = Instant::now() + QUIET_LIMIT;
-        while self.wait(QUIET) && Instant::now() < until {
-            let mut gone = Vec::new();
-            for open in &self.open {
-                if open.read().is_none() {
-                    gone.push(open.name.clone());
-                }
+        line::forget_what_came_ahead(|quiet| {
+            let came = self.wait(quiet);
+            if came {
+                let gone = self.open.iter().filter(|open| open.read().is_none());
+                let gone: Vec<String> = gone.map(|open| open.name.clone()).collect();
+                self.lose(&gone);
             }
-            self.lose(&gone);
-        }
+            came
+        });
         self.open.iter_mut().for_each(|open| open.editor.clear());
     }
 
@@ -268,7 +265,7 @@ impl Terminal for Consoles {
                 }
             }
             if self.open.is_empty() {
-                std::thread::sleep(QUIET);
+                std::thread::sleep(NONE_YET);
                 self.look();
                 continue;
             }

@@ -211,8 +211,7 @@ impl Channel<'_> {
                         self.machine.note(&format!("{wanted} was sent"));
                         let done = self.machine.carry_out(verb).map_err(failed)?;
                         self.heard = Instant::now();
-                        let seconds = self.settings.seconds;
-                        self.settings.seconds = seconds.or(Some(self.settings.after_change));
+                        self.settings = self.settings.after_change(self.machine.stage());
                         json!({"event": "done", "text": done})
                     }
                     Some(_) => return Err(refused("word", "not the word: nothing was changed")),

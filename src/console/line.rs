@@ -2,6 +2,20 @@
 //!
 //! A serial line may carry noise: a line with a byte in it that no key sends is not taken, not even in part.
 
+use std::time::{Duration, Instant};
+
+/// How long it must be quiet before a question is asked.
+const QUIET: Duration = Duration::from_millis(150);
+/// How long that is waited for: noise never ends.
+const QUIET_LIMIT: Duration = Duration::from_secs(2);
+
+/// Forgets what was typed before a question, until it is quiet: nothing is confirmed that nobody has read. `take` waits
+/// for so long at most, takes what came, and says whether something did.
+pub fn forget_what_came_ahead(mut take: impl FnMut(Duration) -> bool) {
+    let until = Instant::now() + QUIET_LIMIT;
+    while Instant::now() < until && take(QUIET) {}
+}
+
 /// The longest line, in bytes.
 pub const LONGEST: usize = 1024;
 

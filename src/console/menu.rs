@@ -48,8 +48,20 @@ pub struct Settings {
     pub seconds: Option<u32>,
     /// What happens then.
     pub silent: Choice,
-    /// Seconds that it gets once a person has changed something, where it waited for one.
+    /// Seconds that it gets once a person has changed something, where it waited for one; not in the running system, where
+    /// nothing waits for the menu's end.
     pub after_change: u32,
+}
+
+impl Settings {
+    /// What holds once a person has changed something.
+    pub fn after_change(self, stage: Stage) -> Settings {
+        let seconds = match stage {
+            Stage::EarlyBoot => self.seconds.or(Some(self.after_change)),
+            Stage::Running => self.seconds,
+        };
+        Settings { seconds, ..self }
+    }
 }
 
 /// Runs it to its end.
@@ -323,7 +335,7 @@ impl Menu<'_> {
         self.machine.note(&format!("{} was typed", command::word(verb)));
         match self.machine.carry_out(verb) {
             Ok(then) => {
-                self.settings.seconds = self.settings.seconds.or(Some(self.settings.after_change));
+                self.settings = self.settings.after_change(self.machine.stage());
                 self.show(&then);
             }
             Err(why) => self.show(&why),
@@ -350,7 +362,9 @@ impl Menu<'_> {
     }
 
     fn shell(&mut self) {
-        if self.guard.right(Act::Shell) == Right::Closed {
+        if self.machine.stage() == Stage::Running {
+            self.show("Leave the menu with 'exit': you have a shell already.");
+        } else if self.guard.right(Act::Shell) == Right::Closed {
             self.show("The policy of this machine gives no shell here (policy.toml, [console] shell).");
         } else if self.is_unlocked(Act::Shell) {
             self.machine.note("a shell was opened");

@@ -1,0 +1,382 @@
+//! `backstay menu`: the menu of early boot, in the running system.
+//!
+//! It looks without a lock, and opens the store anew each time, so that nobody waits for whoever reads a page. A plan and
+//! a change take the lock for as long as they need it, and never while a word is waited for: between the two another
+//! command may come, so a change is planned once more before it is written down. A power cut leaves what
+//! [`super::request`] says.
+
+use super::error::{Error, Result};
+use super::machine::{Lock, Machine};
+use super::output::{self, size};
+use super::run::{BOOT_LOG, Ended, Open, Out, open};
+use super::terminal::{HAS_SHELL, Person, Program, Raw};
+use super::{reboot, request, run_ask};
+use crate::agent::policy::Policy;
+use crate::console::command::{Log, Way};
+use crate::console::guard::Guard;
+use crate::console::machine::{self, Answer, Changed, Look, Situation, Stage};
+use crate::console::menu::{self, Choice, Settings};
+use crate::console::versions::{self, Version};
+use crate::console::{inside, json};
+use crate::policy;
+use crate::policy::refusal::Refusal;
+use crate::record::slots::Slots;
+use crate::record::state::{State, Verb};
+use crate::store::Store;
+use crate::store::btrfs::Btrfs;
+use crate::store::place::File;
+use crate::sys::{kmsg, mountinfo};
+use crate::transaction::catalogue;
+use crate::transaction::explain::Explanation;
+use crate::transaction::records::{Records, read_state};
+use rustix::fd::AsFd;
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Shows it until somebody leaves it, and does what was chosen then.
+pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let input = std::io::stdin();
+    if !out.json && !(input.is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(Error::MenuNeedsTerminal);
+    }
+    let mut running = Running { root, out };
+    // Where there is nothing to show, it is said as every command says it.
+    running.opened()?;
+    // Whoever is root here can do all of it without a menu.
+    let mut guard = Guard::new(&Policy::default());
+    let settings = Settings {
+        seconds: None,
+        silent: Choice::Boot,
+        after_change: 0,
+    };
+    let mut say = |text: &str| {
+        output::out(text);
+        !output::lost()
+    };
+    let choice = if out.json {
+        let mut lines = input.lock();
+        let mut program = Program::new(&mut lines, &mut say);
+        json::run(&mut running, &mut program, &mut guard, settings)
+    } else {
+        let raw = Raw::begin(input.as_fd())?;
+        let mut person = Person::new(input.as_fd(), &mut say);
+        let choice = menu::run(&mut running, &mut person, &mut guard, settings);
+        drop(raw);
+        choice
+    };
+    match choice {
+        Choice::Boot => return Ok(Ended::Done),
+        // What was asked for is another machine's.
+        _ if root.is_some() => return Err(Error::NotThisMachine),
+        Choice::Reboot => reboot::restart(),
+        Choice::PowerOff => reboot::power_off(),
+    }
+    .map_err(Error::StaysOn)?;
+    Ok(Ended::Done)
+}
+
+/// The running system, or the store that --root names.
+struct Running<'a> {
+    root: Option<&'a Path>,
+    out: Out,
+}
+
+impl Running<'_> {
+    /// For looking.
+    fn opened(&self) -> Result<(Machine, Btrfs)> {
+        let machine = Machine::open(self.root, Lock::None)?;
+        let store = machine.store()?;
+        Ok((machine, store))
+    }
+
+    fn store(&self) -> Answer<Btrfs> {
+        Ok(self.opened().map_err(said)?.1)
+    }
+
+    /// Under the lock: what may be done now.
+    fn planned(&self, verb: Verb) -> Result<(Open, Explanation)> {
+        let mut open = open(self.root, Lock::Try, self.out)?;
+        let explanation = run_ask::plan(&mut open, verb)?;
+        Ok((open, explanation))
+    }
+
+    /// What the file system was mounted from.
+    fn device(&self) -> Answer<String> {
+        let path = "/proc/self/mountinfo";
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let at = match self.root {
+            None => "/".to_owned(),
+            Some(root) => {
+                let whole = std::fs::canonicalize(root).map_err(|error| error.to_string())?;
+                whole.to_string_lossy().into_owned()
+            }
+        };
+        let mounts = mountinfo::mounts(&text);
+        let mount = mountinfo::holding(&mounts, &at);
+        Ok(mount.map_or("unknown".to_owned(), |mount| mount.device.clone()))
+    }
+
+    fn looked_at(&self) -> Result<Situation> {
+        let (machine, store) = self.opened()?;
+        let hindrance = match (machine.is_copied()?, machine.recovery.missing()) {
+            (true, _) => Some(Refusal::CopiedDisk.to_string()),
+            (false, Some(what)) => Some(Error::NoRecoveryKernel(what).to_string()),
+            (false, None) => None,
+        };
+        Ok(situation(&store, hindrance))
+    }
+}
+
+fn said(error: impl core::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn state<S: Store>(store: &S) -> Option<State> {
+    match read_state(store) {
+        Ok(Slots::Valid { value, .. }) => Some(value),
+        _ => None,
+    }
+}
+
+/// How things stand, with what hinders changes outside the records.
+fn situation<S: Store>(store: &S, hindrance: Option<String>) -> Situation {
+    let state = state(store);
+    let mut waits = state.as_ref().map_or_else(Vec::new, versions::waits);
+    let unchangeable = match may_ask(store) {
+        Ok(left_over) => {
+            waits.extend(left_over.map(str::to_owned));
+            hindrance
+        }
+        Err(error) => hindrance.or(Some(error.to_string())),
+    };
+    Situation {
+        live: versions::live(store, state.as_ref()),
+        waits,
+        readable: true,
+        unchangeable,
+        back: state.as_ref().and_then(|it| it.older.last().copied()),
+        ahead: state.as_ref().and_then(|it| it.newer.first().copied()),
+        config: store.layout().config.is_some(),
+        data: !store.layout().data.is_empty(),
+        starts: true,
+        ..Situation::default()
+    }
+}
+
+/// Refuses while nothing at all can be asked for; says what is left over for GRUB.
+fn may_ask<S: Store>(store: &S) -> Result<Option<&'static str>> {
+    let records = Records::open(store)?;
+    let left_over = request::look(store, &records)?;
+    request::idle(&records)?;
+    let facts = catalogue::facts(store, None, false)?;
+    match policy::is_behind(&records.state.value, &facts) {
+        true => Err(Error::StateBehind),
+        false => Ok(left_over),
+    }
+}
+
+impl machine::Machine for Running<'_> {
+    fn stage(&self) -> Stage {
+        Stage::Running
+    }
+
+    fn situation(&mut self) -> Situation {
+        self.looked_at().unwrap_or_else(|error| Situation {
+            why: vec![format!("The store cannot be read: {error}")],
+            unchangeable: Some(error.to_string()),
+            starts: true,
+            ..Situation::default()
+        })
+    }
+
+    fn versions(&mut self) -> Answer<Vec<Version>> {
+        let store = self.store()?;
+        let all = versions::list(&store, state(&store).as_ref());
+        all.map_err(|error| format!("the snapshots cannot be listed: {error}"))
+    }
+
+    fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
+        Ok(self.planned(verb).map_err(said)?.1)
+    }
+
+    fn carry_out(&mut self, verb: Verb) -> Answer<String> {
+        let (mut open, _) = self.planned(verb).map_err(said)?;
+        run_ask::submit(&mut open, verb).map_err(said)?;
+        Ok(match self.root {
+            None => "It is asked for: the next start does it. 'reboot' restarts now; 'backstay cancel' withdraws it.",
+            Some(_) => "It is asked for: the next start of that system does it. 'backstay cancel' with the same --root withdraws it.",
+        }
+        .to_owned())
+    }
+
+    fn compare(
+        &mut self,
+        version: u32,
+        found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
+    ) -> Answer<()> {
+        inside::compare(&self.store()?, version, found)
+    }
+
+    fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {
+        inside::look(&self.store()?, version, path)
+    }
+
+    fn disk(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match self.device() {
+            Ok(device) => lines.push(format!("{device}: btrfs")),
+            Err(error) => lines.push(format!("its device is not known: {error}")),
+        }
+        match self.opened() {
+            Ok((machine, store)) => {
+                match machine.uuid() {
+                    Ok(uuid) => lines.push(format!("UUID {uuid}")),
+                    Err(error) => lines.push(error.to_string()),
+                }
+                match store.space() {
+                    Ok(space) => lines.push(format!(
+                        "{} of {} are free",
+                        size(space.available),
+                        size(space.total)
+                    )),
+                    Err(error) => lines.push(error.to_string()),
+                }
+                if machine.is_copied().unwrap_or(false) {
+                    lines.push(Refusal::CopiedDisk.to_string());
+                }
+            }
+            Err(error) => lines.push(error.to_string()),
+        }
+        if self.root.is_none() {
+            lines.push("The running system is on it, so it is mounted in no other way from here.".to_owned());
+        }
+        lines
+    }
+
+    fn mount(&mut self, _way: Way) -> Answer<()> {
+        Err("the running system is on this disk: mount it in another way from a rescue system, as docs/recovery.md says".to_owned())
+    }
+
+    fn log(&mut self, which: Log) -> Answer<Vec<String>> {
+        let lines = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            text.lines().map(str::to_owned).collect()
+        };
+        match which {
+            Log::Agent if self.root.is_some() => {
+                Err("that is said at a start, and this system was not started here; 'log disk' has what was done to it".to_owned())
+            }
+            Log::Agent => match std::fs::read(BOOT_LOG) {
+                Ok(said) => Ok(lines(&said)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err("the agent left no log: this start went without it".to_owned())
+                }
+                Err(error) => Err(format!("{BOOT_LOG}: {error}")),
+            },
+            Log::Store => {
+                let log = self.store()?.read(File::Log).map_err(said)?;
+                Ok(lines(&log.unwrap_or_default()))
+            }
+            Log::Kernel => kmsg::records().map_err(said),
+        }
+    }
+
+    fn forget(&mut self) -> Answer<()> {
+        Err("this system runs, so none lies hibernated on its disk".to_owned())
+    }
+
+    fn shell(&mut self, _terminal: &Path) -> Answer<()> {
+        Err(HAS_SHELL.to_owned())
+    }
+
+    /// The log has what was asked for, and a shell's history what was typed.
+    fn note(&mut self, _line: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::block::BLOCK;
+    use crate::transaction::execute;
+    use crate::transaction::model::machine;
+
+    #[test]
+    fn where_nothing_waits_everything_is_offered() {
+        let (store, _) = machine();
+        let situation = situation(&store, None);
+        assert_eq!(situation.unchangeable, None);
+        assert_eq!((situation.back, situation.ahead), (Some(2), None));
+        assert!(situation.readable && situation.starts && situation.config && situation.data);
+        assert!(!situation.mounts && !situation.hibernated && !situation.degraded);
+        assert_eq!(situation.waits, Vec::<String>::new());
+        assert!(situation.live[0].contains("kernel 6.12"), "{:?}", situation.live);
+    }
+
+    #[test]
+    fn what_is_wrong_outside_the_records_hinders_every_change() {
+        let (store, _) = machine();
+        let copied = Refusal::CopiedDisk.to_string();
+        let situation = situation(&store, Some(copied.clone()));
+        assert_eq!(situation.unchangeable, Some(copied));
+        assert!(situation.readable);
+    }
+
+    #[test]
+    fn a_request_that_waits_is_named_with_what_withdraws_it() {
+        let (mut store, mut records) = machine();
+        let verb = Verb::Rollback(None);
+        request::submit(&mut store, &mut records, verb, [7; 16], 1, &request::no_spare).unwrap();
+        let waiting = situation(&store, None);
+        assert!(waiting.unchangeable.unwrap().contains("'backstay cancel'"));
+        assert!(waiting.waits[0].contains("roll back"), "{:?}", waiting.waits);
+        request::cancel(&mut store, &mut records).unwrap();
+        assert_eq!(situation(&store, None).unchangeable, None);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_booted_once_goes_before_everything_else() {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.parked = Some(2);
+        records.state.write(&mut store, state).unwrap();
+        store.replace(File::Armed, execute::ARMED).unwrap();
+        let why = situation(&store, None).unchangeable.unwrap();
+        assert!(why.contains("parked as 2"), "{why}");
+    }
+
+    #[test]
+    fn a_damaged_state_hinders_changes_and_hides_nothing_else() {
+        let (mut store, _) = machine();
+        for slot in 0..2 {
+            store.write_slot(File::State, slot, &[0xa5; BLOCK]).unwrap();
+        }
+        let situation = situation(&store, None);
+        assert!(situation.unchangeable.unwrap().contains("--repair"));
+        assert!(situation.readable && !situation.live.is_empty());
+        assert_eq!((situation.back, situation.ahead), (None, None));
+        assert_eq!(versions::list(&store, state(&store).as_ref()).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn while_another_command_is_at_work_nothing_can_be_changed_and_it_is_left_alone() {
+        let mut open = 0;
+        for power in 0..12 {
+            let (mut store, mut records) = machine();
+            store.power = Some(power);
+            let _ = crate::admin::snapshot::snapshot(&mut store, &mut records, "", 1, &mut |_| {});
+            for left in store.after_power_cut() {
+                let closed = request::look(&left, &Records::open(&left).unwrap()).is_ok();
+                let before = left.world().files.clone();
+                let why = situation(&left, None).unchangeable;
+                assert_eq!(why.is_none(), closed, "{why:?}");
+                assert_eq!(left.world().files, before);
+                if !closed {
+                    assert!(why.unwrap().contains("another backstay"));
+                    open += 1;
+                }
+            }
+        }
+        assert!(open > 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! `rollback`, `forward`, `select`, `reset` and `cancel`, from arguments to what is printed; the menu asks in the same
+//! way.
+//!
+//! A power cut leaves what [`request`] says.
+
+use super::changed::Changed;
+use super::cli::{How, Keep, Reset, What};
+use super::error::{Error, Result};
+use super::machine::{Lock, Machine};
+use super::output::{self, now};
+use super::run::{Ended, Open, Out, note, open};
+use super::{consent, reboot, request};
+use crate::policy::resolve;
+use crate::record::layout::Part;
+use crate::record::state::{Ticket, Verb};
+use crate::store::Store;
+use crate::store::btrfs::Btrfs;
+use crate::store::place::STORE;
+use crate::transaction::explain::Explanation;
+use crate::transaction::records::Records;
+use serde::Serialize;
+use std::io::Read;
+use std::path::Path;
+
+/// Asks for a reset, once the word was typed.
+pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
+    let keep_config = args.keep == Some(Keep::Config);
+    if keep_config && args.what != What::System {
+        return Err(Error::KeepNeedsSystem);
+    }
+    let verb = match args.what {
+        What::Config => Verb::ResetConfig { data: false },
+        What::ConfigAndData => Verb::ResetConfig { data: true },
+        What::System => Verb::ResetSystem { keep_config },
+        What::Everything => Verb::ResetEverything,
+    };
+    ask_with(root, verb, args.how, out, !args.yes)
+}
+
+/// Asks for a change.
+pub fn ask(root: Option<&Path>, verb: Verb, how: How, out: Out) -> Result<Ended> {
+    ask_with(root, verb, how, out, false)
+}
+
+/// A change that was asked for, as `--json` gives it.
+#[derive(Serialize)]
+struct Asked<'a> {
+    verb: String,
+    written: bool,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+}
+
+fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) -> Result<Ended> {
+    // With --root nobody waits for this machine's reboot.
+    if how.reboot && root.is_some() {
+        return Err(Error::RebootNeedsRunning);
+    }
+    if how.dry_run {
+        return dry_run(root, verb, out);
+    }
+    let mut open = open(root, Lock::Try, out)?;
+    let explanation = plan(&mut open, verb)?;
+    if !out.json {
+        output::out(&explanation);
+    }
+    if typed {
+        consent::typed()?;
+    }
+    submit(&mut open, verb)?;
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: true,
+        explanation: &explanation,
+    });
+    if !out.json {
+        out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
+    }
+    if how.reboot {
+        reboot::reboot()?;
+    }
+    Ok(Ended::Done)
+}
+
+/// What a change would do. That it was refused is written down, and what waits to be deleted is kept for whoever wanted
+/// to go back to it.
+pub(super) fn plan(open: &mut Open, verb: Verb) -> Result<Explanation> {
+    preview(&open.machine, &open.store, &open.records, verb)
+        .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
+}
+
+fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &Error) {
+    if let Err(other) = request::attempted(store, records, verb) {
+        log::warn!("that it was tried is not written down: {other}");
+    }
+    note(store, &format!("not asked for, {verb}: {error}"));
+}
+
+/// Writes the request down, after [`plan`] under the same lock. On disk on return.
+pub(super) fn submit(open: &mut Open, verb: Verb) -> Result<()> {
+    let grub = open.machine.top.join(STORE);
+    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
+    request::submit(
+        &mut open.store,
+        &mut open.records,
+        verb,
+        ticket()?,
+        now(),
+        &link,
+    )?;
+    note(&mut open.store, &format!("asked for the next boot: {verb}"));
+    Ok(())
+}
+
+/// Without the lock, so nothing is written and nothing that is open is settled: it may be another
+/// command's, which runs.
+fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
+    let machine = Machine::open(root, Lock::None)?;
+    machine.refuse_copies()?;
+    let store = machine.store()?;
+    let records = Records::open(&store)?;
+    if let Some(why) = request::look(&store, &records)? {
+        out.say(&format!("note: {why}"));
+    }
+    let explanation = preview(&machine, &store, &records, verb)?;
+    out.result(&Asked {
+        verb: verb.to_string(),
+        written: false,
+        explanation: &explanation,
+    });
+    if !out.json {
+        output::out(&explanation);
+        out.say("Nothing was written (--dry-run).");
+    }
+    Ok(Ended::Done)
+}
+
+fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
+    if let Some(what) = machine.recovery.missing() {
+        return Err(Error::NoRecoveryKernel(what));
+    }
+    let mut explanation = request::preview(store, records, verb, now())?;
+    let state = &records.state.value;
+    let source = resolve::intent(verb, state)?.source();
+    let was = source.and_then(|set| set.place(Part::System).path(store.layout()));
+    if let Some(was) = was {
+        let was = machine.top.join(was);
+        let live = machine.top.join(store.layout().system.live.as_str());
+        for line in &mut explanation.goes_along {
+            let below = line.trim_start_matches('/').to_owned();
+            let changed = Changed::between(&was.join(&below), &live.join(&below));
+            line.push_str(&format!(" ({changed})"));
+        }
+    }
+    Ok(explanation)
+}
+
+fn ticket() -> Result<Ticket> {
+    let path = "/dev/urandom";
+    let mut ticket = Ticket::default();
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut ticket))
+        .map_err(Error::file("reading", path))?;
+    Ok(ticket)
+}
+
+#[derive(Serialize)]
+struct Withdrawn {
+    withdrawn: Option<String>,
+}
+
+/// Withdraws what waits.
+pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
+    let Open {
+        mut store,
+        mut records,
+        ..
+    } = open(root, Lock::Try, out)?;
+    let request = request::cancel(&mut store, &mut records)?;
+    let withdrawn = request.map(|request| request.verb.to_string());
+    out.result(&Withdrawn {
+        withdrawn: withdrawn.clone(),
+    });
+    let Some(what) = withdrawn else {
+        out.say("nothing waits for the next boot");
+        return Ok(Ended::Nothing);
+    };
+    note(&mut store, &format!("withdrawn: {what}"));
+    if !out.json {
+        out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
+    }
+    Ok(Ended::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::state::{Destroy, Phase};
+    use crate::store::place::File;
+    use crate::transaction::model::machine;
+
+    #[test]
+    fn what_was_tried_and_refused_keeps_what_waits_to_be_deleted_and_is_in_the_log() {
+        let (mut store, mut records) = machine();
+        let mut state = records.state.value.clone();
+        state.destroy = Some(Destroy {
+            live: state.live.system,
+            up_to: 2,
+            phase: Phase::Waits,
+        });
+        records.state.write(&mut store, state).unwrap();
+        let error = request::preview(&store, &records, Verb::Rollback(Some(77)), 0).unwrap_err();
+        refused(&mut store, &mut records, Verb::Rollback(Some(77)), &error);
+        let state = Records::open(&store).unwrap().state.value;
+        assert_eq!(state.destroy.unwrap().phase, Phase::Suspended);
+        let log = store.read(File::Log).unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&log).contains("not asked for"));
+    }
+}
