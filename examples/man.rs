@@ -225,9 +225,33 @@ refuses an archive that the present recovery kernel would refuse.
 .nf
 [tarball]
 unsigned = true    # the agent takes a tarball without a signature; false if absent
+
+[console]
+menu = "open"          # or "password": the agent's menu, and all that only reads
+change = "password"    # or "open", "closed": whatever changes what boots
+shell = "closed"       # or "password", "open"
+password = "$argon2id$v=19$m=19456,t=2,p=1$..."
 .fi
 .PP
+What whoever sits at the console may do. Where the section, or a line of it, is absent, the menu and changes are open
+and the shell is closed. A change (rollback, forward, select, reset, and giving a hibernated system up) asks for a word
+to be typed in any case. Whoever may not open the menu may do nothing else either.
+A password opens what asks for it at the console where it was typed. A wrong one costs a second, the next one two, and
+so on up to a minute, at all consoles together.
+.PP
+.B backstay password
+makes the line: an argon2id hash with 19 MiB of memory, two passes and one lane, the least that OWASP recommends. Others
+are taken up to 64 MiB, t=10 and p=4.
+The hash is as secret as the password is weak:
+.I policy.toml
+belongs to root alone (mode 0600), and so does each initramfs that holds it. Those that backstay and dracut make, and
+those of initramfs\-tools while the package is installed, are;
+.B doctor
+says which are not.
+GRUB's own entries are not behind this password, and a request that waits for the next boot needs none.
+.PP
 A policy that is not understood to the last word, or a file in the place of keys that is none, makes no initramfs.
+Where an agent has one nevertheless, it allows nothing: the menu only reads.
 .SH EXIT STATUS
 .TP
 0
@@ -411,6 +435,9 @@ see docs/console.md.
 .IR output ,
 .IR bytes .
 .TP
+.B password
+.IR hash .
+.TP
 .BR init ", " "recovery install"
 .IR done .
 .SH FILES
@@ -432,6 +459,9 @@ What lies below the mount sends a boot loader that still reads it to the menu in
 .I /usr/lib/backstay/backstay\-init
 The agent's program, which goes into the initramfs.
 .TP
+.I /etc/backstay/policy.toml
+What the agent may do, and who at its console; see KEYS AND POLICY.
+.TP
 .I @backstay
 In the top level of the file system: snapshots, records, the recovery kernel, GRUB's files, and
 .IR @backstay/log ,
@@ -448,6 +478,7 @@ backstay rollback \-\-dry\-run
 backstay rollback \-\-reboot
 backstay menu
 backstay reset system \-\-keep config
+backstay password
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO
