@@ -115,9 +115,7 @@ pub enum Error {
     )]
     MenuNeedsTerminal,
     /// A menu about another machine was to end this one.
-    #[error(
-        "this machine was not restarted or switched off: it is not the one that --root names"
-    )]
+    #[error("this machine was not restarted or switched off: it is not the one that --root names")]
     NotThisMachine,
     /// The menu's last word was not done.
     #[error(

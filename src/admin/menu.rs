@@ -249,7 +249,10 @@ impl machine::Machine for Running<'_> {
             Err(error) => lines.push(error.to_string()),
         }
         if self.root.is_none() {
-            lines.push("The running system is on it, so it is mounted in no other way from here.".to_owned());
+            lines.push(
+                "The running system is on it, so it is mounted in no other way from here."
+                    .to_owned(),
+            );
         }
         lines
     }
@@ -310,7 +313,11 @@ mod tests {
         assert!(situation.readable && situation.starts && situation.config && situation.data);
         assert!(!situation.mounts && !situation.hibernated && !situation.degraded);
         assert_eq!(situation.waits, Vec::<String>::new());
-        assert!(situation.live[0].contains("kernel 6.12"), "{:?}", situation.live);
+        assert!(
+            situation.live[0].contains("kernel 6.12"),
+            "{:?}",
+            situation.live
+        );
     }
 
     #[test]
@@ -326,10 +333,22 @@ mod tests {
     fn a_request_that_waits_is_named_with_what_withdraws_it() {
         let (mut store, mut records) = machine();
         let verb = Verb::Rollback(None);
-        request::submit(&mut store, &mut records, verb, [7; 16], 1, &request::no_spare).unwrap();
+        request::submit(
+            &mut store,
+            &mut records,
+            verb,
+            [7; 16],
+            1,
+            &request::no_spare,
+        )
+        .unwrap();
         let waiting = situation(&store, None);
         assert!(waiting.unchangeable.unwrap().contains("'backstay cancel'"));
-        assert!(waiting.waits[0].contains("roll back"), "{:?}", waiting.waits);
+        assert!(
+            waiting.waits[0].contains("roll back"),
+            "{:?}",
+            waiting.waits
+        );
         request::cancel(&mut store, &mut records).unwrap();
         assert_eq!(situation(&store, None).unchangeable, None);
     }
@@ -355,7 +374,12 @@ mod tests {
         assert!(situation.unchangeable.unwrap().contains("--repair"));
         assert!(situation.readable && !situation.live.is_empty());
         assert_eq!((situation.back, situation.ahead), (None, None));
-        assert_eq!(versions::list(&store, state(&store).as_ref()).unwrap().len(), 3);
+        assert_eq!(
+            versions::list(&store, state(&store).as_ref())
+                .unwrap()
+                .len(),
+            3
+        );
     }
 
     #[test]

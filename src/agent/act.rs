@@ -1,8 +1,8 @@
 //! Finishes what was left open, then decides and carries out, aloud.
 
 use super::asked::{self, Asked};
-use super::session::{self, Session};
 use super::pulse::Pulse;
+use super::session::{self, Session};
 use super::{boot_record, kernel, tarball};
 use crate::console::versions;
 use crate::image::fill::fill;
@@ -15,8 +15,8 @@ use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::{Request, State, Verb};
 use crate::say;
-use crate::store::{Store, StoreError};
 use crate::store::btrfs::Btrfs;
+use crate::store::{Store, StoreError};
 use crate::transaction::execute::Done;
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Plan, Step, plan};
@@ -439,8 +439,7 @@ fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, 
     let state = state.map_err(|error| error.to_string())?;
     let layout = session.store.layout();
     let plan = plan(&intent, &state, layout, None, now());
-    let mut explanation =
-        explain_for(&session.store, &plan).map_err(|error| error.to_string())?;
+    let mut explanation = explain_for(&session.store, &plan).map_err(|error| error.to_string())?;
     let first = "the factory snapshot: made anew from the default tarball, before that";
     explanation.changes.insert(0, first.to_owned());
     Ok(explanation)
@@ -505,7 +504,10 @@ fn by_steps(
     if let Some(request) = records.state.value.request
         && is_withdrawn(&session.store)
     {
-        say!("the waiting request to {} is withdrawn by this", request.verb);
+        say!(
+            "the waiting request to {} is withdrawn by this",
+            request.verb
+        );
     }
     Ok(())
 }

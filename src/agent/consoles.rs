@@ -40,7 +40,9 @@ impl Open {
         let before = console::by_the_byte(file.as_fd());
         Some(Open {
             name: name.to_owned(),
-            before: before.inspect_err(|error| log::info!("{name}: {error}")).ok(),
+            before: before
+                .inspect_err(|error| log::info!("{name}: {error}"))
+                .ok(),
             file,
             editor: Editor::default(),
         })
@@ -132,7 +134,8 @@ impl Consoles {
     fn belongs_to(&mut self, name: &str) {
         self.owner = Some(name.to_owned());
         self.turn = self.turn.wrapping_add(1);
-        let text = format!("The menu is in use at {name}; type '{TAKE}' and Enter to have it here.");
+        let text =
+            format!("The menu is in use at {name}; type '{TAKE}' and Enter to have it here.");
         self.send_to(|other| other != name, &text);
     }
 
@@ -166,7 +169,11 @@ impl Consoles {
 
     fn lose(&mut self, gone: &[String]) {
         self.open.retain(|open| !gone.contains(&open.name));
-        if self.owner.as_ref().is_some_and(|owner| gone.contains(owner)) {
+        if self
+            .owner
+            .as_ref()
+            .is_some_and(|owner| gone.contains(owner))
+        {
             self.owner = None;
             self.turn = self.turn.wrapping_add(1);
         }

@@ -255,7 +255,10 @@ pub(super) fn write_line(file: &mut File, line: &str) {
     // A terminal in raw mode does not turn a newline into both.
     let cooked = rustix::termios::tcgetattr(file.as_fd())
         .is_ok_and(|t| t.output_modes.contains(rustix::termios::OutputModes::OPOST));
-    write(file, format!("{line}{}", if cooked { "\n" } else { "\r\n" }).as_bytes());
+    write(
+        file,
+        format!("{line}{}", if cooked { "\n" } else { "\r\n" }).as_bytes(),
+    );
 }
 
 /// Writes to a console, giving up after [`CONSOLE_LIMIT`].

@@ -79,11 +79,14 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     let run = if early.json { json::run } else { menu::run };
     let choice = run(&mut early, &mut consoles, guard, settings);
     drop(consoles);
-    say!("{}", match choice {
-        Choice::Boot => "starting the system",
-        Choice::Reboot => "restarting the machine",
-        Choice::PowerOff => "switching the machine off",
-    });
+    say!(
+        "{}",
+        match choice {
+            Choice::Boot => "starting the system",
+            Choice::Reboot => "restarting the machine",
+            Choice::PowerOff => "switching the machine off",
+        }
+    );
     (choice, early.session)
 }
 
@@ -119,14 +122,16 @@ impl Early<'_> {
         if session.rung.is_writable() && !session.store.takes_writes().unwrap_or(false) {
             return Some("the disk takes no more writes".to_owned());
         }
-        let open = |journal| matches!(journal, Ok(Slots::Valid { value, .. }) if value != Journal::Closed);
+        let open =
+            |journal| matches!(journal, Ok(Slots::Valid { value, .. }) if value != Journal::Closed);
         if open(read_journal(&session.store)) || act::live_set_is_mixed(session) {
             return Some("a change is half done: 'reboot' tries again to finish it".to_owned());
         }
         match read_state(&session.store) {
-            Ok(Slots::Valid { value, .. }) if value.parked.is_some() => {
-                Some("a snapshot is started once: 'boot' starts it, the start after it returns".to_owned())
-            }
+            Ok(Slots::Valid { value, .. }) if value.parked.is_some() => Some(
+                "a snapshot is started once: 'boot' starts it, the start after it returns"
+                    .to_owned(),
+            ),
             Ok(Slots::Valid { .. }) => None,
             Ok(Slots::Empty) => Some(Refusal::NoState.to_string()),
             Ok(Slots::Newer(version)) => Some(Refusal::NewerFormat(version).to_string()),
@@ -152,8 +157,12 @@ impl Machine for Early<'_> {
             readable: session.is_some(),
             unchangeable: self.unchangeable(),
             back: state.as_ref().and_then(|state| state.older.last().copied()),
-            ahead: state.as_ref().and_then(|state| state.newer.first().copied()),
-            config: layout.as_ref().is_some_and(|layout| layout.config.is_some()),
+            ahead: state
+                .as_ref()
+                .and_then(|state| state.newer.first().copied()),
+            config: layout
+                .as_ref()
+                .is_some_and(|layout| layout.config.is_some()),
             data: layout.is_some_and(|layout| !layout.data.is_empty()),
             starts: session.map_or(self.starts_without, act::can_boot),
             hibernated: self.image.is_some(),
@@ -202,18 +211,30 @@ impl Machine for Early<'_> {
         let Some(found) = self.found else {
             lines.push("The root's disk has not come:".to_owned());
             lines.extend(self.disk.clone());
-            lines.push("Check its cable and the controller; 'reboot' looks for it again.".to_owned());
+            lines.push(
+                "Check its cable and the controller; 'reboot' looks for it again.".to_owned(),
+            );
             return lines;
         };
         for device in &found.devices {
-            lines.push(format!("{}: {}", device.path.display(), device.content.fs_type().unwrap_or("nothing known")));
+            lines.push(format!(
+                "{}: {}",
+                device.path.display(),
+                device.content.fs_type().unwrap_or("nothing known")
+            ));
         }
         if found.lacks_a_device() {
-            lines.push("A device of this file system is missing: 'disk degraded' goes on without it.".to_owned());
+            lines.push(
+                "A device of this file system is missing: 'disk degraded' goes on without it."
+                    .to_owned(),
+            );
         }
         match (&self.session, self.image) {
             (_, Some(_)) => {
-                lines.push("A hibernated system lies on it: nothing is mounted writable before FORGET.".to_owned());
+                lines.push(
+                    "A hibernated system lies on it: nothing is mounted writable before FORGET."
+                        .to_owned(),
+                );
             }
             (Some(session), _) if session.rung.is_writable() => {
                 let takes = session.store.takes_writes().unwrap_or(false);

@@ -80,7 +80,12 @@ impl Session {
     }
 
     /// The same by the ways that a person chose; `degraded`: without the devices that are missing.
-    pub fn by_hand(found: &Found, rootflags: &str, rungs: &[Rung], degraded: bool) -> Result<Session, Error> {
+    pub fn by_hand(
+        found: &Found,
+        rootflags: &str,
+        rungs: &[Rung],
+        degraded: bool,
+    ) -> Result<Session, Error> {
         Session::by(found, rootflags, rungs, degraded)
     }
 
@@ -93,7 +98,12 @@ impl Session {
         Session::by(found, boot.rootflags.unwrap_or_default(), rungs, false)
     }
 
-    fn by(found: &Found, rootflags: &str, rungs: &[Rung], degraded: bool) -> Result<Session, Error> {
+    fn by(
+        found: &Found,
+        rootflags: &str,
+        rungs: &[Rung],
+        degraded: bool,
+    ) -> Result<Session, Error> {
         let at = Path::new(READ_ONLY_AT);
         mount::clear(at);
         make(at)?;

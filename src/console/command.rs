@@ -65,26 +65,26 @@ pub enum Way {
 
 /// All ways, with their words and what each means for the data.
 pub const WAYS: [(Way, &str, &str); 5] = [
-    (Way::Again, "again", "try the usual way once more"),
+    (Way::Again, "again", "the usual way once more"),
     (
         Way::ReadOnly,
         "ro",
-        "read-only; the file system's log is replayed, nothing else is written",
+        "read-only; only the file system's log is replayed",
     ),
     (
         Way::NoReplay,
         "noreplay",
-        "read-only, nothing is written: the last seconds before a power cut are not seen",
+        "read-only, no write at all; the last seconds may be missing",
     ),
     (
         Way::BackupRoot,
         "backup",
-        "read-only, from an older root of the tree: the last minute may be missing",
+        "read-only, by an older root; the last minute may be missing",
     ),
     (
         Way::Degraded,
         "degraded",
-        "without the devices that are missing; for a mirror that lost one",
+        "without what is missing, for a mirror that lost a disk",
     ),
 ];
 
@@ -113,9 +113,9 @@ pub fn read(line: &str) -> Command {
         ["show", id] => version(id).map_or(form("show N"), Command::Show),
         ["show", ..] => form("show N, with a number that 'list' gives"),
         ["diff", id] => version(id).map_or(form(DIFF), |id| Command::Diff(id, String::new())),
-        ["diff", id, ..] => version(id).map_or(form(DIFF), |id| {
-            Command::Diff(id, rest(line, 2).to_owned())
-        }),
+        ["diff", id, ..] => {
+            version(id).map_or(form(DIFF), |id| Command::Diff(id, rest(line, 2).to_owned()))
+        }
         ["diff"] => form(DIFF),
         ["look"] => form(LOOK),
         ["look", "live", ..] => Command::Look(None, rest(line, 2).to_owned()),
@@ -225,7 +225,10 @@ mod tests {
             ("select 3", change(Verb::Select(3))),
             ("forward", change(Verb::Forward)),
             ("reset config", change(Verb::ResetConfig { data: false })),
-            ("reset config,data", change(Verb::ResetConfig { data: true })),
+            (
+                "reset config,data",
+                change(Verb::ResetConfig { data: true }),
+            ),
             (
                 "reset system keep=config",
                 change(Verb::ResetSystem { keep_config: true }),
@@ -263,7 +266,10 @@ mod tests {
             assert!(form.starts_with(line.split(' ').next().unwrap()), "{form}");
         }
         for line in ["rm -rf /", "ROLLBACK", "forget", "Boot"] {
-            assert!(matches!(read(line), Command::Unknown(Unknown::Word(_))), "{line}");
+            assert!(
+                matches!(read(line), Command::Unknown(Unknown::Word(_))),
+                "{line}"
+            );
         }
     }
 }

@@ -61,7 +61,11 @@ pub fn compare(
         if stopped || is_missing(store, from)? || is_missing(store, to)? {
             continue;
         }
-        let open = |place| store.directory(place, "").map_err(|error| error.to_string());
+        let open = |place| {
+            store
+                .directory(place, "")
+                .map_err(|error| error.to_string())
+        };
         let (old, new) = (open(from)?, open(to)?);
         let mut hidden: Option<Vec<u8>> = None;
         let mut each = |difference: Difference| {

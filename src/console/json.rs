@@ -98,7 +98,10 @@ impl Channel<'_> {
                 Heard::Line(line) => line,
                 Heard::Silence => return self.settings.silent,
                 Heard::Garbled => {
-                    self.refuse(&refused("garbled", "a line with what no program sends: nothing is done"));
+                    self.refuse(&refused(
+                        "garbled",
+                        "a line with what no program sends: nothing is done",
+                    ));
                     continue;
                 }
                 Heard::GivenUp | Heard::Taken => continue,
@@ -159,7 +162,10 @@ impl Channel<'_> {
         match self.may(act) {
             Answer::Yes => Ok(()),
             Answer::Ask => Err(refused("locked", r#"it needs {"do":"password"}"#)),
-            Answer::No => Err(refused("closed", "the policy of this machine does not allow it")),
+            Answer::No => Err(refused(
+                "closed",
+                "the policy of this machine does not allow it",
+            )),
         }
     }
 
@@ -220,14 +226,19 @@ impl Channel<'_> {
             Command::Disk => value("disk", "lines", of(&self.machine.disk())),
             Command::Mount(way) => {
                 if !self.machine.situation().mounts {
-                    return Err(refused("unchangeable", "the disk cannot be mounted in another way from here"));
+                    return Err(refused(
+                        "unchangeable",
+                        "the disk cannot be mounted in another way from here",
+                    ));
                 }
                 self.machine.mount(way).map_err(failed)?;
                 self.situation()
             }
-            Command::Log(which) => {
-                value("log", "lines", of(&self.machine.log(which).map_err(failed)?))
-            }
+            Command::Log(which) => value(
+                "log",
+                "lines",
+                of(&self.machine.log(which).map_err(failed)?),
+            ),
             Command::Forget => {
                 self.need(Act::Change)?;
                 if order.word.as_deref() != Some("FORGET") {
@@ -239,14 +250,20 @@ impl Channel<'_> {
             Command::Shell => return Err(refused("closed", "a program gets no shell here")),
             Command::Boot => {
                 if self.machine.stage() == Stage::EarlyBoot && !self.machine.situation().starts {
-                    return Err(refused("unchangeable", "the system cannot be started as it is"));
+                    return Err(refused(
+                        "unchangeable",
+                        "the system cannot be started as it is",
+                    ));
                 }
                 return Ok(ControlFlow::Break(Choice::Boot));
             }
             Command::Reboot => return Ok(ControlFlow::Break(Choice::Reboot)),
             Command::PowerOff => return Ok(ControlFlow::Break(Choice::PowerOff)),
             Command::Unknown(_) => {
-                return Err(refused("command", "no such command; docs/console.md lists them"));
+                return Err(refused(
+                    "command",
+                    "no such command; docs/console.md lists them",
+                ));
             }
         };
         Ok(ControlFlow::Continue(answer))
@@ -269,7 +286,10 @@ impl Channel<'_> {
                 let text = format!("not the password; the next try is taken in {seconds} seconds");
                 Err(Refused("password", text))
             }
-            Verdict::NoMemory => Err(refused("failed", "there is not enough memory to check a password")),
+            Verdict::NoMemory => Err(refused(
+                "failed",
+                "there is not enough memory to check a password",
+            )),
         }
     }
 }
@@ -306,7 +326,10 @@ mod tests {
     fn what_is_sent_is_ascii_on_one_line_and_the_same_value() {
         for text in ["a\nb", "\u{e4}\u{1f600}", "\x1b[2J\"\\", ""] {
             let sent = said(text);
-            assert!(sent.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{sent}");
+            assert!(
+                sent.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                "{sent}"
+            );
             let value: Value = serde_json::from_str(&sent).unwrap();
             assert_eq!(value["text"], text);
         }

@@ -21,7 +21,10 @@ const ENTERED_BY_ALL: u32 = 0o001;
 
 /// The dataset that a path of the booted system lies in, and the path below it.
 pub fn locate(layout: &Layout, path: &str) -> (Part, String) {
-    let names: Vec<&str> = path.split('/').filter(|it| !matches!(*it, "" | ".")).collect();
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|it| !matches!(*it, "" | "."))
+        .collect();
     let path = names.join("/");
     let below = |mount: &str| -> Option<String> {
         let mount = mount.trim_matches('/');
@@ -33,7 +36,11 @@ pub fn locate(layout: &Layout, path: &str) -> (Part, String) {
         if let Some(rest) = below(&config.mount) {
             return (Part::Config, rest);
         }
-        if layout.config_paths.iter().any(|declared| below(declared).is_some()) {
+        if layout
+            .config_paths
+            .iter()
+            .any(|declared| below(declared).is_some())
+        {
             return (Part::Config, path);
         }
     }
@@ -188,7 +195,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let at_root = |path: &str| root.path().join(path);
         create_dir_all(at_root("etc/private")).unwrap();
-        for (path, mode) in [("etc/motd", 0o644), ("etc/shadow", 0o640), ("etc/private/x", 0o644)] {
+        for (path, mode) in [
+            ("etc/motd", 0o644),
+            ("etc/shadow", 0o640),
+            ("etc/private/x", 0o644),
+        ] {
             write(at_root(path), "one\ntwo\n").unwrap();
             set_permissions(at_root(path), Permissions::from_mode(mode)).unwrap();
         }
@@ -197,7 +208,12 @@ mod tests {
         let text = at(&fd, "etc/motd").unwrap();
         let lines = ["one", "two"].map(str::to_owned).to_vec();
         assert_eq!(text, Look::Text { lines, more: false });
-        for path in ["etc/shadow", "etc/private", "etc/private/x", "etc/private/no"] {
+        for path in [
+            "etc/shadow",
+            "etc/private",
+            "etc/private/x",
+            "etc/private/no",
+        ] {
             let refused = at(&fd, path).unwrap_err();
             assert!(refused.contains("not for everybody"), "{path}: {refused}");
         }
@@ -224,7 +240,11 @@ mod tests {
         assert_eq!(at(&fd, "fifo"), Ok(Look::Other("a pipe".to_owned())));
         let other = at(&fd, "a\x1b[2J").unwrap();
         assert_eq!(other, Look::Other("a file that is not text".to_owned()));
-        assert!(at(&fd, "missing").unwrap_err().contains("there is no /missing"));
+        assert!(
+            at(&fd, "missing")
+                .unwrap_err()
+                .contains("there is no /missing")
+        );
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Menu<'_> {
                     return self.settings.silent;
                 }
                 Heard::Garbled => {
-                    self.terminal.show("That line was garbled: nothing is done. Type it again.");
+                    self.terminal
+                        .show("That line was garbled: nothing is done. Type it again.");
                     continue;
                 }
                 Heard::GivenUp => continue,
@@ -205,8 +206,8 @@ impl Menu<'_> {
             }
             Command::Change(verb) => self.change(verb),
             Command::Disk => {
-                let lines = self.machine.disk();
-                self.page(lines.into_iter());
+                let (lines, situation) = (self.machine.disk(), self.machine.situation());
+                self.page(screens::disk(lines, &situation).into_iter());
             }
             Command::Mount(way) => {
                 let situation = self.machine.situation();
@@ -279,11 +280,10 @@ impl Menu<'_> {
 
     fn compare(&mut self, id: u32, below: &str) {
         let below = below.trim_matches('/').to_owned();
-        self.show("Files of the live system: + added, - removed, * changed since then");
         let mut counts = [0usize; 3];
+        let mut stopped = false;
         // The machine looks while the terminal shows.
         let (machine, mut pager) = (&mut *self.machine, Pager::new(self.terminal));
-        pager.shown = 1;
         let done = machine.compare(id, &mut |changed: Changed| {
             let path = changed.path.trim_start_matches('/');
             let is_below = path
@@ -291,6 +291,10 @@ impl Menu<'_> {
                 .is_some_and(|rest| below.is_empty() || rest.is_empty() || rest.starts_with('/'));
             if !is_below {
                 return ControlFlow::Continue(());
+            }
+            if counts == [0; 3] {
+                let _ =
+                    pager.row("Files of the live system: + added, - removed, * changed since then");
             }
             let at = match changed.what {
                 "added" => 0,
@@ -300,11 +304,19 @@ impl Menu<'_> {
             if let Some(count) = counts.get_mut(at) {
                 *count += 1;
             }
-            pager.row(&screens::changed(&changed))
+            let flow = pager.row(&screens::changed(&changed));
+            stopped = flow.is_break();
+            flow
         });
         let [added, removed, changed] = counts;
         match done {
-            Ok(()) => self.show(&format!("{added} added, {removed} removed, {changed} changed")),
+            Ok(()) if counts == [0; 3] => self.show("Nothing there differs from the live system."),
+            Ok(()) => {
+                let more = if stopped { ", and more" } else { "" };
+                self.show(&format!(
+                    "{added} added, {removed} removed, {changed} changed{more}"
+                ));
+            }
             Err(why) => self.show(&why),
         }
     }
@@ -332,7 +344,8 @@ impl Menu<'_> {
             Heard::Line(line) if line.trim() == command::word(verb) => {}
             _ => return self.show("That was not the word: nothing was changed."),
         }
-        self.machine.note(&format!("{} was typed", command::word(verb)));
+        self.machine
+            .note(&format!("{} was typed", command::word(verb)));
         match self.machine.carry_out(verb) {
             Ok(then) => {
                 self.settings = self.settings.after_change(self.machine.stage());
@@ -365,7 +378,9 @@ impl Menu<'_> {
         if self.machine.stage() == Stage::Running {
             self.show("Leave the menu with 'exit': you have a shell already.");
         } else if self.guard.right(Act::Shell) == Right::Closed {
-            self.show("The policy of this machine gives no shell here (policy.toml, [console] shell).");
+            self.show(
+                "The policy of this machine gives no shell here (policy.toml, [console] shell).",
+            );
         } else if self.is_unlocked(Act::Shell) {
             self.machine.note("a shell was opened");
             let machine = &mut *self.machine;
@@ -427,10 +442,14 @@ impl Menu<'_> {
                     Verdict::Wrong(wait) | Verdict::TooSoon(wait) => {
                         self.machine.note("a wrong password was typed");
                         let seconds = whole(wait);
-                        self.show(&format!("That is not the password. The next try is taken in {seconds} seconds."));
+                        self.show(&format!(
+                            "That is not the password. The next try is taken in {seconds} s."
+                        ));
                         std::thread::sleep(wait);
                     }
-                    Verdict::NoMemory => self.show("There is not enough memory to check a password."),
+                    Verdict::NoMemory => {
+                        self.show("There is not enough memory to check a password.")
+                    }
                 }
             }
             Heard::Silence if at_the_door => {

@@ -28,26 +28,43 @@ pub fn top(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
         _ => format!("      {line}"),
     }));
     lines.extend(situation.waits.iter().map(|line| format!("Note: {line}")));
-    if let Some(why) = situation.unchangeable.as_ref().filter(|_| situation.readable) {
+    if let Some(why) = situation
+        .unchangeable
+        .as_ref()
+        .filter(|_| situation.readable)
+    {
         lines.push(format!("Nothing can be changed: {why}"));
     }
     lines.push(String::new());
     let mut rows = Vec::new();
-    let mut row = |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    let mut row =
+        |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
     if situation.readable {
         row("list", "the versions on this disk");
     }
     if let Some(back) = situation.back.filter(|_| can_change(situation, rights)) {
-        row("rollback", &format!("go back to snapshot {back}; asks first"));
+        row(
+            "rollback",
+            &format!("go back to snapshot {back}; asks first"),
+        );
     }
     if let Some(ahead) = situation.ahead.filter(|_| can_change(situation, rights)) {
-        row("forward", &format!("undo that, to snapshot {ahead}; asks first"));
+        row(
+            "forward",
+            &format!("undo that, to snapshot {ahead}; asks first"),
+        );
     }
     if situation.mounts && !situation.readable {
-        row("disk", "what is wrong with the disk, and other ways to mount it");
+        row(
+            "disk",
+            "what is wrong with the disk, and other ways to mount it",
+        );
     }
     if situation.hibernated {
-        row("FORGET", "give the hibernated system up; what it had not saved is lost");
+        row(
+            "FORGET",
+            "give the hibernated system up; what it had not saved is lost",
+        );
     }
     match (stage, situation.starts) {
         (Stage::Running, _) => row("exit", "leave this menu"),
@@ -67,42 +84,67 @@ fn can_change(situation: &Situation, rights: Rights) -> bool {
 /// Every command that can do something now.
 pub fn help(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
     let mut rows = Vec::new();
-    let mut row = |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    let mut row =
+        |command: &str, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
     row("menu", "the first screen again (or Enter alone)");
     if situation.readable {
         row("list", "the versions, newest first");
         row("show N", "one of them, and what can be done with it");
-        row("diff N [PATH]", "files of the live system that differ from version N");
-        row("look N [PATH]", "its files, read-only; 'look live' for the live system");
+        row(
+            "diff N [PATH]",
+            "files of the live system that are not as in version N",
+        );
+        row(
+            "look N [PATH]",
+            "its files, read-only; 'look live': the live system's",
+        );
     }
     if can_change(situation, rights) {
-        row("once N", "start a copy of snapshot N once; the next start returns");
-        row("rollback [N]", "go back to the version before, or to snapshot N");
+        row("once N", "start a copy of snapshot N, for one start");
+        row(
+            "rollback [N]",
+            "go back to the version before, or to snapshot N",
+        );
         if situation.ahead.is_some() {
             row("forward", "undo the last rollback");
         }
         if situation.config {
-            row("reset config", "this version's own configuration; system and data stay");
+            row(
+                "reset config",
+                "this version's own configuration; the rest stays",
+            );
             if situation.data {
-                row("reset config,data", "the same, and every data dataset becomes empty");
+                row("reset config,data", "the same, and the data is emptied");
             }
         }
-        row("reset system", "the factory's system and configuration; data stays");
+        row(
+            "reset system",
+            "factory system and configuration; data stays",
+        );
         if situation.config {
-            row("reset system keep=config", "the factory's system; configuration and data stay");
+            row(
+                "reset system keep=config",
+                "factory system; configuration and data stay",
+            );
         }
-        row("reset everything", "the factory's system; data and snapshots are LOST");
+        row(
+            "reset everything",
+            "factory system; data and snapshots are LOST",
+        );
     }
-    row("log", "what was said at this start; log disk, log kernel: others");
-    row("disk", "the disk, and how it is mounted");
-    if situation.mounts {
-        let degraded = situation.degraded;
-        for (_, word, does) in WAYS.iter().filter(|(_, word, _)| degraded || *word != "degraded") {
-            row(&format!("disk {word}"), does);
-        }
+    row(
+        "log [disk | kernel]",
+        "what was said at this start, done on this disk",
+    );
+    match situation.mounts {
+        true => row("disk [WAY]", "the disk, and the ways to mount it"),
+        false => row("disk", "the disk, and how it is mounted"),
     }
     if situation.hibernated && rights.change != Right::Closed {
-        row("FORGET", "give the hibernated system up; what it had not saved is lost");
+        row(
+            "FORGET",
+            "give the hibernated system up; what it had not saved is lost",
+        );
     }
     if rights.shell != Right::Closed {
         row("shell", "a shell as root; 'exit' comes back here");
@@ -120,20 +162,42 @@ pub fn help(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> 
     let mut lines = columns(&rows);
     if can_change(situation, rights) {
         lines.push(String::new());
-        lines.push(match stage {
-            Stage::EarlyBoot => "Each change shows its plan and wants a word typed before it is made.",
-            Stage::Running => "Each change shows its plan, wants a word typed, and is made at the next start.",
-        }
-        .to_owned());
+        lines.push(
+            match stage {
+                Stage::EarlyBoot => {
+                    "Each change shows its plan and wants a word typed before it is made."
+                }
+                Stage::Running => {
+                    "Each change shows its plan, wants a word typed, and is made at the next start."
+                }
+            }
+            .to_owned(),
+        );
     }
     lines
 }
 
-/// The versions as a table, two lines each where the title is long.
+/// The disk, and the ways to mount it.
+pub fn disk(lines: Vec<String>, situation: &Situation) -> Vec<String> {
+    let mut lines = lines;
+    if situation.mounts {
+        let ways = WAYS.iter();
+        let ways = ways.filter(|(_, word, _)| situation.degraded || *word != "degraded");
+        let row =
+            |(_, word, does): &(_, &str, &str)| vec![format!("  disk {word}"), (*does).to_owned()];
+        lines.extend(columns(&ways.map(row).collect::<Vec<_>>()));
+    }
+    lines
+}
+
+/// The versions as a table.
 pub fn list(versions: &[Version], data: bool) -> Vec<String> {
     let head = ["  N", "kept", "last start", "title"].map(str::to_owned);
     let mut rows = vec![head.to_vec()];
-    for version in versions.iter().filter(|it| it.id > 0 || it.health != "missing") {
+    for version in versions
+        .iter()
+        .filter(|it| it.id > 0 || it.health != "missing")
+    {
         let mark = match (version.back, version.ahead) {
             (true, _) => "<",
             (_, true) => ">",
@@ -158,7 +222,8 @@ pub fn list(versions: &[Version], data: bool) -> Vec<String> {
     let mut lines = columns(&rows);
     let any = |is: fn(&Version) -> bool| versions.iter().any(is);
     if any(|it| it.back) || any(|it| it.ahead) {
-        lines.push("< rollback goes here   > forward goes here   show N: more about one".to_owned());
+        lines
+            .push("< rollback goes here   > forward goes here   show N: more about one".to_owned());
     }
     if rows.len() == 1 {
         lines = vec!["There are no snapshots, and no factory snapshot.".to_owned()];
@@ -171,7 +236,7 @@ pub fn list(versions: &[Version], data: bool) -> Vec<String> {
 /// One version.
 pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<String> {
     let name = match version.id {
-        0 => "The factory snapshot".to_owned(),
+        0 => "Factory".to_owned(),
         id => format!("Snapshot {id}"),
     };
     let mut lines = vec![format!("{name}: {}", version.title)];
@@ -192,7 +257,8 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
     }
     lines.extend(columns(&rows));
     let mut rows = Vec::new();
-    let mut row = |command: String, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
+    let mut row =
+        |command: String, does: &str| rows.push(vec![format!("  {command}"), does.to_owned()]);
     let id = match version.id {
         0 => "factory".to_owned(),
         id => id.to_string(),
@@ -202,12 +268,18 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
             0 => row("reset system".to_owned(), "go back to it; data stays"),
             _ => {
                 row(format!("rollback {id}"), "go back to it, for good");
-                row(format!("once {id}"), "start a copy of it once; the next start returns");
+                row(
+                    format!("once {id}"),
+                    "start a copy of it once; the next start returns",
+                );
             }
         }
     }
     if version.health != "missing" {
-        row(format!("diff {id}"), "files of the live system that differ from it");
+        row(
+            format!("diff {id}"),
+            "files of the live system that differ from it",
+        );
         row(format!("look {id}"), "its files, read-only");
     }
     lines.extend(columns(&rows));
@@ -218,9 +290,13 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
 pub fn asks(verb: Verb, stage: Stage) -> String {
     let word = command::word(verb);
     match stage {
-        Stage::EarlyBoot => format!("Type {word} and Enter to do this; anything else changes nothing."),
+        Stage::EarlyBoot => {
+            format!("Type {word} and Enter to do this; anything else changes nothing.")
+        }
         Stage::Running => {
-            format!("Type {word} and Enter to ask for this at the next start; anything else changes nothing.")
+            format!(
+                "Type {word} and Enter to ask for this at the next start; anything else changes nothing."
+            )
         }
     }
 }

@@ -18,7 +18,11 @@ fn row(line: &str) -> Vec<String> {
     let mut rows: Vec<String> = Vec::new();
     let mut rest = line.trim_end();
     loop {
-        let before = if rows.is_empty() { "" } else { further.as_str() };
+        let before = if rows.is_empty() {
+            ""
+        } else {
+            further.as_str()
+        };
         let room = WIDTH - before.len();
         let Some((head, _)) = rest.split_at_checked(room).filter(|_| rest.len() > room) else {
             rows.push(format!("{before}{rest}"));
@@ -68,7 +72,9 @@ pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let widths: Vec<usize> = (0..count).map(width).collect();
     let laid = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
         line.trim_end().to_owned()
     };
     rows.iter().map(laid).collect()
@@ -129,7 +135,13 @@ mod tests {
     fn no_row_is_wider_than_the_terminal_and_no_word_is_lost() {
         let words = "one two three ".repeat(30);
         let long = "x".repeat(300);
-        for text in [words.as_str(), long.as_str(), "", "  indented", &format!("    {words}")] {
+        for text in [
+            words.as_str(),
+            long.as_str(),
+            "",
+            "  indented",
+            &format!("    {words}"),
+        ] {
             let rows = rows(text);
             assert!(rows.iter().all(|row| row.len() <= WIDTH), "{rows:?}");
             let joined: String = rows.concat().split_whitespace().collect();

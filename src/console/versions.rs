@@ -74,7 +74,6 @@ fn title(set: Set, manifest: Option<&Manifest>) -> String {
     let title = manifest.map_or("", |it| it.title.as_str());
     match (set, manifest.map(|it| it.origin)) {
         (Set::Factory, Some(Origin::Baseline)) => format!("baseline, not factory: {title}"),
-        (Set::Factory, _) => format!("factory: {title}"),
         _ => title.to_owned(),
     }
 }
@@ -157,7 +156,9 @@ pub fn waits(state: &State) -> Vec<String> {
             request.verb
         ));
     }
-    if let (Some(parked), Some(Verb::Select(id))) = (state.parked, state.last.and_then(|it| it.verb)) {
+    if let (Some(parked), Some(Verb::Select(id))) =
+        (state.parked, state.last.and_then(|it| it.verb))
+    {
         lines.push(format!(
             "snapshot {id} is started once; the start after it returns to what is parked as {parked}"
         ));
@@ -169,7 +170,9 @@ pub fn waits(state: &State) -> Vec<String> {
         );
         lines.push(match destroy.phase {
             Phase::Waits => format!("{what}, are DELETED once the live system is marked good"),
-            Phase::Begun => format!("{what}, are being deleted: 'backstay mark-good' goes on with it"),
+            Phase::Begun => {
+                format!("{what}, are being deleted: 'backstay mark-good' goes on with it")
+            }
             Phase::Suspended => {
                 format!("{what}, are kept, because going back was tried")
             }
@@ -233,7 +236,10 @@ mod tests {
             });
             let lines = waits(&state);
             assert!(lines[0].contains("asked to reset everything"), "{lines:?}");
-            assert!(lines[1].contains(says) && lines[1].contains("up to 7"), "{lines:?}");
+            assert!(
+                lines[1].contains(says) && lines[1].contains("up to 7"),
+                "{lines:?}"
+            );
         }
         state = records.state.value.clone();
         state.parked = Some(3);

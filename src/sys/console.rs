@@ -7,9 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 pub use rustix::termios::Termios;
-use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
-};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr};
 
 use super::{Context, Result};
 
@@ -102,7 +100,8 @@ pub fn by_the_byte(terminal: BorrowedFd<'_>) -> Result<Termios> {
             | InputModes::IXOFF,
     );
     raw.input_modes.insert(InputModes::IGNBRK);
-    raw.output_modes.insert(OutputModes::OPOST | OutputModes::ONLCR);
+    raw.output_modes
+        .insert(OutputModes::OPOST | OutputModes::ONLCR);
     set_modes(terminal, &raw)?;
     Ok(before)
 }

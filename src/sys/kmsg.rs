@@ -46,7 +46,11 @@ fn shown(record: &str) -> Option<String> {
     let (head, text) = record.split_once(';')?;
     let micros: u64 = head.split(',').nth(2)?.parse().ok()?;
     let text = text.lines().next().unwrap_or_default();
-    Some(format!("[{:5}.{:06}] {text}", micros / 1_000_000, micros % 1_000_000))
+    Some(format!(
+        "[{:5}.{:06}] {text}",
+        micros / 1_000_000,
+        micros % 1_000_000
+    ))
 }
 
 /// Opens `/dev/kmsg` for writing.

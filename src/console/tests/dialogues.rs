@@ -28,7 +28,11 @@ fn somebody_goes_back_to_the_version_before() {
     let (shown, choice) = play(&mut model, "", &lines);
     assert_eq!((choice, live(&model).as_str()), (Choice::Boot, "2"));
     expect_file!["screens/rollback.txt"].assert_eq(&shown);
-    assert!(model.notes.contains(&"ROLLBACK was typed".to_owned()), "{:?}", model.notes);
+    assert!(
+        model.notes.contains(&"ROLLBACK was typed".to_owned()),
+        "{:?}",
+        model.notes
+    );
 }
 
 #[test]
@@ -38,12 +42,29 @@ fn somebody_starts_a_snapshot_once_and_resets_the_machine() {
     assert_eq!(live(&model), "1");
     expect_file!["screens/once.txt"].assert_eq(&shown);
     let mut model = Model::new();
-    let lines = ["help", "reset system keep=config", "^C", "reset system", "RESET", "", "boot"];
+    let lines = [
+        "help",
+        "reset system keep=config",
+        "^C",
+        "reset system",
+        "RESET",
+        "",
+        "boot",
+    ];
     let (shown, _) = play(&mut model, "", &lines);
     assert_eq!(live(&model), "factory");
     expect_file!["screens/reset-system.txt"].assert_eq(&shown);
     let mut model = Model::new();
-    let lines = ["reset everything", "RESET", "reset everything", "RESET EVERYTHING", "menu", "reset config", "RESET", "reboot"];
+    let lines = [
+        "reset everything",
+        "RESET",
+        "reset everything",
+        "RESET EVERYTHING",
+        "menu",
+        "reset config",
+        "RESET",
+        "reboot",
+    ];
     let (shown, choice) = play(&mut model, "", &lines);
     assert_eq!(choice, Choice::Reboot);
     expect_file!["screens/reset-everything.txt"].assert_eq(&shown);
@@ -51,13 +72,25 @@ fn somebody_starts_a_snapshot_once_and_resets_the_machine() {
 
 #[test]
 fn nothing_but_the_word_itself_changes_anything() {
-    for verb in ["rollback", "once 1", "reset config", "reset config,data", "reset system", "reset everything"] {
-        for word in ["", "rollback", "YES", "y", "RESET x", "FORWARD", "^C", "~", "<taken>"] {
+    for verb in [
+        "rollback",
+        "once 1",
+        "reset config",
+        "reset config,data",
+        "reset system",
+        "reset everything",
+    ] {
+        for word in [
+            "", "rollback", "YES", "y", "RESET x", "FORWARD", "^C", "~", "<taken>",
+        ] {
             let mut model = Model::new();
             let before = model.store.world().clone();
             let (shown, _) = play(&mut model, "", &[verb, word, "boot"]);
             assert_eq!(*model.store.world(), before, "{verb} {word}");
-            assert!(shown.contains("nothing was changed"), "{verb} {word}: {shown}");
+            assert!(
+                shown.contains("nothing was changed"),
+                "{verb} {word}: {shown}"
+            );
         }
     }
 }
@@ -84,7 +117,18 @@ fn silence_goes_on_as_it_was_said_and_without_a_system_that_starts_it_waits() {
 #[test]
 fn what_cannot_be_read_as_a_command_is_answered_with_how_it_is_written() {
     let mut model = Model::new();
-    let lines = ["~", "rm -rf /", "rollback twelve", "reset", "show 99", "x", "y", "z", "^C", "quit"];
+    let lines = [
+        "~",
+        "rm -rf /",
+        "rollback twelve",
+        "reset",
+        "show 99",
+        "x",
+        "y",
+        "z",
+        "^C",
+        "quit",
+    ];
     let (shown, _) = play(&mut model, "", &lines);
     expect_file!["screens/strange.txt"].assert_eq(&shown);
 }
@@ -93,13 +137,28 @@ fn what_cannot_be_read_as_a_command_is_answered_with_how_it_is_written() {
 fn somebody_looks_into_a_version_and_at_what_differs() {
     let mut model = Model::new();
     model.store.edit(|world, _| {
-        let tree = &mut world.datasets.get_mut(&Place::Live(Part::System)).unwrap().tree;
+        let tree = &mut world
+            .datasets
+            .get_mut(&Place::Live(Part::System))
+            .unwrap()
+            .tree;
         for i in 10..60 {
             tree.insert(format!("etc/new-{i}"), Content::File(vec![b'x'; i]));
         }
         tree.remove("boot/initrd.img");
     });
-    let lines = ["diff 2", "", "q", "diff 2 /boot", "diff factory /etc/os-release", "diff 9", "look 2", "look 2 /etc/os-release", "look live /boot", "boot"];
+    let lines = [
+        "diff 2",
+        "",
+        "q",
+        "diff 2 /boot",
+        "diff factory /etc/os-release",
+        "diff 9",
+        "look 2",
+        "look 2 /etc/os-release",
+        "look live /boot",
+        "boot",
+    ];
     let (shown, _) = play(&mut model, "", &lines);
     expect_file!["screens/look.txt"].assert_eq(&shown);
 }
@@ -107,11 +166,21 @@ fn somebody_looks_into_a_version_and_at_what_differs() {
 #[test]
 fn a_disk_that_does_not_mount_is_explained_and_mounted_in_another_way() {
     let mut model = Model::new();
-    model.unmounted = Some("writable: Input/output error; read-only: Input/output error".to_owned());
+    model.unmounted =
+        Some("writable: Input/output error; read-only: Input/output error".to_owned());
     model.unchangeable = Some("the disk is not mounted".to_owned());
     model.mounts = vec![Way::NoReplay];
     model.why = vec!["The disk does not mount.".to_owned()];
-    let lines = ["list", "disk", "help", "disk ro", "disk noreplay", "list", "rollback", "boot"];
+    let lines = [
+        "list",
+        "disk",
+        "help",
+        "disk ro",
+        "disk noreplay",
+        "list",
+        "rollback",
+        "boot",
+    ];
     let (shown, _) = play(&mut model, "", &lines);
     expect_file!["screens/unmountable.txt"].assert_eq(&shown);
 }
@@ -128,7 +197,10 @@ fn a_hibernated_system_is_left_alone_until_somebody_gives_it_up() {
 
 #[test]
 fn a_password_is_asked_for_once_a_console_and_costs_time_when_it_is_wrong() {
-    let rights = format!("change = \"password\"\nshell = \"password\"\npassword = \"{}\"", cheap_hash());
+    let rights = format!(
+        "change = \"password\"\nshell = \"password\"\npassword = \"{}\"",
+        cheap_hash()
+    );
     let mut model = Model::new();
     let lines = [
         "rollback", "bad", "rollback", "good", "no", "shell", "<taken>", "shell", "^C", "boot",
@@ -176,7 +248,14 @@ fn what_waits_and_what_failed_is_on_the_first_screens() {
         created: 1,
     });
     model.records.state.value = state;
-    model.log = vec![format!("[    1.234] {}", "x".repeat(100)), "[    2.000] done: \x1b[2J".to_owned()];
-    let (shown, _) = play(&mut model, "", &["list", "show 2", "show factory", "log", "boot"]);
+    model.log = vec![
+        format!("[    1.234] {}", "x".repeat(100)),
+        "[    2.000] done: \x1b[2J".to_owned(),
+    ];
+    let (shown, _) = play(
+        &mut model,
+        "",
+        &["list", "show 2", "show factory", "log", "boot"],
+    );
     expect_file!["screens/waits.txt"].assert_eq(&shown);
 }

@@ -43,7 +43,10 @@ impl Script {
 impl Terminal for Script {
     fn show(&mut self, line: &str) {
         assert!(line.len() < 80 || line.starts_with('{'), "{line}");
-        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+        assert!(
+            line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+            "{line:?}"
+        );
         self.shown.push_str(&format!("{line}\n"));
     }
 

@@ -118,6 +118,11 @@ impl Machine for Model {
     }
 
     fn versions(&mut self) -> Answer<Vec<Version>> {
+        if self.unmounted.is_some() {
+            return Err(
+                "The disk is not mounted: 'disk' says why, and how else it can be.".to_owned(),
+            );
+        }
         let state = &self.records.state.value;
         versions::list(&self.store, Some(state)).map_err(|it| it.to_string())
     }
@@ -163,7 +168,9 @@ impl Machine for Model {
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {
-        let tree = self.tree(version, Part::System).ok_or_else(|| no_version(version.unwrap_or(0)))?;
+        let tree = self
+            .tree(version, Part::System)
+            .ok_or_else(|| no_version(version.unwrap_or(0)))?;
         let path = path.trim_matches('/');
         let kind = |content: &Content| match content {
             Content::File(_) => "file",
@@ -199,7 +206,8 @@ impl Machine for Model {
 
     fn disk(&mut self) -> Vec<String> {
         vec![match &self.unmounted {
-            None => "It is mounted read-only; it is mounted writable when something is changed.".to_owned(),
+            None => "It is mounted read-only; it is mounted writable when something is changed."
+                .to_owned(),
             Some(why) => format!("It is not mounted: {why}"),
         }]
     }
@@ -209,7 +217,8 @@ impl Machine for Model {
             return Err("It does not mount this way: Input/output error (os error 5)".to_owned());
         }
         self.unmounted = None;
-        self.unchangeable = Some("the file system is mounted read-only, without log replay".to_owned());
+        self.unchangeable =
+            Some("the file system is mounted read-only, without log replay".to_owned());
         Ok(())
     }
 

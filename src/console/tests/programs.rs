@@ -15,8 +15,12 @@ fn play(model: &mut Model, rights: &str, lines: &[&str]) -> (String, Choice) {
 
 /// The objects that were sent.
 fn objects(shown: &str) -> Vec<Value> {
-    let lines = shown.lines().filter(|line| line.starts_with("{\"event\"") || line.starts_with("{\"changed"));
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = shown
+        .lines()
+        .filter(|line| line.starts_with("{\"event\"") || line.starts_with("{\"changed"));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -56,9 +60,18 @@ fn what_is_wrong_has_a_kind_and_repeats_nothing_that_was_sent() {
         ("~", "garbled"),
     ] {
         let (shown, _) = play(&mut model, "", &[line, r#"{"do":"boot"}"#]);
-        let error = objects(&shown).into_iter().find(|it| it["event"] == "error");
-        assert_eq!(error.as_ref().map(|it| &it["kind"]), Some(&Value::from(kind)), "{line}: {shown}");
-        assert!(!error.unwrap().to_string().contains("SECRET"), "{line}: {shown}");
+        let error = objects(&shown)
+            .into_iter()
+            .find(|it| it["event"] == "error");
+        assert_eq!(
+            error.as_ref().map(|it| &it["kind"]),
+            Some(&Value::from(kind)),
+            "{line}: {shown}"
+        );
+        assert!(
+            !error.unwrap().to_string().contains("SECRET"),
+            "{line}: {shown}"
+        );
         assert_eq!(*model.store.world(), before, "{line}");
     }
 }
@@ -79,7 +92,17 @@ fn a_locked_menu_says_so_and_nothing_else() {
     let events: Vec<&str> = all.iter().filter_map(|it| it["event"].as_str()).collect();
     assert_eq!(
         events,
-        ["situation", "ready", "error", "ready", "situation", "ready", "versions", "ready", "end"]
+        [
+            "situation",
+            "ready",
+            "error",
+            "ready",
+            "situation",
+            "ready",
+            "versions",
+            "ready",
+            "end"
+        ]
     );
     assert_eq!(all[0]["locked"], true);
     assert_eq!(all[0]["situation"]["live"], serde_json::json!([]));
