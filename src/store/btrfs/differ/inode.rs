@@ -299,7 +299,8 @@ pub mod tests {
         let file_is = |what| Some((Node::File, Change::Changed(what)));
         assert_eq!(changed(|_| {}), None);
         assert_eq!(changed(|it| it.parents.push(9)), None);
-        let cases: [(fn(&mut Inode), What); 7] = [
+        type Alter = fn(&mut Inode);
+        let cases: [(Alter, What); 7] = [
             (|it| it.attributes.size = 1, What::Content),
             (|it| it.attributes.mode = 0o100_600, What::Metadata),
             (|it| it.attributes.uid = 1, What::Metadata),
