@@ -90,7 +90,7 @@ mod tests {
         let qemu = std::thread::spawn(move || {
             let stream = listener.accept().unwrap().0;
             let mut orders = BufReader::new(stream.try_clone().unwrap()).lines();
-            let mut say = |line: &str| writeln!(&stream, "{line}").unwrap();
+            let say = |line: &str| writeln!(&stream, "{line}").unwrap();
             let mut heard = Vec::new();
             say(r#"{"QMP": {}}"#);
             for answers in [

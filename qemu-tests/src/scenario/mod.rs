@@ -8,6 +8,7 @@
 mod boots;
 mod btrfs;
 mod console;
+mod console_access;
 mod console_trouble;
 mod context;
 mod dead_end;
@@ -222,6 +223,11 @@ pub const GROUPS: &[Group] = &[
         name: "console",
         story: ("console", include_str!("console.rs")),
         scenarios: console::SCENARIOS,
+    },
+    Group {
+        name: "console-access",
+        story: ("console_access", include_str!("console_access.rs")),
+        scenarios: console_access::SCENARIOS,
     },
     Group {
         name: "console-trouble",

@@ -35,7 +35,7 @@ pub mod menu {
 }
 
 /// The last line before GRUB waits for the key.
-const QUESTION: &str = "Any other key, or none: nothing is changed and the system starts.";
+const KEY_QUESTION: &str = "Any other key, or none: nothing is changed and the system starts.";
 
 /// The script of [`three_versions`], on which others build.
 pub const THREE_VERSIONS: &str = "
@@ -78,7 +78,7 @@ pub fn choose_and_confirm(vm: &mut Vm, path: &[&str]) -> Result<()> {
 /// When it is not there, or does not ask.
 pub fn choose_and(vm: &mut Vm, path: &[&str], answer: Answer) -> Result<()> {
     vm.grub().choose(path)?;
-    vm.grub().answer(QUESTION, answer)?;
+    vm.grub().answer(KEY_QUESTION, answer)?;
     Ok(())
 }
 
@@ -87,7 +87,7 @@ pub fn choose_and(vm: &mut Vm, path: &[&str], answer: Answer) -> Result<()> {
 /// # Errors
 /// When nothing asks.
 pub fn asked_and(vm: &mut Vm, answer: Answer) -> Result<()> {
-    vm.grub().answer(QUESTION, answer)?;
+    vm.grub().answer(KEY_QUESTION, answer)?;
     Ok(())
 }
 
