@@ -12,6 +12,7 @@
 
 pub mod base;
 mod copy;
+pub mod damage;
 pub mod inspect;
 pub mod layers;
 pub mod packages;

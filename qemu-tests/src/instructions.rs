@@ -4,15 +4,16 @@
 //! the machine, by gdb's remote protocol; the count is asked for by QMP. A count does not depend on how
 //! fast or how busy this machine is.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use crate::accel::Accel;
+use crate::qmp::{self, Qmp};
 use crate::story::Story;
 use crate::toolbox;
 use crate::vm::{Vm, VmConfig};
@@ -42,7 +43,7 @@ pub fn until_kernel(disk: &Path, transcript: &Path, story: &Story) -> Result<u64
     .map(Into::into)
     .to_vec();
     let _vm = Vm::start(config, story)?;
-    let mut qmp = Qmp::connect(&socket("qmp"))?;
+    let mut qmp = Qmp::connect(&socket("qmp"), PATIENCE)?;
     let mut gdb = Gdb::connect(&socket("gdb"))?;
     let entry = entry()?;
     let set = gdb.ask(&format!("Z1,{entry:x},1"))?;
@@ -52,7 +53,7 @@ pub fn until_kernel(disk: &Path, transcript: &Path, story: &Story) -> Result<u64
         stopped.starts_with("T05"),
         "the machine stopped otherwise: {stopped}"
     );
-    qmp.ask("query-replay")?["icount"]
+    qmp.ask("query-replay", json!({}))?["icount"]
         .as_u64()
         .context("read the count")
 }
@@ -68,60 +69,14 @@ fn entry() -> Result<u64> {
     Ok(u64::from_le_bytes(bytes.try_into()?))
 }
 
-fn connect(path: &Path) -> Result<UnixStream> {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                return Ok(stream);
-            }
-            Err(error) if Instant::now() >= until => {
-                return Err(error).with_context(|| format!("connect to {}", path.display()));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
-}
-
-/// QEMU's own protocol: a JSON object a line.
-struct Qmp(BufReader<UnixStream>);
-
-impl Qmp {
-    fn connect(path: &Path) -> Result<Self> {
-        let mut qmp = Self(BufReader::new(connect(path)?));
-        qmp.line()?;
-        qmp.ask("qmp_capabilities")?;
-        Ok(qmp)
-    }
-
-    fn line(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        self.0.read_line(&mut line).context("hear QEMU")?;
-        serde_json::from_str(&line).with_context(|| format!("read {line:?}"))
-    }
-
-    fn ask(&mut self, what: &str) -> Result<Value> {
-        writeln!(self.0.get_mut(), "{}", json!({ "execute": what })).context("ask QEMU")?;
-        loop {
-            let mut line = self.line()?;
-            if let Some(error) = line.get("error") {
-                bail!("QEMU answers {what} with {error}");
-            }
-            // Events come in between.
-            if let Some(answer) = line.get_mut("return") {
-                return Ok(answer.take());
-            }
-        }
-    }
-}
-
 /// gdb's remote protocol: `$TEXT#SUM`, each acknowledged by a plus.
 struct Gdb(UnixStream);
 
 impl Gdb {
     fn connect(path: &Path) -> Result<Self> {
-        connect(path).map(Self)
+        let stream = qmp::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(stream))
     }
 
     fn ask(&mut self, what: &str) -> Result<String> {

@@ -6,7 +6,8 @@
 //! has written so far, [`serial`] is the line a person types on and waits at, [`grub_menu`] reads
 //! and works GRUB's menu there, [`story`] remembers what a scenario is doing, [`scenario`] holds
 //! the stories themselves with their table and the runner, [`random`] the numbers that a seed makes,
-//! [`report`] what is said about the stories, [`instructions`] what a start costs, [`package`] the Debian package. [`tarball`] tries archives of whole systems on a btrfs of
+//! [`report`] what is said about the stories, [`instructions`] what a start costs, [`package`] the Debian package,
+//! [`qmp`] what QEMU itself is told. [`tarball`] tries archives of whole systems on a btrfs of
 //! the host's own kernel, and [`compare`] says how two trees differ.
 
 pub mod accel;
@@ -22,6 +23,7 @@ pub mod guest;
 pub mod image;
 pub mod instructions;
 pub mod package;
+pub mod qmp;
 pub mod random;
 pub mod report;
 pub mod scenario;

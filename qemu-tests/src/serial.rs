@@ -171,6 +171,11 @@ impl fmt::Display for Unmet {
 
 impl std::error::Error for Unmet {}
 
+/// How long a byte takes: ten bits, with its start and its stop.
+fn byte_time(baud: u32) -> Duration {
+    Duration::from_secs(10) / baud.max(1)
+}
+
 /// Both directions of a guest's serial line.
 pub struct Serial {
     line: Line,
@@ -186,6 +191,11 @@ impl Serial {
     /// A line to a guest: `keyboard` is where typed bytes go.
     pub fn new(line: Line, keyboard: Box<dyn Write + Send>, story: Story) -> Self {
         story.attach(line.clone());
+        Self::beside(line, keyboard, story)
+    }
+
+    /// Another line to the same guest, which a failure does not show.
+    pub fn beside(line: Line, keyboard: Box<dyn Write + Send>, story: Story) -> Self {
         Self {
             line,
             keyboard: Some(keyboard),
@@ -370,8 +380,70 @@ impl Serial {
         self.send(b"\r")
     }
 
+    /// Types these bytes no faster than a line of so many bits a second carries them.
+    ///
+    /// # Errors
+    /// When the guest no longer listens.
+    pub fn send_paced(&mut self, bytes: &[u8], baud: u32) -> Result<()> {
+        for byte in bytes {
+            self.send(&[*byte])?;
+            std::thread::sleep(byte_time(baud));
+        }
+        Ok(())
+    }
+
+    /// Waits until the guest has written nothing for the time `quiet`, at most as long as an expectation waits. What was
+    /// written until then has been read.
+    ///
+    /// # Errors
+    /// When it goes on writing.
+    pub fn quiet(&mut self, quiet: Duration) -> Result<()> {
+        let until = (Instant::now() + self.patience).min(self.story.deadline());
+        loop {
+            let before = self.line.look(Console::bytes);
+            let more = |console: &Console| (console.bytes() != before).then_some(());
+            if self.watch(quiet, more).is_none() {
+                self.skip();
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                anyhow::bail!("the guest does not stop writing");
+            }
+        }
+    }
+
     /// Gives the keyboard to somebody else (a person); nothing can be typed here afterwards.
     pub fn give_keyboard(&mut self) -> Option<Box<dyn Write + Send>> {
         self.keyboard.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_has_ten_bits() {
+        for (baud, micros) in [(9600, 1041), (115_200, 86), (10, 1_000_000)] {
+            assert_eq!(byte_time(baud).as_micros(), micros);
+        }
+        assert_eq!(byte_time(0), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_was_written_before_it_was_quiet_has_been_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (guest, mut writes) = std::io::pipe().unwrap();
+        let line = Line::listen(guest, &directory.path().join("t"), None).unwrap();
+        let story = Story::new(Duration::from_secs(60));
+        let mut serial = Serial::new(line, Box::new(std::io::sink()), story);
+        writes.write_all(b"noise\n").unwrap();
+        while !serial.seen("noise") {
+            std::thread::yield_now();
+        }
+        serial.quiet(Duration::from_millis(20)).unwrap();
+        writes.write_all(b"more noise\n").unwrap();
+        assert_eq!(serial.expect_text("noise").unwrap(), "more noise");
+        assert!(serial.send(b"typed").is_ok());
     }
 }

@@ -12,11 +12,14 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tempfile::TempDir;
 
 use crate::accel::Accel;
 use crate::emulator;
 use crate::grub_menu::GrubMenu;
 use crate::guest::{Debian, Tiny, TinyPrompt};
+use crate::qmp::{self, Qmp};
 use crate::serial::{Echo, Line, Serial};
 use crate::setup::{OVMF_CODE, OVMF_SECURE_CODE};
 use crate::story::Story;
@@ -28,6 +31,13 @@ const FIRST_PORT: u8 = 0;
 pub const UEFI_PORT: u8 = 2;
 /// Memory of a guest, in MiB: enough for Debian with systemd and for our initramfs.
 const MEMORY_MIB: u32 = 768;
+
+/// The socket of the second console.
+const SECOND: &str = "second";
+/// The socket at which QEMU takes orders.
+const ORDERS: &str = "qmp";
+/// QEMU carries an order out at once.
+const ANSWERS: Duration = Duration::from_secs(60);
 
 /// What the machine starts from.
 #[derive(Debug, Clone)]
@@ -96,6 +106,10 @@ pub struct VmConfig {
     pub echo: Option<Echo>,
     /// Whether a reset of the guest ends the machine instead of starting it again.
     pub no_reboot: bool,
+    /// Whether it has a second console, hvc0: see [`Vm::second`].
+    pub second_console: bool,
+    /// Whether QEMU takes orders while it runs: see [`Vm::send_break`].
+    pub takes_orders: bool,
 }
 
 impl VmConfig {
@@ -112,6 +126,8 @@ impl VmConfig {
             transcript: transcript.into(),
             echo: None,
             no_reboot: false,
+            second_console: false,
+            takes_orders: false,
         }
     }
 
@@ -175,8 +191,22 @@ impl VmConfig {
         self
     }
 
-    /// The arguments of QEMU.
-    fn arguments(&self) -> Vec<OsString> {
+    /// A second console beside the serial line: virtio, hvc0 in Linux.
+    #[must_use]
+    pub fn with_second_console(mut self) -> Self {
+        self.second_console = true;
+        self
+    }
+
+    /// A machine whose QEMU takes orders.
+    #[must_use]
+    pub fn with_orders(mut self) -> Self {
+        self.takes_orders = true;
+        self
+    }
+
+    /// The arguments of QEMU, whose sockets are in `sockets`.
+    fn arguments(&self, sockets: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&[
@@ -217,6 +247,24 @@ impl VmConfig {
             };
             add(&["-device", &format!("virtio-blk-pci,drive=d{index}{boot}")]);
         }
+        let socket = |name: &str| sockets.join(name).display().to_string().replace(',', ",,");
+        if self.second_console {
+            let second = socket(SECOND);
+            add(&[
+                "-device",
+                "virtio-serial-pci",
+                "-chardev",
+                &format!("socket,id=second,path={second},server=on,wait=off"),
+                "-device",
+                "virtconsole,chardev=second",
+            ]);
+        }
+        if self.takes_orders {
+            add(&[
+                "-qmp",
+                &format!("unix:{},server=on,wait=off", socket(ORDERS)),
+            ]);
+        }
         if let Start::Kernel {
             kernel,
             initrd,
@@ -242,7 +290,11 @@ impl VmConfig {
 pub struct Vm {
     child: Child,
     serial: Serial,
+    second: Option<Serial>,
+    orders: Option<Qmp>,
     stderr: Option<std::thread::JoinHandle<String>>,
+    /// Gone with the machine.
+    _sockets: Option<TempDir>,
 }
 
 impl Vm {
@@ -255,8 +307,12 @@ impl Vm {
             fs::create_dir_all(directory)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
+        let has_sockets = config.second_console || config.takes_orders;
+        let sockets = has_sockets.then(tempfile::tempdir).transpose();
+        let sockets = sockets.context("make a directory for sockets")?;
+        let socket = |name: &str| sockets.as_ref().map(|it| it.path().join(name));
         let mut command = emulator::command();
-        command.args(config.arguments());
+        command.args(config.arguments(sockets.as_ref().map_or(Path::new(""), TempDir::path)));
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -276,16 +332,52 @@ impl Vm {
             String::from_utf8_lossy(&text).into_owned()
         });
         let serial = Serial::new(line, Box::new(keyboard), story.clone());
-        Ok(Self {
+        let mut vm = Self {
             child,
             serial,
+            second: None,
+            orders: None,
             stderr: Some(stderr),
-        })
+            _sockets: None,
+        };
+        if let Some(path) = socket(SECOND).filter(|_| config.second_console) {
+            let stream = qmp::connect(&path)?;
+            let transcript = config.transcript.with_extension("second.log");
+            let heard = stream.try_clone().context("listen at the second console")?;
+            let line = Line::listen(heard, &transcript, None)?;
+            vm.second = Some(Serial::beside(line, Box::new(stream), story.clone()));
+        }
+        if let Some(path) = socket(ORDERS).filter(|_| config.takes_orders) {
+            vm.orders = Some(Qmp::connect(&path, ANSWERS)?);
+        }
+        vm._sockets = sockets;
+        Ok(vm)
     }
 
     /// Its serial line.
     pub const fn serial(&mut self) -> &mut Serial {
         &mut self.serial
+    }
+
+    /// Its second console.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn second(&mut self) -> Result<&mut Serial> {
+        let second = self.second.as_mut();
+        second.context("the machine was started without a second console")
+    }
+
+    /// A break on the serial line, as somebody sends it who pulls the plug out of the port, or whose terminal has a key
+    /// for it.
+    ///
+    /// # Errors
+    /// When QEMU takes no orders, or not this one.
+    pub fn send_break(&mut self) -> Result<()> {
+        let orders = self.orders.as_mut();
+        let orders = orders.context("the machine was started without orders for QEMU")?;
+        orders.ask("chardev-send-break", json!({"id": "line"}))?;
+        Ok(())
     }
 
     /// Its GRUB, to be worked by the serial line.
@@ -406,7 +498,7 @@ mod tests {
     use super::*;
 
     fn text(config: &VmConfig) -> String {
-        let words = config.arguments();
+        let words = config.arguments(Path::new("/s"));
         words
             .iter()
             .map(|word| word.to_string_lossy())
@@ -431,6 +523,20 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("-no-reboot"), "{text}");
+        assert!(!text.contains("/s/"), "{text}");
+    }
+
+    #[test]
+    fn a_second_console_and_orders_are_sockets_and_nobody_is_waited_for() {
+        let config = VmConfig::disk(Accel::Tcg, "/d", "/t");
+        let text = text(&config.with_second_console().with_orders());
+        for part in [
+            "socket,id=second,path=/s/second,server=on,wait=off",
+            "virtconsole,chardev=second",
+            "-qmp unix:/s/qmp,server=on,wait=off",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub const TOP: &str = "/top";
 const ROOT: &str = "/mnt";
 const CONSOLE: &str = "/dev/console";
 const CMDLINE: &str = "/cmdline";
-/// What the agent says when it opens its prompt.
-const PROMPT: &str = "recovery prompt";
+/// What the agent says when it opens its menu.
+const MENU: &str = "the menu opens";
 
 /// What is wrong with a start that ended there.
 pub const WAITS: &str = "the agent waits for a person";
@@ -250,7 +250,7 @@ fn late(reader: &impl AsFd, seconds: u64) -> Result<Option<String>> {
         if poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&step))? > 0 {
             return Ok(None);
         }
-        if console().contains(PROMPT) {
+        if console().contains(MENU) {
             return Ok(Some(WAITS.to_owned()));
         }
     }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::fault::{interrupted, two_kernels};
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
-    agent_begins, agent_says, boot_recovery_with, choose_and_confirm, menu, three_versions,
-    three_versions_and, type_at_prompt,
+    MENU_OPENS, agent_begins, agent_says, at_menu, boot_recovery_with, choose_and_confirm, menu,
+    three_versions, three_versions_and,
 };
 use super::store::{Store, same_sealed};
 use super::{Context, Scenario};
@@ -137,22 +137,20 @@ fn half_done(ctx: &mut Context) -> Result<()> {
             &[
                 "the change is half done: starting now would mix two versions",
                 "'reboot' tries again to finish it; docs/recovery.md says what else helps",
-                "recovery prompt; type 'help' and Enter",
-                "the system cannot start as it is; this waits for you",
-                "command?",
+                MENU_OPENS,
             ],
         )?;
-        type_at_prompt(ctx, &mut vm, "rollback 1")?;
-        agent_says(
-            &mut vm,
-            &["something waits to be finished: reboot first; type 'list' to see what there is"],
-        )?;
-        agent_says(&mut vm, &["command?"])?;
+        at_menu(ctx, &mut vm, "rollback 1")?;
+        vm.serial()
+            .expect_text("Nothing can be changed: a change is half done:")?;
+        at_menu(ctx, &mut vm, "boot")?;
+        vm.serial()
+            .expect_text("The system cannot be started as it is;")?;
         if again {
-            type_at_prompt(ctx, &mut vm, "reboot")?;
+            at_menu(ctx, &mut vm, "reboot")?;
         }
     }
-    type_at_prompt(ctx, &mut vm, "poweroff")?;
+    at_menu(ctx, &mut vm, "poweroff")?;
     vm.wait_off(std::time::Duration::from_secs(60))?;
     let half = Store::live("3", "2", "2")
         .snapshot(1, ["1", "1", "1"])

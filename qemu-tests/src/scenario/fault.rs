@@ -358,10 +358,10 @@ fn nested_are_there(ctx: &Context, vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-fn writes_nothing(ctx: &mut Context) -> Result<()> {
-    // The first program of the root sends whatever waits in memory to the disk, and takes the power away
-    // without an unmount, which would write by itself.
-    let fixture = three_versions_and(
+/// [`three_versions`] with the program [`OFF`], which says that it runs, sends whatever waits in memory to the disk, and
+/// takes the power away without an unmount, which would write by itself.
+pub(super) fn off_at_once() -> Fixture {
+    three_versions_and(
         System::Tiny,
         "off-at-once",
         "cat > /mnt/@rootfs/usr/bin/off <<'END'
@@ -371,17 +371,17 @@ sync
 busybox poweroff -n -f
 END
          chmod 755 /mnt/@rootfs/usr/bin/off",
-    );
-    let disk = ctx.take(&fixture)?;
+    )
+}
+
+/// Such that it is the first program of the root.
+pub(super) const OFF: &str = "init=/usr/bin/off";
+
+fn writes_nothing(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&off_at_once())?;
     let before = digest(&disk)?;
     let mut vm = ctx.boot(&disk)?;
-    boot_with(
-        &mut vm,
-        System::Tiny,
-        "@rootfs/boot",
-        "initrd.img",
-        "init=/usr/bin/off",
-    )?;
+    boot_with(&mut vm, System::Tiny, "@rootfs/boot", "initrd.img", OFF)?;
     agent_begins(&mut vm, "starting the system")?;
     vm.serial()
         .expect_line("the first program of the root runs")?;
@@ -395,7 +395,7 @@ END
 }
 
 /// The SHA-256 of every byte of a disk image.
-fn digest(disk: &Path) -> Result<Vec<u8>> {
+pub(super) fn digest(disk: &Path) -> Result<Vec<u8>> {
     let mut file = BufReader::new(File::open(disk).context("open the disk image")?);
     let mut digest = Sha256::new();
     let mut bytes = vec![0; 1 << 20];

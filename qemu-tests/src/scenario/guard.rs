@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::rollback::TINY_DATA;
 use super::steps::{
-    THREE_VERSIONS, agent_begins, agent_says, choose_and_confirm, menu, three_versions,
-    type_at_prompt,
+    THREE_VERSIONS, agent_begins, agent_says, change_at_menu, choose_and_confirm, menu,
+    three_versions,
 };
 use super::trial::{
     UNIT, WATCHDOG, good_again, good_and, good_with, roll_back, starts, with_watchdog,
@@ -212,13 +212,7 @@ fn recovery_panics(ctx: &mut Context) -> Result<()> {
     let mut vm = ctx.boot(&disk)?;
     vm.grub().choose(&[menu::RECOVERY_PREVIOUS])?;
     agent_begins(&mut vm, "the recovery menu was asked for")?;
-    agent_says(&mut vm, &["command?"])?;
-    type_at_prompt(ctx, &mut vm, "rollback 2")?;
-    agent_says(
-        &mut vm,
-        &["type ROLLBACK and Enter to do this; anything else changes nothing"],
-    )?;
-    type_at_prompt(ctx, &mut vm, "ROLLBACK")?;
+    change_at_menu(ctx, &mut vm, "rollback 2", "ROLLBACK")?;
     agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
     vm.pull_plug()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::steps::{agent_begins, agent_says, choose_and_confirm, menu, type_at_prompt};
+use super::steps::{MENU_OPENS, agent_begins, agent_says, at_menu, choose_and_confirm, menu};
 use super::stock::{boot_host_with, boot_recovery_with, set_up, start};
 use super::{Context, Scenario};
 use crate::guest::Debian;
@@ -119,8 +119,12 @@ fn by_recovery_kernel(ctx: &mut Context) -> Result<()> {
     let (mut vm, _) = start(None)?;
     vm.grub().choose(&[menu::RECOVERY])?;
     may_be_live(&mut vm, SWAP)?;
-    agent_says(&mut vm, &["recovery prompt; type 'help' and Enter"])?;
-    type_at_prompt(ctx, &mut vm, "FORGET")?;
+    agent_says(&mut vm, &[MENU_OPENS])?;
+    ctx.step("nothing else is changed beside it");
+    at_menu(ctx, &mut vm, "rollback")?;
+    vm.serial()
+        .expect_text("Nothing can be changed: a hibernated system lies on the disk")?;
+    at_menu(ctx, &mut vm, "FORGET")?;
     let gone = "the hibernated system is given up: restarting, so that you can ask again";
     agent_says(&mut vm, &[gone])?;
     is_rolled_back(vm)

@@ -7,6 +7,9 @@
 
 mod boots;
 mod btrfs;
+mod console;
+mod console_access;
+mod console_trouble;
 mod context;
 mod dead_end;
 mod fault;
@@ -215,6 +218,21 @@ pub const GROUPS: &[Group] = &[
         name: "dead-end",
         story: ("dead_end", include_str!("dead_end.rs")),
         scenarios: dead_end::SCENARIOS,
+    },
+    Group {
+        name: "console",
+        story: ("console", include_str!("console.rs")),
+        scenarios: console::SCENARIOS,
+    },
+    Group {
+        name: "console-access",
+        story: ("console_access", include_str!("console_access.rs")),
+        scenarios: console_access::SCENARIOS,
+    },
+    Group {
+        name: "console-trouble",
+        story: ("console_trouble", include_str!("console_trouble.rs")),
+        scenarios: console_trouble::SCENARIOS,
     },
     Group {
         name: "reset",

@@ -5,8 +5,8 @@ use anyhow::Result;
 
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
-    agent_begins, agent_says, boot_recovery_with, choose_and_confirm, menu, three_versions,
-    three_versions_and, type_at_prompt,
+    MENU_OPENS, agent_begins, agent_says, answer_word, at_menu, boot_recovery_with,
+    choose_and_confirm, menu, three_versions, three_versions_and, version_row,
 };
 use super::store::same_sealed;
 use super::{Context, Scenario};
@@ -235,55 +235,33 @@ fn missing_root(ctx: &mut Context) -> Result<()> {
         &mut vm,
         &[
             "the live system is missing and this is not a first boot: choose what to promote",
-            "recovery prompt; type 'help' and Enter",
-            "the system cannot start as it is; this waits for you",
-            "command?",
+            MENU_OPENS,
         ],
     )?;
-    type_at_prompt(ctx, &mut vm, "list")?;
-    for (beginning, end) in [
-        (
-            "2: tiny 2, version 2, kernel 6",
-            ", sound <- rollback goes here",
-        ),
-        ("1: tiny 1, version 1, kernel 6", ", sound"),
-        ("factory: sound", ""),
+    at_menu(ctx, &mut vm, "list")?;
+    version_row(&mut vm, "< 2 ", "version 2")?;
+    version_row(&mut vm, "  1 ", "version 1")?;
+    version_row(&mut vm, "  factory ", "")?;
+    for (word, end) in [
+        ("yes", "That was not the word: nothing was changed."),
+        ("ROLLBACK", "Type 'boot' to start it."),
     ] {
-        let beginning = format!("backstay: {beginning}");
-        vm.serial()
-            .expect_where(&format!("the row {beginning:?}"), |line| {
-                let line = line.trim_end();
-                line.starts_with(&beginning) && line.ends_with(end)
-            })?;
+        at_menu(ctx, &mut vm, "rollback 2")?;
+        vm.serial().expect_lines(&[
+            "roll back to snapshot 2",
+            "  configuration: becomes a clone of snapshot 2",
+            "  configuration defaults: becomes a clone of snapshot 2",
+            "  system: becomes a clone of snapshot 2",
+            "  data: stays as it is",
+            "Type ROLLBACK and Enter to do this; anything else changes nothing.",
+        ])?;
+        answer_word(ctx, &mut vm, word)?;
+        if word == "ROLLBACK" {
+            agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
+        }
+        vm.serial().expect_line(end)?;
     }
-    agent_says(&mut vm, &["command?"])?;
-    for (word, ends) in [
-        ("yes", &["nothing was changed", "command?"][..]),
-        (
-            "ROLLBACK",
-            &[
-                "done: roll back to snapshot 2",
-                "type 'boot' to start it",
-                "command?",
-            ][..],
-        ),
-    ] {
-        type_at_prompt(ctx, &mut vm, "rollback 2")?;
-        agent_says(
-            &mut vm,
-            &[
-                "roll back to snapshot 2",
-                "  configuration: becomes a clone of snapshot 2",
-                "  configuration defaults: becomes a clone of snapshot 2",
-                "  system: becomes a clone of snapshot 2",
-                "  data: stays as it is",
-                "type ROLLBACK and Enter to do this; anything else changes nothing",
-            ],
-        )?;
-        type_at_prompt(ctx, &mut vm, word)?;
-        agent_says(&mut vm, ends)?;
-    }
-    type_at_prompt(ctx, &mut vm, "boot")?;
+    at_menu(ctx, &mut vm, "boot")?;
     vm.tiny()?.expect("2", "2", TINY_DATA)?;
     vm.at_prompt().restart()?;
     ctx.step("it lasts: an ordinary boot");

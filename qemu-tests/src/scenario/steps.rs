@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::Context;
 use crate::grub_menu::Answer;
 use crate::image::{Fixture, System};
+use crate::serial::Serial;
 use crate::vm::Vm;
 
 /// Titles of GRUB's menu (grub-entries/menu.cfg).
@@ -27,14 +28,14 @@ pub mod menu {
     pub const RESET_SYSTEM_KEEP: &str = "Reset the system (data and configuration are kept)";
     /// In it.
     pub const RESET_EVERYTHING: &str = "Reset everything (all data and all snapshots are lost)";
-    /// The agent's prompt.
+    /// The agent's menu.
     pub const RECOVERY: &str = "Recovery menu";
     /// The same, by the recovery kernel that was there before.
     pub const RECOVERY_PREVIOUS: &str = "Recovery menu, by the recovery kernel before";
 }
 
 /// The last line before GRUB waits for the key.
-const QUESTION: &str = "Any other key, or none: nothing is changed and the system starts.";
+const KEY_QUESTION: &str = "Any other key, or none: nothing is changed and the system starts.";
 
 /// The script of [`three_versions`], on which others build.
 pub const THREE_VERSIONS: &str = "
@@ -77,7 +78,7 @@ pub fn choose_and_confirm(vm: &mut Vm, path: &[&str]) -> Result<()> {
 /// When it is not there, or does not ask.
 pub fn choose_and(vm: &mut Vm, path: &[&str], answer: Answer) -> Result<()> {
     vm.grub().choose(path)?;
-    vm.grub().answer(QUESTION, answer)?;
+    vm.grub().answer(KEY_QUESTION, answer)?;
     Ok(())
 }
 
@@ -86,7 +87,7 @@ pub fn choose_and(vm: &mut Vm, path: &[&str], answer: Answer) -> Result<()> {
 /// # Errors
 /// When nothing asks.
 pub fn asked_and(vm: &mut Vm, answer: Answer) -> Result<()> {
-    vm.grub().answer(QUESTION, answer)?;
+    vm.grub().answer(KEY_QUESTION, answer)?;
     Ok(())
 }
 
@@ -136,23 +137,103 @@ pub fn boot_with(
     parameters: &str,
 ) -> Result<()> {
     let uuid = system.store_uuid();
+    type_kernel(vm, uuid, [directory, initrd], SERIAL, parameters)
+}
+
+/// The console of every start.
+const SERIAL: &str = "console=ttyS0,115200";
+
+/// The same as [`boot_recovery_with`], where the root is on the file system `uuid` and the consoles are these.
+///
+/// # Errors
+/// When GRUB's prompt does not come.
+pub fn boot_recovery_on(vm: &mut Vm, uuid: &str, consoles: &str, parameters: &str) -> Result<()> {
+    let recovery = ["@backstay/kernels/recovery", "initrd.img"];
+    type_kernel(vm, uuid, recovery, consoles, parameters)
+}
+
+fn type_kernel(
+    vm: &mut Vm,
+    uuid: &str,
+    [directory, initrd]: [&str; 2],
+    consoles: &str,
+    parameters: &str,
+) -> Result<()> {
     vm.grub().type_lines(&[
         &format!(
             "linux /{directory}/vmlinuz root=UUID={uuid} rootflags=subvol=@rootfs ro \
-             console=ttyS0,115200 quiet {parameters}"
+             {consoles} quiet {parameters}"
         ),
         &format!("initrd /{directory}/{initrd}"),
         "boot",
     ])
 }
 
-/// Types a line at the agent's prompt.
+/// The agent's line when its menu opens.
+pub const MENU_OPENS: &str = "the menu opens: Enter shows what can be done";
+/// The menu's question for a command. What is typed before it is thrown away.
+pub const QUESTION: &str = "menu> ";
+/// Its question for the word.
+pub const WORD: &str = "word> ";
+/// What it says where something else was typed.
+pub const NOT_THE_WORD: &str = "That was not the word: nothing was changed.";
+/// What it says after a change.
+pub const START_IT: &str = "Type 'boot' to start it.";
+
+/// Types a line at the agent's menu, once it asks for one.
 ///
 /// # Errors
-/// When nobody takes it.
-pub fn type_at_prompt(ctx: &Context, vm: &mut Vm, line: &str) -> Result<()> {
+/// When it does not ask.
+pub fn at_menu(ctx: &Context, vm: &mut Vm, line: &str) -> Result<()> {
+    at_question(ctx, vm.serial(), QUESTION, line)
+}
+
+/// Types the word without which nothing is changed, or another one, once the menu asks for it.
+///
+/// # Errors
+/// When it does not ask.
+pub fn answer_word(ctx: &Context, vm: &mut Vm, word: &str) -> Result<()> {
+    at_question(ctx, vm.serial(), WORD, word)
+}
+
+/// Types a line at any question of the menu, on any console.
+///
+/// # Errors
+/// When it does not ask.
+pub fn at_question(ctx: &Context, serial: &mut Serial, question: &str, line: &str) -> Result<()> {
+    serial.expect_text(question)?;
     ctx.step(format!("type: {line}"));
-    vm.serial().send_line(line)
+    serial.send_line(line)
+}
+
+/// Types a command that changes something, and the word that it asks for.
+///
+/// # Errors
+/// When it asks for another one.
+pub fn change_at_menu(ctx: &Context, vm: &mut Vm, command: &str, word: &str) -> Result<()> {
+    at_menu(ctx, vm, command)?;
+    asks_for(vm, word)?;
+    answer_word(ctx, vm, word)
+}
+
+/// Waits for what stands after a plan.
+///
+/// # Errors
+/// When another word is asked for.
+pub fn asks_for(vm: &mut Vm, word: &str) -> Result<()> {
+    let asks = format!("Type {word} and Enter to do this; anything else changes nothing.");
+    vm.serial().expect_line(&asks)
+}
+
+/// Waits for a version in the menu's list, by the beginning and the end of its row.
+///
+/// # Errors
+/// When it is not there.
+pub fn version_row(vm: &mut Vm, beginning: &str, end: &str) -> Result<()> {
+    let wanted = format!("the row \"{beginning}...{end}\"");
+    let fits = |line: &str| line.starts_with(beginning) && line.trim_end().ends_with(end);
+    vm.serial().expect_where(&wanted, fits)?;
+    Ok(())
 }
 
 impl Context {

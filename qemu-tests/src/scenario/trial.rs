@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::rollback::{TINY_DATA, after_previous};
 use super::steps::{
-    THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu, three_versions,
+    MENU_OPENS, THREE_VERSIONS, agent_begins, agent_says, asked_and, choose_and_confirm, menu,
+    three_versions,
 };
 use super::store::Store;
 use super::{Context, Scenario};
@@ -445,7 +446,10 @@ fn all_fail(ctx: &mut Context) -> Result<()> {
     ctx.step("nothing is left: the menu, with nobody there");
     agent_says(
         &mut vm,
-        &["neither the system nor the one before it came up: choose a snapshot, or wait"],
+        &[
+            "neither the system nor the one before it came up: choose a snapshot, or wait",
+            MENU_OPENS,
+        ],
     )?;
     let tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
