@@ -215,7 +215,10 @@ impl machine::Machine for Running<'_> {
         version: u32,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
-        inside::compare(&self.store()?, version, found)
+        let mut store = self.store()?;
+        // What was written lately is in the trees only then.
+        store.sync().map_err(|error| error.to_string())?;
+        inside::compare(&store, version, found)
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {

@@ -203,7 +203,10 @@ impl Terminal for Program<'_> {
     }
 
     /// Waits without a limit: there is none in the running system.
-    fn ask(&mut self, _question: &str, _silence: Option<Duration>, _echo: Echo) -> Heard {
+    fn ask(&mut self, question: &str, _silence: Option<Duration>, _echo: Echo) -> Heard {
+        if !(self.say)(question) {
+            self.gone = true;
+        }
         if self.gone {
             return Heard::Silence;
         }

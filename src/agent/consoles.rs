@@ -31,18 +31,19 @@ struct Open {
     name: String,
     file: File,
     editor: Editor,
-    before: Option<Termios>,
+    before: Termios,
 }
 
 impl Open {
     fn new(device: &Path, name: &str) -> Option<Open> {
         let file = console::open_for_typing(device).ok()?;
-        let before = console::by_the_byte(file.as_fd());
+        // What is no terminal has nobody at it: a file would be read as if somebody typed it.
+        let before = console::by_the_byte(file.as_fd())
+            .inspect_err(|error| log::info!("{name}: {error}"))
+            .ok()?;
         Some(Open {
             name: name.to_owned(),
-            before: before
-                .inspect_err(|error| log::info!("{name}: {error}"))
-                .ok(),
+            before,
             file,
             editor: Editor::default(),
         })
@@ -299,20 +300,16 @@ impl Terminal for Consoles {
         let Some(name) = self.owner.clone() else {
             return Err("nobody has the menu".to_owned());
         };
-        let Some(open) = self.open.iter().find(|open| open.name == name) else {
+        let Some(at) = self.open.iter().position(|open| open.name == name) else {
             return Err(format!("{name} is gone"));
         };
-        let modes = |modes: &Termios| {
-            if let Err(error) = console::set_modes(open.file.as_fd(), modes) {
-                log::info!("{name}: {error}");
-            }
-        };
-        if let Some(before) = &open.before {
-            modes(before);
-        }
+        // Whoever gets it makes it a controlling terminal; the end of that session hangs up everything that is open on it.
+        drop(self.open.remove(at));
         let done = to(&self.dev.join(&name));
-        if let Err(error) = console::by_the_byte(open.file.as_fd()) {
-            log::info!("{name}: {error}");
+        agent_log::open_again(&name);
+        match Open::new(&self.dev.join(&name), &name) {
+            Some(open) => self.open.insert(at, open),
+            None => self.lose(std::slice::from_ref(&name)),
         }
         done
     }
@@ -327,13 +324,9 @@ impl Terminal for Consoles {
     }
 }
 
-impl Drop for Consoles {
+impl Drop for Open {
     fn drop(&mut self) {
-        for open in &self.open {
-            if let Some(before) = &open.before {
-                // One that is gone has no modes.
-                let _ = console::set_modes(open.file.as_fd(), before);
-            }
-        }
+        // One that is gone has no modes.
+        let _ = console::set_modes(self.file.as_fd(), &self.before);
     }
 }

@@ -111,6 +111,13 @@ pub fn record_in_run() {
     }
 }
 
+/// A console was hung up by the session that had it: it is opened anew for the next line.
+pub fn open_again(name: &str) {
+    if let Some(speaker) = speaker().as_mut() {
+        speaker.open.retain(|(open, _)| open != name);
+    }
+}
+
 /// What was said so far, as it is recorded.
 pub fn said() -> String {
     speaker().as_mut().map_or_else(String::new, Speaker::said)

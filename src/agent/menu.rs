@@ -37,6 +37,9 @@ pub const SECONDS: u32 = 60;
 /// A shell that an initramfs may hold; ours holds none unless the builder was told to add one.
 const SHELL: &str = "/bin/sh";
 
+/// Which of the kernel's own commands may be given by a key (Documentation/admin-guide/sysrq.rst).
+const KERNEL_KEYS: &str = "/proc/sys/kernel/sysrq";
+
 /// What wrong passwords cost lasts as long as this worker, however often the menu opens.
 static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 
@@ -66,6 +69,9 @@ pub struct Early<'a> {
 /// silence.
 pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, Option<Session>) {
     watchdog::stop();
+    // A break on a noisy line is the key to the kernel's own commands, which restart the machine.
+    let keys = std::fs::read_to_string(KERNEL_KEYS).unwrap_or_default();
+    kernel_keys("0");
     say!("the menu opens: Enter shows what can be done");
     let mut early = early;
     let mut consoles = Consoles::open(early.json);
@@ -79,6 +85,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     let run = if early.json { json::run } else { menu::run };
     let choice = run(&mut early, &mut consoles, guard, settings);
     drop(consoles);
+    kernel_keys(&keys);
     say!(
         "{}",
         match choice {
@@ -88,6 +95,16 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
         }
     );
     (choice, early.session)
+}
+
+fn kernel_keys(which: &str) {
+    // A kernel without them has no such file.
+    if !which.is_empty()
+        && Path::new(KERNEL_KEYS).exists()
+        && let Err(error) = std::fs::write(KERNEL_KEYS, which)
+    {
+        log::info!("write({KERNEL_KEYS:?}): {error}");
+    }
 }
 
 impl Early<'_> {
@@ -117,7 +134,7 @@ impl Early<'_> {
             return Some(why.to_string());
         }
         if !session.rung.is_writable() && !session.rung.is_plain() {
-            return Some(format!("the file system is mounted {}", session.rung));
+            return Some(format!("the disk is mounted {}", session.rung));
         }
         if session.rung.is_writable() && !session.store.takes_writes().unwrap_or(false) {
             return Some("the disk takes no more writes".to_owned());
@@ -125,7 +142,7 @@ impl Early<'_> {
         let open =
             |journal| matches!(journal, Ok(Slots::Valid { value, .. }) if value != Journal::Closed);
         if open(read_journal(&session.store)) || act::live_set_is_mixed(session) {
-            return Some("a change is half done: 'reboot' tries again to finish it".to_owned());
+            return Some("a change is half done; 'reboot' tries to finish it".to_owned());
         }
         match read_state(&session.store) {
             Ok(Slots::Valid { value, .. }) if value.parked.is_some() => Some(
@@ -199,7 +216,12 @@ impl Machine for Early<'_> {
         version: u32,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
-        inside::compare(&self.session()?.store, version, found)
+        let session = self.session()?;
+        if session.rung.is_writable() {
+            // What was written lately is in the trees only then.
+            session.store.sync().map_err(|error| error.to_string())?;
+        }
+        inside::compare(&session.store, version, found)
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {

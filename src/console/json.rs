@@ -20,6 +20,9 @@ use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+/// The question for an order.
+const READY: &str = "{\"event\":\"ready\"}\n";
+
 /// What a program sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,8 +96,8 @@ impl Channel<'_> {
             if left == Some(Duration::ZERO) {
                 return self.settings.silent;
             }
-            self.send(&json!({"event": "ready"}));
-            let line = match self.terminal.ask("", left, Echo::Nothing) {
+            // The question itself, so that it is sent once what came before it is forgotten.
+            let line = match self.terminal.ask(READY, left, Echo::Nothing) {
                 Heard::Line(line) => line,
                 Heard::Silence => return self.settings.silent,
                 Heard::Garbled => {

@@ -327,6 +327,10 @@ impl Menu<'_> {
             return;
         }
         if let Some(why) = self.machine.situation().unchangeable {
+            if self.machine.stage() == Stage::Running {
+                // That somebody tried it is written down, as where it is asked for by a command of its own.
+                let _ = self.machine.plan(verb);
+            }
             self.show(&format!("Nothing can be changed: {why}"));
             return;
         }

@@ -92,7 +92,7 @@ pub fn help(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> 
         row("show N", "one of them, and what can be done with it");
         row(
             "diff N [PATH]",
-            "files of the live system that are not as in version N",
+            "files of the live system that differ from version N",
         );
         row(
             "look N [PATH]",

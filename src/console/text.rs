@@ -2,8 +2,8 @@
 
 /// Columns that a line fills at most: in the 80th some terminals wrap.
 pub const WIDTH: usize = 79;
-/// Lines of a page; the question below it and the line typed before it fit the same screen.
-pub const PAGE: usize = 20;
+/// Lines of a page; the question below it fits the same screen.
+pub const PAGE: usize = 22;
 
 /// `text` in lines of [`WIDTH`] columns, broken at blanks where there are any; the second and later ones are indented
 /// as far as the first, and two more. What is not printable ASCII is shown as `?`.

@@ -8,8 +8,7 @@ use super::fault::digest;
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     MENU_OPENS, NOT_THE_WORD, QUESTION, START_IT, WORD, agent_begins, agent_says, answer_word,
-    asks_for, at_menu, at_question, boot_recovery_with, change_at_menu, menu, three_versions,
-    version_row,
+    asks_for, at_menu, boot_recovery_with, change_at_menu, menu, three_versions, version_row,
 };
 use super::store::Store;
 use super::{Context, Scenario};
@@ -109,7 +108,7 @@ fn rollback(ctx: &mut Context) -> Result<()> {
         .expect_line("Without a command for 60 seconds the system starts.")?;
     ctx.step("look around");
     at_menu(ctx, &mut vm, "help")?;
-    at_question(ctx, vm.serial(), "-- Enter: more, q: stop -- ", "")?;
+    vm.serial().expect_text("restart the machine")?;
     lists(ctx, &mut vm)?;
     at_menu(ctx, &mut vm, "show 2")?;
     vm.serial().expect_text("Snapshot 2: ")?;

@@ -82,7 +82,7 @@ fn password(ctx: &mut Context) -> Result<()> {
         vm.serial().expect_text(ASKS_PASSWORD)?;
         vm.serial().send_line(wrong)?;
         vm.serial()
-            .expect_text(&format!("The next try is taken in {seconds} seconds."))?;
+            .expect_text(&format!("The next try is taken in {seconds} s."))?;
         let told = Instant::now();
         vm.serial().expect_line("Nothing was changed.")?;
         // What was said may have been heard late.

@@ -248,7 +248,7 @@ fn unmountable(ctx: &mut Context) -> Result<()> {
         lists(ctx, &mut vm)?;
         at_menu(ctx, &mut vm, "rollback 2")?;
         vm.serial()
-            .expect_text("Nothing can be changed: the file system is mounted read-only")?;
+            .expect_text("Nothing can be changed: the disk is mounted read-only")?;
         at_menu(ctx, &mut vm, "disk ro")?;
         vm.serial().expect_text("It does not mount this way: ")?;
         at_menu(ctx, &mut vm, "list")?;

@@ -142,7 +142,7 @@ fn half_done(ctx: &mut Context) -> Result<()> {
         )?;
         at_menu(ctx, &mut vm, "rollback 1")?;
         vm.serial()
-            .expect_text("Nothing can be changed: a change is half done:")?;
+            .expect_text("Nothing can be changed: a change is half done;")?;
         at_menu(ctx, &mut vm, "boot")?;
         vm.serial()
             .expect_text("The system cannot be started as it is;")?;

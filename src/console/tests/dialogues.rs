@@ -37,13 +37,14 @@ fn somebody_goes_back_to_the_version_before() {
 
 #[test]
 fn somebody_starts_a_snapshot_once_and_resets_the_machine() {
+    let (shown, _) = play(&mut Model::new(), "", &["help", "boot"]);
+    expect_file!["screens/help.txt"].assert_eq(&shown);
     let mut model = Model::new();
     let (shown, _) = play(&mut model, "", &["once 1", "ONCE", "boot"]);
     assert_eq!(live(&model), "1");
     expect_file!["screens/once.txt"].assert_eq(&shown);
     let mut model = Model::new();
     let lines = [
-        "help",
         "reset system keep=config",
         "^C",
         "reset system",

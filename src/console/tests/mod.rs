@@ -102,3 +102,22 @@ fn play(model: &mut Model, rights: &str, lines: &[&str]) -> (String, Choice) {
     let choice = menu::run(model, &mut script, &mut guard(rights), SETTINGS);
     (script.shown, choice)
 }
+
+/// The screens in the handbook are those that the dialogues gave.
+#[test]
+fn each_screen_of_the_handbook_is_one_that_was_seen() {
+    let page = include_str!("../../../docs/console.md");
+    let mut found = 0;
+    for block in page.split("```screen ").skip(1) {
+        let (name, rest) = block.split_once('\n').unwrap();
+        let (screen, _) = rest.split_once("```").unwrap();
+        let path = format!(
+            "{}/src/console/tests/screens/{name}.txt",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let seen = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(seen.contains(screen), "not seen in {name}:\n{screen}");
+        found += 1;
+    }
+    assert!(found > 5, "{found}");
+}

@@ -217,8 +217,7 @@ impl Machine for Model {
             return Err("It does not mount this way: Input/output error (os error 5)".to_owned());
         }
         self.unmounted = None;
-        self.unchangeable =
-            Some("the file system is mounted read-only, without log replay".to_owned());
+        self.unchangeable = Some("the disk is mounted read-only, without log replay".to_owned());
         Ok(())
     }
 
