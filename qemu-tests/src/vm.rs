@@ -380,6 +380,21 @@ impl Vm {
         Ok(())
     }
 
+    /// Takes a disk away, as a cable that is pulled: from now on it answers every request with an error.
+    ///
+    /// # Errors
+    /// When QEMU takes no orders, or not this one.
+    pub fn pull_disk(&mut self, index: usize) -> Result<()> {
+        let orders = self.orders.as_mut();
+        let orders = orders.context("the machine was started without orders for QEMU")?;
+        let command = format!("drive_del d{index}");
+        let said = orders.ask("human-monitor-command", json!({"command-line": command}))?;
+        match said.as_str() {
+            Some("") => Ok(()),
+            _ => bail!("QEMU answers {command} with {said}"),
+        }
+    }
+
     /// Its GRUB, to be worked by the serial line.
     pub const fn grub(&mut self) -> GrubMenu<'_> {
         GrubMenu::new(&mut self.serial)

@@ -185,7 +185,7 @@ impl Channel<'_> {
             Command::List => value("versions", "versions", of(&self.versions()?)),
             Command::Show(id) => {
                 let all = self.versions()?;
-                let one = all.iter().find(|it| it.id == id && it.health != "missing");
+                let one = all.iter().find(|it| it.id == id && it.is_there());
                 let one = one.ok_or_else(|| failed(no_version(id)))?;
                 value("version", "version", of(one))
             }

@@ -261,9 +261,9 @@ impl Menu<'_> {
     }
 
     fn list(&mut self) {
-        let data = self.machine.situation().data;
+        let situation = self.machine.situation();
         let versions = self.machine.versions();
-        self.tell(versions.map(|it| screens::list(&it, data)));
+        self.tell(versions.map(|it| screens::list(&it, &situation)));
     }
 
     fn one(&mut self, id: u32) {
@@ -271,7 +271,7 @@ impl Menu<'_> {
         let rights = self.rights();
         let shown = self.machine.versions().and_then(|all| {
             let version = all.iter().find(|it| it.id == id);
-            let version = version.filter(|it| it.health != "missing");
+            let version = version.filter(|it| it.is_there());
             let version = version.ok_or_else(|| no_version(id))?;
             Ok(screens::show(version, &situation, rights))
         });

@@ -23,10 +23,7 @@ pub fn top(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
         format!("backstay {} - menu", env!("CARGO_PKG_VERSION")),
     ];
     lines.extend(situation.why.iter().cloned());
-    lines.extend(situation.live.iter().enumerate().map(|(i, line)| match i {
-        0 => format!("Live: {line}"),
-        _ => format!("      {line}"),
-    }));
+    lines.extend(live(situation));
     lines.extend(situation.waits.iter().map(|line| format!("Note: {line}")));
     if let Some(why) = situation
         .unchangeable
@@ -96,7 +93,7 @@ pub fn help(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> 
         );
         row(
             "look N [PATH]",
-            "its files, read-only; 'look live': the live system's",
+            "its files; 'look live' for those of the live system",
         );
     }
     if can_change(situation, rights) {
@@ -190,14 +187,11 @@ pub fn disk(lines: Vec<String>, situation: &Situation) -> Vec<String> {
     lines
 }
 
-/// The versions as a table.
-pub fn list(versions: &[Version], data: bool) -> Vec<String> {
-    let head = ["  N", "kept", "last start", "title"].map(str::to_owned);
+/// What is live, and the versions as a table.
+pub fn list(versions: &[Version], situation: &Situation) -> Vec<String> {
+    let head = ["  N", "kept", "last start", "kernel", "title"].map(str::to_owned);
     let mut rows = vec![head.to_vec()];
-    for version in versions
-        .iter()
-        .filter(|it| it.id > 0 || it.health != "missing")
-    {
+    for version in versions.iter().filter(|it| it.is_there()) {
         let mark = match (version.back, version.ahead) {
             (true, _) => "<",
             (_, true) => ">",
@@ -207,30 +201,47 @@ pub fn list(versions: &[Version], data: bool) -> Vec<String> {
             0 => "factory".to_owned(),
             id => id.to_string(),
         };
-        let day = version.created.as_deref().and_then(|it| it.get(..16));
+        let day = version.created.as_deref().and_then(|it| it.get(..10));
         let title = match version.usable {
             true => version.title.clone(),
             false => format!("{}: {}", version.health, version.title),
         };
         rows.push(vec![
             format!("{mark} {number}"),
-            day.map_or("-".to_owned(), |it| it.replace('T', " ")),
+            day.unwrap_or("-").to_owned(),
             version.last_start.to_owned(),
+            version.kernel.clone().unwrap_or("-".to_owned()),
             title,
         ]);
     }
-    let mut lines = columns(&rows);
-    let any = |is: fn(&Version) -> bool| versions.iter().any(is);
-    if any(|it| it.back) || any(|it| it.ahead) {
-        lines
-            .push("< rollback goes here   > forward goes here   show N: more about one".to_owned());
-    }
+    let mut lines = live(situation);
     if rows.len() == 1 {
-        lines = vec!["There are no snapshots, and no factory snapshot.".to_owned()];
-    } else if data {
+        lines.push("There are no snapshots, and no factory snapshot.".to_owned());
+        return lines;
+    }
+    lines.extend(columns(&rows));
+    let any = |is: fn(&Version) -> bool| versions.iter().any(is);
+    let ways = [
+        ("< rollback goes here", any(|it| it.back)),
+        ("> forward goes here", any(|it| it.ahead)),
+        ("show N: more about one", true),
+    ];
+    let ways: Vec<&str> = ways.iter().filter(|it| it.1).map(|it| it.0).collect();
+    lines.push(ways.join("   "));
+    if situation.data {
         lines.push("Whether a version can read the present data is not checked.".to_owned());
     }
     lines
+}
+
+fn live(situation: &Situation) -> Vec<String> {
+    let lines = situation.live.iter().enumerate();
+    lines
+        .map(|(i, line)| match i {
+            0 => format!("Live: {line}"),
+            _ => format!("      {line}"),
+        })
+        .collect()
 }
 
 /// One version.
@@ -275,7 +286,7 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
             }
         }
     }
-    if version.health != "missing" {
+    if version.is_there() {
         row(
             format!("diff {id}"),
             "files of the live system that differ from it",

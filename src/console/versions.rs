@@ -36,6 +36,13 @@ pub struct Version {
     pub ahead: bool,
 }
 
+impl Version {
+    /// Whether anything of it lies in the store: the factory's is listed also where there is none.
+    pub fn is_there(&self) -> bool {
+        self.health != words(Health::Absent)
+    }
+}
+
 /// All of them, newest first, and the factory's last. `state` is absent where it cannot be read.
 pub fn list<S: Store>(store: &S, state: Option<&State>) -> Result<Vec<Version>, Error> {
     let ids = catalogue::ids(store)?.into_iter().rev();

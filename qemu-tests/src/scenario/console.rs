@@ -8,7 +8,8 @@ use super::fault::digest;
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     MENU_OPENS, NOT_THE_WORD, QUESTION, START_IT, WORD, agent_begins, agent_says, answer_word,
-    asks_for, at_menu, boot_recovery_with, change_at_menu, menu, three_versions, version_row,
+    asks_for, at_menu, at_question, boot_recovery_with, change_at_menu, menu, three_versions,
+    version_row,
 };
 use super::store::Store;
 use super::{Context, Scenario};
@@ -43,6 +44,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         times_out,
     )
     .core(),
+    Scenario::tiny(
+        "menu-in-the-running-system",
+        "the same menu as a command: what is asked for there is done by the next start",
+        running,
+    ),
     Scenario::tiny(
         "menu-by-key",
         "an ordinary start by the system's own initramfs: the key opens the menu",
@@ -273,6 +279,39 @@ fn times_out(ctx: &mut Context) -> Result<()> {
         }
     }
     ctx.expect_store(&disk, &untouched())?;
+    Ok(())
+}
+
+fn running(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&three_versions(System::Tiny))?;
+    let mut vm = ctx.boot(&disk)?;
+    vm.tiny()?.expect("3", "3-changed", TINY_DATA)?;
+    at_question(ctx, vm.serial(), "tiny# ", "backstay menu")?;
+    lists(ctx, &mut vm)?;
+    at_menu(ctx, &mut vm, "diff 2 /etc")?;
+    vm.serial().expect_text("* /etc/appliance-release")?;
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    vm.serial().expect_line("roll back to snapshot 2")?;
+    answer_word(ctx, &mut vm, "no")?;
+    vm.serial().expect_line(NOT_THE_WORD)?;
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    answer_word(ctx, &mut vm, "ROLLBACK")?;
+    vm.serial()
+        .expect_text("It is asked for: the next start does it.")?;
+    ctx.step("one request at a time");
+    at_menu(ctx, &mut vm, "once 1")?;
+    vm.serial().expect_text("'backstay cancel'")?;
+    at_menu(ctx, &mut vm, "exit")?;
+    vm.serial().expect_line("[0]")?;
+    ctx.step("the terminal is as it was");
+    let echoed = vm.at_prompt().succeed("echo $((40 + 2))")?;
+    ctx.check(echoed == "42\n", || format!("the shell says {echoed}"))?;
+    vm.at_prompt().restart()?;
+    agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
+    let tiny = vm.tiny()?;
+    tiny.expect("2", "2", TINY_DATA)?;
+    tiny.power_off()?;
+    ctx.expect_store(&disk, &after_previous())?;
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use super::console::{lists, opens, roll_back, switch_off};
 use super::fault::{OFF, digest, off_at_once};
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
-    MENU_OPENS, NOT_THE_WORD, QUESTION, WORD, agent_begins, agent_says, asks_for, at_menu,
-    boot_recovery_on, boot_recovery_with, three_versions, three_versions_and, version_row,
+    MENU_OPENS, NOT_THE_WORD, QUESTION, WORD, agent_begins, agent_says, answer_word, asks_for,
+    at_menu, boot_recovery_on, boot_recovery_with, three_versions, three_versions_and, version_row,
 };
 use super::{Context, Scenario};
 use crate::image::System;
@@ -42,6 +42,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         unmountable,
     )
     .usually(300),
+    Scenario::tiny(
+        "menu-disk-fails",
+        "the disk is pulled while the menu is open: it says so, and after a restart nothing is changed",
+        disk_fails,
+    ),
     Scenario::tiny(
         "no-console-at-all-boots",
         "the only console on the command line has no hardware, and the menu was asked for: the system starts",
@@ -308,6 +313,33 @@ fn start(ctx: &Context, first: &Path, second: &Path, parameters: &str) -> Result
     let mut vm = ctx.start(machine.with_drive(Drive::new(second)))?;
     boot_recovery_on(&mut vm, OTHER_UUID, "console=ttyS0,115200", parameters)?;
     Ok(vm)
+}
+
+fn disk_fails(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&three_versions(System::Tiny))?;
+    let machine = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    let mut vm = ctx.start(machine.with_orders())?;
+    boot_recovery_with(&mut vm, System::Tiny, "backstay.menu=600 backstay.end")?;
+    opens(&mut vm)?;
+    lists(ctx, &mut vm)?;
+    vm.serial().forbid("backstay: done");
+    ctx.step("the disk is pulled");
+    vm.pull_disk(0)?;
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    asks_for(&mut vm, "ROLLBACK")?;
+    answer_word(ctx, &mut vm, "ROLLBACK")?;
+    vm.serial().expect_text("not done: ")?;
+    ctx.step("what is left to be done is said");
+    at_menu(ctx, &mut vm, "disk")?;
+    vm.serial().expect_text("disk again")?;
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    vm.serial().expect_text("Nothing can be changed: ")?;
+    switch_off(ctx, &mut vm)?;
+    ctx.expect_store(&disk, &untouched())?;
+    let mut vm = ctx.boot(&disk)?;
+    let tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    tiny.power_off()
 }
 
 fn no_console(ctx: &mut Context) -> Result<()> {
