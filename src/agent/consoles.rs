@@ -103,9 +103,16 @@ impl Consoles {
 
     /// Whether somebody typed the letter `m`, since whenever it was looked last. Nothing is waited for.
     pub fn menu_is_wanted() -> bool {
-        let consoles = Consoles::open(false);
-        let typed = consoles.open.iter().filter_map(Open::read);
-        typed.flatten().any(|byte| matches!(byte, b'm' | b'M'))
+        let mut wanted = false;
+        for open in &mut Consoles::open(false).open {
+            let typed = open.read().unwrap_or_default();
+            if !typed.is_empty() {
+                // The kernel has shown it.
+                agent_log::write_line(&mut open.file, "");
+            }
+            wanted |= typed.iter().any(|byte| matches!(byte, b'm' | b'M'));
+        }
+        wanted
     }
 
     fn is_heard(&self, name: &str) -> bool {

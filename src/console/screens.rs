@@ -2,7 +2,7 @@
 
 use super::command::{self, WAYS};
 use super::machine::{Changed, Entry, Look, Situation, Stage};
-use super::text::{columns, size};
+use super::text::{WIDTH, columns, size};
 use super::versions::Version;
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
@@ -187,6 +187,21 @@ pub fn disk(lines: Vec<String>, situation: &Situation) -> Vec<String> {
     lines
 }
 
+/// Columns of a kernel's release in the table of versions.
+const KERNEL: usize = 16;
+
+/// At most so many characters; the last of them is `~` where there were more.
+fn cut(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text
+            .chars()
+            .take(width.saturating_sub(1))
+            .chain(['~'])
+            .collect(),
+        false => text.to_owned(),
+    }
+}
+
 /// What is live, and the versions as a table.
 pub fn list(versions: &[Version], situation: &Situation) -> Vec<String> {
     let head = ["  N", "kept", "last start", "kernel", "title"].map(str::to_owned);
@@ -210,7 +225,10 @@ pub fn list(versions: &[Version], situation: &Situation) -> Vec<String> {
             format!("{mark} {number}"),
             day.unwrap_or("-").to_owned(),
             version.last_start.to_owned(),
-            version.kernel.clone().unwrap_or("-".to_owned()),
+            version
+                .kernel
+                .as_deref()
+                .map_or("-".to_owned(), |it| cut(it, KERNEL)),
             title,
         ]);
     }
@@ -219,7 +237,9 @@ pub fn list(versions: &[Version], situation: &Situation) -> Vec<String> {
         lines.push("There are no snapshots, and no factory snapshot.".to_owned());
         return lines;
     }
-    lines.extend(columns(&rows));
+    // One line each: 'show N' has the rest.
+    let table = columns(&rows).into_iter();
+    lines.extend(table.map(|row| cut(&row, WIDTH)));
     let any = |is: fn(&Version) -> bool| versions.iter().any(is);
     let ways = [
         ("< rollback goes here", any(|it| it.back)),
