@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use backstay::agent::pid1::{End, WorkerMode};
+use backstay::agent::pulse::Pulse;
 use backstay::agent::worker::{Lost, run, run_watched};
+use std::io::Read;
 use std::time::Duration;
 
 fn an_answer_crosses_the_pipe_whole() {
@@ -82,8 +84,47 @@ fn a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended()
     assert!(lost.ended && lost.why.contains("signal 6"), "{lost:?}");
 }
 
+/// What a child says on standard error while it does this, with a line of the pulse each 50 ms.
+fn heard(work: impl FnOnce() -> u8) -> (Result<u8, Lost>, String) {
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    let ended = watched(|_| {
+        rustix::stdio::dup2_stderr(&theirs).unwrap();
+        let pulse = Pulse::each(Duration::from_millis(50), "the test");
+        let done = work();
+        drop(pulse);
+        done
+    });
+    drop(theirs);
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    (ended, text)
+}
+
+fn a_pulse_is_heard_until_it_ends_and_is_no_sign_of_life() {
+    let (ended, text) = heard(|| {
+        std::thread::sleep(Duration::from_millis(220));
+        1
+    });
+    let lines = text.matches("the test goes on, since 0 min").count();
+    assert!(
+        ended == Ok(1) && (2..=5).contains(&lines),
+        "{ended:?}: {text}"
+    );
+    // Nothing holds the pipe any more: it ended with the one that it spoke for.
+    let (ended, text) = heard(|| {
+        std::thread::sleep(Duration::from_secs(600));
+        2
+    });
+    assert!(ended.is_err_and(|lost| lost.ended), "{text}");
+    assert!(text.contains("the test goes on"), "{text}");
+}
+
 fn main() {
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
+        (
+            "a_pulse_is_heard_until_it_ends_and_is_no_sign_of_life",
+            a_pulse_is_heard_until_it_ends_and_is_no_sign_of_life,
+        ),
         (
             "a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended",
             a_worker_that_gives_signs_of_life_is_waited_for_and_one_that_hangs_is_ended,

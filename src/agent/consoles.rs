@@ -144,6 +144,8 @@ impl Consoles {
         self.turn = self.turn.wrapping_add(1);
         let text =
             format!("The menu is in use at {name}; type '{TAKE}' and Enter to have it here.");
+        // There the question stands on its line.
+        self.send_to(|other| other != name, "");
         self.send_to(|other| other != name, &text);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A process of its own says it: the one that works may wait in the kernel for a slow disk. It ends with that one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::log as agent_log;
 use crate::sys::process;
@@ -16,18 +16,24 @@ pub struct Pulse(Option<i32>);
 impl Pulse {
     /// Begins. `what` is being done: "the change", "checking the disk". This process must have one thread.
     pub fn start(what: &'static str) -> Pulse {
+        Pulse::each(EVERY, what)
+    }
+
+    /// The same with another time between two lines.
+    pub fn each(every: Duration, what: &'static str) -> Pulse {
+        let begun = Instant::now();
         let parent = rustix::process::getpid();
         let child = process::fork(move || {
             if process::die_with(parent).is_err() {
                 return 1;
             }
-            for minutes in 1_u32.. {
-                std::thread::sleep(EVERY);
+            loop {
+                std::thread::sleep(every);
+                let minutes = begun.elapsed().as_secs() / 60;
                 agent_log::say_for_another(&format!(
                     "{what} goes on, since {minutes} min; do not switch the machine off"
                 ));
             }
-            0
         });
         Pulse(child.inspect_err(|error| log::warn!("{error}")).ok())
     }

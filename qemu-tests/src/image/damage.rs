@@ -17,18 +17,20 @@ const SIZE: usize = 4096;
 /// Where the superblock has what (fs/btrfs/accessors.h, `struct btrfs_super_block`).
 const MAGIC: usize = 64;
 const ROOT: usize = 80;
-const CHUNK_ROOT: usize = 88;
 const LOG_ROOT: usize = 96;
 const CHUNK_ROOT_GENERATION: usize = 164;
-const ROOT_LEVEL: usize = 198;
 const LOG_ROOT_LEVEL: usize = 200;
+
+/// A logical address that no chunk has. The address of another tree would be no damage: what is in memory already is
+/// not looked at again.
+const NOWHERE: [u8; 8] = 0x7000_0000_0000_u64.to_le_bytes();
 
 /// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// The log tree is none: it mounts where it is not replayed.
+    /// The log tree lies nowhere: it mounts where it is not replayed.
     Log,
-    /// The tree of roots is another tree: it mounts from one of the roots that are kept for that.
+    /// The tree of roots lies nowhere: it mounts from one of the roots that are kept for that.
     Root,
     /// The tree of chunks is of another transaction: it mounts in no way.
     Chunks,
@@ -55,10 +57,10 @@ fn spoil(block: &mut [u8; SIZE], damage: Damage) -> Result<()> {
     );
     match damage {
         Damage::Log => {
-            block.copy_within(ROOT..ROOT + 8, LOG_ROOT);
-            block[LOG_ROOT_LEVEL] = block[ROOT_LEVEL];
+            block[LOG_ROOT..LOG_ROOT + 8].copy_from_slice(&NOWHERE);
+            block[LOG_ROOT_LEVEL] = 0;
         }
-        Damage::Root => block.copy_within(CHUNK_ROOT..CHUNK_ROOT + 8, ROOT),
+        Damage::Root => block[ROOT..ROOT + 8].copy_from_slice(&NOWHERE),
         Damage::Chunks => block[CHUNK_ROOT_GENERATION] ^= 1,
     }
     let sum = crc32c(&block[32..]).to_le_bytes();
@@ -83,8 +85,6 @@ mod tests {
     fn block() -> [u8; SIZE] {
         let mut block = [7; SIZE];
         block[MAGIC..MAGIC + 8].copy_from_slice(b"_BHRfS_M");
-        block[ROOT..ROOT + 8].copy_from_slice(&1_u64.to_le_bytes());
-        block[CHUNK_ROOT..CHUNK_ROOT + 8].copy_from_slice(&2_u64.to_le_bytes());
         let sum = crc32c(&block[32..]).to_le_bytes();
         block[..4].copy_from_slice(&sum);
         block
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn a_superblock_stays_whole_and_points_elsewhere() {
         for (kind, at, to) in [
-            (Damage::Log, LOG_ROOT, [1, 0]),
-            (Damage::Root, ROOT, [2, 0]),
+            (Damage::Log, LOG_ROOT + 4, [0, 0x70]),
+            (Damage::Root, ROOT + 4, [0, 0x70]),
             (Damage::Chunks, CHUNK_ROOT_GENERATION, [6, 7]),
         ] {
             let mut block = block();

@@ -323,6 +323,10 @@ fn disk_fails(ctx: &mut Context) -> Result<()> {
     opens(&mut vm)?;
     lists(ctx, &mut vm)?;
     vm.serial().forbid("backstay: done");
+    ctx.step("what a plan reads is in memory");
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    answer_word(ctx, &mut vm, "no")?;
+    vm.serial().expect_line(NOT_THE_WORD)?;
     ctx.step("the disk is pulled");
     vm.pull_disk(0)?;
     at_menu(ctx, &mut vm, "rollback 2")?;
