@@ -205,7 +205,7 @@ and
 go where the conversion is open.
 The config dataset can be named, too; the system cannot, since its data goes back with it.
 .PP
-These commands wait until another backstay has ended, and need none of the store's records.
+These commands wait until another backstay has ended, and need neither the store's state nor its journal.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,

@@ -1,7 +1,7 @@
 //! `backstay state`, from arguments to what is printed.
 //!
 //! What changes something waits for the store: it is a package's script that says it, and nobody would say it again. The
-//! store's own records are neither needed nor touched, so that no script fails because of them.
+//! store's state and journal are neither needed nor touched, so that no script fails because of them.
 
 use super::cli::{Dataset, State as Command};
 use super::error::Result;

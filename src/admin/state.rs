@@ -16,8 +16,8 @@
 //! new state. Never the old state without `converting`. [`abort`]: the same with the old data and the old state.
 //! `commit` and `abort` can be called again, also the one after the other was cut. [`set`]: the old state or the new one.
 //!
-//! Nothing here reads or writes the store's own records: a package's script does its work, and can undo it, whatever is
-//! wrong with those.
+//! Nothing here reads or writes the store's state and journal: a package's script does its work, and can undo it, whatever
+//! is wrong with those.
 
 pub mod dataset;
 pub mod history;
