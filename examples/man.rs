@@ -155,6 +155,57 @@ It is armed at the hand\-over, runs on through the kexec, and is stopped by
 .B mark\-good
 unless systemd has taken it over
 .RI ( RuntimeWatchdogSec= ).
+.SH STATE OF DATA
+Programs change the form of their data when they are upgraded, and an older version cannot read the newer form.
+So the state that an application's data is in is recorded with the data, by
+.BR "backstay state" :
+as attributes of the root directory of the dataset, such as
+.IR trusted.backstay.state.shop ,
+which only root reads.
+Snapshots and clones of the dataset have them, and whichever version of the data comes back brings its own state.
+The text of a state, such as 15 or 2024.3, says nothing by itself: it is what versions of the application declare to
+read.
+.PP
+A package that converts data in place brackets that in its script:
+.PP
+.nf
+backstay state begin shop 15 16
+shop\-convert /srv/data \-\-to 16
+backstay state commit shop
+.fi
+.PP
+In between, the state is neither of the two, and nothing reads the data.
+A power cut leaves the conversion open until
+.B commit
+has the converted data and its new state on the disk.
+Where the script fails and the data is as before,
+.B abort
+says so. Where it is half converted, the conversion stays open, and the data comes back from a snapshot.
+A script that runs again meets its own conversion:
+.B begin
+then ends with status 3, and a program that can go on from there may do so.
+.PP
+Data that was there before backstay, and data that a package has just made, is recorded with
+.BR "backstay state set" .
+.PP
+An application has a name of a\-z, 0\-9 and "+.\-", 32 characters at the most.
+A state has letters, digits and "._+~\-", 48 at the most;
+.B unknown
+is the word for none.
+The dataset is the one that
+.B \-\-dataset
+names, that
+.I /usr/lib/backstay/apps.d/APP.toml
+of the live system declares
+.RI ( "dataset = \(dqNAME\(dq" ),
+where a state of the application is recorded already, or the only one for data.
+.B commit
+and
+.B abort
+go where the conversion is open.
+The config dataset can be named, too; the system cannot, since its data goes back with it.
+.PP
+These commands wait until another backstay has ended, and need neither the store's state nor its journal.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -265,7 +316,9 @@ The arguments are wrong.
 .TP
 3
 There was nothing to do
-.RB ( cancel ).
+.RB ( cancel ),
+or it was begun before and has not ended
+.RB ( "state begin" ).
 .SH JSON
 With
 .B \-\-json
@@ -426,6 +479,42 @@ too,
 .B cancel
 .IR withdrawn .
 .TP
+.B state get
+.IR applications ,
+a list:
+.IR app ,
+.IR dataset ,
+.I state
+(null: unknown),
+.I since
+(null: not known),
+.I converting
+(null, or
+.I from
+and
+.IR to ,
+which are null where that is damaged).
+.TP
+.B state history
+.IR app ,
+.IR datasets ,
+a list:
+.IR dataset ,
+.I changes
+.RI ( at ,
+.IR from ,
+.IR to ),
+the newest last.
+.TP
+.BR "state set" ", " "state begin" ", " "state commit" ", " "state abort"
+.IR app ,
+.IR dataset ,
+.IR from ,
+.I to
+(with
+.B state abort
+both are the state that stays).
+.TP
 .B menu
 one object a line, each with an
 .IR event :
@@ -456,6 +545,9 @@ There it is
 mounted.
 What lies below the mount sends a boot loader that still reads it to the menu in the store.
 .TP
+.I /usr/lib/backstay/apps.d/APP.toml
+Where the data of an application lies; see STATE OF DATA.
+.TP
 .I /usr/lib/backstay/backstay\-init
 The agent's program, which goes into the initramfs.
 .TP
@@ -479,6 +571,7 @@ backstay rollback \-\-reboot
 backstay menu
 backstay reset system \-\-keep config
 backstay password
+backstay state get
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO

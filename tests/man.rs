@@ -36,7 +36,14 @@ fn every_command_is_on_the_page() {
         "mark\\-good",
     ])
     .chain(["initramfs", "completions", "password"])
-    {
+    .chain([
+        "state get",
+        "state set",
+        "state begin",
+        "state commit",
+        "state abort",
+        "state history",
+    ]) {
         assert!(page.contains(&format!(".SS {command}")), "{command}");
     }
 }

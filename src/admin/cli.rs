@@ -1,5 +1,9 @@
 //! The arguments. The manual page and the completions are made from this.
 
+mod state;
+
+pub use state::{Dataset, State};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -122,6 +126,12 @@ pub enum Command {
     ///
     /// Run by backstay-mark-good.service after boot-complete.target.
     MarkGood(MarkGood),
+    /// In which state the data of applications is: read, recorded, and kept right while a script converts it
+    State {
+        /// What to do
+        #[command(subcommand)]
+        command: State,
+    },
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
     /// Print the hash of a password for the agent's console, for policy.toml
@@ -438,9 +448,16 @@ mod tests {
             "backstay factory pack /root",
             "backstay factory pack /root --output a.tar.zst --zstd-level 20",
             "backstay factory pack /root --output a.tar.zst --password-fd 3",
+            "backstay state",
+            "backstay state begin shop 1",
+            "backstay state set shop",
+            "backstay state commit",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
-            assert!(line == "backstay" || error.exit_code() == 2, "{line}");
+            assert!(
+                ["backstay", "backstay state"].contains(&line) || error.exit_code() == 2,
+                "{line}"
+            );
         }
     }
 }

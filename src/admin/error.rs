@@ -344,6 +344,76 @@ pub enum Error {
         "there are not 20 MiB of memory for the hash: free some, or run this on another machine"
     )]
     PasswordMemory,
+    /// Not an application's name.
+    #[error(
+        "{0:?} is no application's name: use a-z, 0-9 and '+.-', with a letter or digit first, 32 at the most"
+    )]
+    AppName(String),
+    /// Not the state of data.
+    #[error("{0:?} is no state: use letters, digits and '._+~-', 48 at the most")]
+    StateName(String),
+    /// The word for none.
+    #[error("'unknown' is the word for no state: name the one that the data is in, or comes into")]
+    StateUnknown,
+    /// A conversion that is none.
+    #[error("a conversion from {0} to {0} changes nothing: name another state, or leave it out")]
+    SameState(String),
+    /// Nothing is recorded of it.
+    #[error(
+        "no state of {0} is recorded: if it has data here, 'backstay state set {0} STATE' says which one that is in"
+    )]
+    NoState(String),
+    /// The data is in another state than what would convert it needs.
+    #[error(
+        "the data of {app} in {dataset} is in state {present}, so nothing may convert it from {from}: 'backstay state \
+         history {app}' says how it came there; if only the record is wrong, mend it with 'backstay state set'"
+    )]
+    NotFrom {
+        /// The application.
+        app: String,
+        /// Where its data lies.
+        dataset: String,
+        /// The state that is recorded.
+        present: String,
+        /// The one that was named.
+        from: String,
+    },
+    /// A conversion has not ended.
+    #[error(
+        "a conversion of {app} in {dataset} {conversion} is open: once the data is converted run 'backstay state commit \
+         {app}', or 'backstay state abort {app}' if it is as before"
+    )]
+    Converting {
+        /// The application.
+        app: String,
+        /// Where its data lies.
+        dataset: String,
+        /// Which conversion.
+        conversion: String,
+    },
+    /// There is nothing to commit or abort.
+    #[error("no conversion of {0} is open: 'backstay state begin {0} FROM TO' opens one")]
+    NotConverting(String),
+    /// What it converts to is not known.
+    #[error(
+        "what {0} is being converted to cannot be read: run 'backstay state abort {0}', then record the state that its \
+         data is in with 'backstay state set {0} STATE'"
+    )]
+    ConversionDamaged(String),
+    /// A dataset that is not there.
+    #[error("there is no dataset {0:?} for data on this machine: name one of these: {1}")]
+    NoDataset(String, String),
+    /// Several, or none, and nothing says which.
+    #[error("in which dataset the data of {0} lies is not declared: name it with --dataset ({1})")]
+    WhichDataset(String, String),
+    /// A declaration that cannot be followed.
+    #[error("{path}: {why}: mend it, or name the dataset with --dataset")]
+    Declaration {
+        /// The file in the live system.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The machine could not be restarted.
     #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
     Reboot(String),

@@ -8,7 +8,7 @@ use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
     grub, init, initramfs, install, list, menu, password, recovery, request, run_ask, run_factory,
-    run_good, run_trial, snapshot, status, tarball,
+    run_good, run_state, run_trial, snapshot, status, tarball,
 };
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
@@ -72,6 +72,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             }
             run_good::mark(root, args, out)
         }
+        Command::State { command } => run_state::run(root, command, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Password(args) => password::run(args, out),
         Command::KeepKernel => {
@@ -121,7 +122,7 @@ impl Out {
         }
     }
 
-    fn show<T: Serialize + core::fmt::Display>(self, value: &T) {
+    pub(super) fn show<T: Serialize + core::fmt::Display>(self, value: &T) {
         match self.json {
             true => json(value),
             false => output::out(value),

@@ -10,7 +10,7 @@ struct Machine(Memory);
 impl Machine {
     fn put(&mut self, place: Place, path: &str, content: Content) -> bool {
         self.0.edit(|world, _| {
-            let Some(Subvolume { dataset, tree }) = world.datasets.get_mut(&place) else {
+            let Some(Subvolume { dataset, tree, .. }) = world.datasets.get_mut(&place) else {
                 return false;
             };
             if dataset.read_only {

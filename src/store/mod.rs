@@ -9,6 +9,7 @@ pub mod btrfs;
 #[cfg(test)]
 pub mod conformance;
 pub mod difference;
+pub mod label;
 #[cfg(test)]
 pub mod memory;
 #[cfg(test)]
@@ -100,6 +101,9 @@ pub enum StoreError {
     /// Nothing lies at the place, or something does where nothing should.
     #[error("{0}")]
     Place(String),
+    /// A label's name or value is not one that is kept, or it was not written by us.
+    #[error("{0}")]
+    Label(String),
     /// The system call failed; the text has the call, its arguments and the error.
     #[error("{0}")]
     System(String),
@@ -211,6 +215,16 @@ pub trait Store {
 
     /// A small file inside a dataset, at most 64 KiB of it; no symbolic link is followed.
     fn content(&self, place: Place, path: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The value of a dataset's [`label`]; `None` where it has none of this name.
+    fn label(&self, place: Place, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The names of a dataset's labels, sorted.
+    fn labels(&self, place: Place) -> Result<Vec<String>>;
+
+    /// Writes a label, whole old or whole new at every instant; without a value it is removed, and none there is
+    /// success. Refused on a read-only dataset.
+    fn set_label(&mut self, place: Place, name: &str, value: Option<&[u8]>) -> Result<()>;
 
     /// The barrier: all that was done is on disk on return.
     fn sync(&mut self) -> Result<()>;

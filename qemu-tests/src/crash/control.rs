@@ -139,6 +139,15 @@ impl Store for TwoRenames {
     fn content(&self, place: Place, path: &str) -> StoreResult<Option<Vec<u8>>> {
         self.0.content(place, path)
     }
+    fn label(&self, place: Place, name: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.0.label(place, name)
+    }
+    fn labels(&self, place: Place) -> StoreResult<Vec<String>> {
+        self.0.labels(place)
+    }
+    fn set_label(&mut self, place: Place, name: &str, value: Option<&[u8]>) -> StoreResult<()> {
+        self.0.set_label(place, name, value)
+    }
     fn sync(&mut self) -> StoreResult<()> {
         self.0.sync()
     }

@@ -10,6 +10,7 @@
 //!   ballast/                         metadata that can be given up                 ballast.rs
 //!   snapshots/12/{system,config,defaults}, factory/{…}, data/<dataset>/12, defaults
 //! ```
+//! A dataset's labels are attributes of its root directory: label.rs.
 //!
 //! What a power cut leaves behind: a clone or nothing ([`Store::clone_to`]); either of two names
 //! or both changed, never one missing ([`Store::exchange`], [`Store::rename`]); some of the nested
@@ -25,6 +26,7 @@ mod factory;
 mod file;
 mod inner;
 mod inside;
+mod label;
 mod listing;
 mod nested;
 pub(crate) mod path;
@@ -273,6 +275,18 @@ impl Store for Btrfs {
 
     fn content(&self, place: Place, path: &str) -> Result<Option<Vec<u8>>> {
         file::read(&self.inside(place)?, path)
+    }
+
+    fn label(&self, place: Place, name: &str) -> Result<Option<Vec<u8>>> {
+        self.label_at(&self.path(place)?, name)
+    }
+
+    fn labels(&self, place: Place) -> Result<Vec<String>> {
+        self.labels_at(&self.path(place)?)
+    }
+
+    fn set_label(&mut self, place: Place, name: &str, value: Option<&[u8]>) -> Result<()> {
+        self.set_label_at(&self.path(place)?, name, value)
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod datasets;
 mod files;
+mod labels;
 mod nested;
 
 use crate::record::Uuid;
@@ -67,7 +68,13 @@ pub type Check<B> = (&'static str, fn(&mut B));
 
 /// All checks.
 pub fn checks<B: Bench>() -> Vec<Check<B>> {
-    [datasets::checks(), nested::checks(), files::checks()].concat()
+    [
+        datasets::checks(),
+        nested::checks(),
+        files::checks(),
+        labels::checks(),
+    ]
+    .concat()
 }
 
 fn uuid_at<B: Bench>(bench: &mut B, place: Place) -> Option<Uuid> {

@@ -8,10 +8,12 @@
 //! that a checker can be seen to fail.
 
 mod cut;
+mod labels;
 mod rules;
 pub mod shared;
 
 pub use cut::Cuts;
+pub use labels::Labels;
 
 use super::place::{File, Place};
 use super::{Dataset, Result, StoreError};
@@ -47,6 +49,8 @@ pub struct Subvolume {
     pub dataset: Dataset,
     /// What it holds.
     pub tree: Shared<Tree>,
+    /// What is said of it.
+    pub labels: Labels,
 }
 
 impl Hash for Subvolume {
@@ -55,7 +59,7 @@ impl Hash for Subvolume {
         let Dataset {
             parent, read_only, ..
         } = self.dataset;
-        (uuid, ctransid, parent, read_only, &self.tree).hash(state);
+        (uuid, ctransid, parent, read_only, &self.tree, &self.labels).hash(state);
     }
 }
 
@@ -201,8 +205,12 @@ impl Memory {
             parent: None,
             read_only: false,
         };
-        let tree = tree.into();
-        self.edit(|world, _| world.datasets.insert(place, Subvolume { dataset, tree }));
+        let subvolume = Subvolume {
+            dataset,
+            tree: tree.into(),
+            labels: Labels::new(),
+        };
+        self.edit(|world, _| world.datasets.insert(place, subvolume));
         identity.uuid
     }
 

@@ -1,7 +1,7 @@
 //! What each operation does, step by step as `store/btrfs` has the kernel do it: a cut may fall
 //! between any two steps.
 
-use super::{Broken, Content, Fault, Memory, Subvolume, absent, broken_disk};
+use super::{Broken, Content, Fault, Labels, Memory, Subvolume, absent, broken_disk};
 use crate::record::block::BLOCK;
 use crate::record::layout::{Layout, Part};
 use crate::record::{Identity, Uuid};
@@ -119,8 +119,13 @@ impl Store for Memory {
                 }
             }
         }
+        let subvolume = Subvolume {
+            dataset,
+            tree,
+            labels: source.labels,
+        };
         let made = self.change_with_room(|world| {
-            world.datasets.insert(to, Subvolume { dataset, tree });
+            world.datasets.insert(to, subvolume);
             Ok(dataset)
         });
         // SNAP_CREATE commits. With an error after it the commit may have happened or not.
@@ -146,8 +151,12 @@ impl Store for Memory {
             read_only: false,
         };
         self.change_with_room(|world| {
-            let tree = Default::default();
-            world.datasets.insert(place, Subvolume { dataset, tree });
+            let subvolume = Subvolume {
+                dataset,
+                tree: Default::default(),
+                labels: Labels::new(),
+            };
+            world.datasets.insert(place, subvolume);
             Ok(dataset)
         })
     }
@@ -537,6 +546,18 @@ impl Store for Memory {
             Some(Content::File(bytes)) => Some(bytes.clone()),
             _ => None,
         })
+    }
+
+    fn label(&self, place: Place, name: &str) -> Result<Option<Vec<u8>>> {
+        self.label_at(place, name)
+    }
+
+    fn labels(&self, place: Place) -> Result<Vec<String>> {
+        self.labels_at(place)
+    }
+
+    fn set_label(&mut self, place: Place, name: &str, value: Option<&[u8]>) -> Result<()> {
+        self.set_label_at(place, name, value)
     }
 
     fn sync(&mut self) -> Result<()> {

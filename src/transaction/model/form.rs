@@ -62,9 +62,13 @@ fn place_of(world: &World, uuid: Uuid) -> Option<Place> {
         .map(|(place, _)| *place)
 }
 
-/// What lies in a dataset; clones of nested subvolumes have new UUIDs in each run.
+/// What lies in a dataset; clones of nested subvolumes have new UUIDs in each run. Its labels are files whose paths no
+/// file can have.
 fn tree(subvolume: &Subvolume) -> Tree {
     let mut tree = (*subvolume.tree).clone();
+    for (name, value) in &subvolume.labels {
+        tree.insert(label(name), Content::File(value.clone()));
+    }
     for content in tree.values_mut() {
         if let Content::Nested(uuid) = content
             && uuid.0[..8] == [0; 8]
@@ -75,7 +79,12 @@ fn tree(subvolume: &Subvolume) -> Tree {
     tree
 }
 
-/// Files and links. Nested subvolumes, which may still have to be carried, and directories, which may
+/// Where the label of a dataset is found among its files.
+pub fn label(name: &str) -> String {
+    format!("//{name}")
+}
+
+/// Files, links and labels. Nested subvolumes, which may still have to be carried, and directories, which may
 /// be their stubs, are left out.
 fn held(tree: &Tree) -> Tree {
     tree.iter()
@@ -88,7 +97,7 @@ fn held(tree: &Tree) -> Tree {
 pub fn live(store: &Memory) -> BTreeMap<Part, Tree> {
     let all = store.world().datasets.iter();
     all.filter(|(place, _)| matches!(place, Place::Live(_)))
-        .map(|(place, it)| (place.part(), held(&it.tree)))
+        .map(|(place, it)| (place.part(), held(&tree(it))))
         .collect()
 }
 

@@ -84,7 +84,7 @@ fn tree(version: &str) -> Tree {
 }
 
 /// A machine with snapshots 1 and 2, a factory snapshot, a template, and version 3 live, in which
-/// a nested subvolume lies.
+/// a nested subvolume lies. The data of the application 'shop' is in state 2, that of the template in state 1.
 pub(crate) fn machine() -> (Memory, Records) {
     machine_of(layout())
 }
@@ -113,6 +113,8 @@ fn machine_of(layout: Layout) -> (Memory, Records) {
     for part in layout.data_parts() {
         store.put(Place::Live(part), tree("data"));
         store.put(Place::Template(part), tree("empty"));
+        labelled(&mut store, Place::Live(part), "2");
+        labelled(&mut store, Place::Template(part), "1");
     }
     let mut state = State::new(Live {
         system: live,
@@ -124,6 +126,14 @@ fn machine_of(layout: Layout) -> (Memory, Records) {
     records.write_first_state(&mut store).unwrap();
     store.sync().unwrap();
     (store, records)
+}
+
+/// Says in which state the data of the application 'shop' is.
+fn labelled(store: &mut Memory, place: Place, state: &str) {
+    store.edit(|world, _| {
+        let labels = &mut world.datasets.get_mut(&place).unwrap().labels;
+        labels.insert("state.shop".to_owned(), state.as_bytes().to_vec());
+    });
 }
 
 /// What an image builder has after `backstay init`.

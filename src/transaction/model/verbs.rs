@@ -51,6 +51,28 @@ fn every_verb_cut_anywhere_leaves_the_old_or_the_new_machine() {
 }
 
 #[test]
+fn fresh_data_is_in_the_state_of_its_template_and_going_back_brings_the_old_state() {
+    let live = Place::Live(Part::Data(0));
+    for verb in [Verb::ResetConfig { data: true }, Verb::ResetEverything] {
+        let mut store = machine().0;
+        for (verb, want) in [
+            (verb, "1"),
+            (Verb::Rollback(None), "2"),
+            (Verb::Forward, "1"),
+        ] {
+            let ended = Act::Present(verb).run(&mut store, &mut |_| {});
+            assert!(ended.is_ok(), "{verb}: {ended:?}");
+            let state = store.label(live, "state.shop").unwrap();
+            assert_eq!(state.as_deref(), Some(want.as_bytes()), "{verb}");
+            let shown = super::form::live(&store)[&Part::Data(0)]
+                .get(&super::form::label("state.shop"))
+                .cloned();
+            assert_eq!(shown, Some(Content::File(want.into())), "the model sees it");
+        }
+    }
+}
+
+#[test]
 fn every_pair_of_verbs_in_a_row_leaves_a_whole_machine_wherever_the_second_is_cut() {
     let mut sum = Report::default();
     for first in acts() {

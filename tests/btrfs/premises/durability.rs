@@ -3,6 +3,8 @@
 use super::Premise;
 use crate::bench::Machine;
 use crate::conformance::Bench;
+use backstay::admin::state::name::{App, State};
+use backstay::admin::state::{self, Begun};
 use backstay::record::Uuid;
 use backstay::record::block::BLOCK;
 use backstay::record::layout::Part;
@@ -20,6 +22,11 @@ pub const ALL: &[Premise] = &[
     (
         "a_replaced_file_is_old_or_new_and_new_after_a_sync",
         replace,
+    ),
+    ("a_label_is_old_or_new_and_new_after_a_sync", label),
+    (
+        "a_conversion_that_was_begun_or_committed_is_on_disk_with_the_data",
+        conversion,
     ),
     ("a_slot_is_on_disk_at_once", slot),
     (
@@ -139,6 +146,69 @@ fn replace(mut machine: Machine) {
     machine.store.sync().unwrap();
     let machine = machine.after_power_cut();
     assert_eq!(machine.store.read(File::Log).unwrap().unwrap(), old);
+}
+
+fn label(mut machine: Machine) {
+    const STATE: &str = "state.shop";
+    let data = Place::Live(Part::Data(0));
+    machine.create(data);
+    let set = |machine: &mut Machine, value: Option<&[u8]>| {
+        machine.store.set_label(data, STATE, value).unwrap();
+    };
+    set(&mut machine, Some(b"1"));
+    machine.store.sync().unwrap();
+    set(&mut machine, Some(b"2"));
+    let mut machine = machine.after_power_cut();
+    let found = |machine: &Machine| machine.store.label(data, STATE).unwrap();
+    assert_eq!(
+        found(&machine).as_deref(),
+        Some(&b"1"[..]),
+        "nothing committed it"
+    );
+    set(&mut machine, Some(b"2"));
+    machine.store.sync().unwrap();
+    let mut machine = machine.after_power_cut();
+    assert_eq!(found(&machine).as_deref(), Some(&b"2"[..]));
+    set(&mut machine, None);
+    let mut machine = machine.after_power_cut();
+    assert_eq!(
+        found(&machine).as_deref(),
+        Some(&b"2"[..]),
+        "nor that it was removed"
+    );
+    set(&mut machine, None);
+    machine.store.sync().unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(found(&machine), None);
+}
+
+fn conversion(mut machine: Machine) {
+    let data = Place::Live(Part::Data(0));
+    let app = App::parse("shop").unwrap();
+    let (old, new) = (State::parse("1").unwrap(), State::parse("2").unwrap());
+    machine.create(data);
+    machine.write(data, "table", &[1; 100_000]);
+    state::set(&mut machine.store, data, &app, &old, 1).unwrap();
+    let found = |machine: &Machine| {
+        let kept = state::get(&machine.store, Some(&app))
+            .unwrap()
+            .applications
+            .remove(0);
+        (kept.state.unwrap(), kept.converting.is_some())
+    };
+    let begun = state::begin(&mut machine.store, data, &app, &old, &new).unwrap();
+    assert_eq!(begun, Begun::Now);
+    machine.write(data, "table", &[2; 100_000]);
+    let mut machine = machine.after_power_cut();
+    assert_eq!(found(&machine), ("1".to_owned(), true));
+    let begun = state::begin(&mut machine.store, data, &app, &old, &new).unwrap();
+    assert_eq!(begun, Begun::Before);
+    machine.write(data, "table", &[2; 100_000]);
+    state::commit(&mut machine.store, data, &app, 2).unwrap();
+    let machine = machine.after_power_cut();
+    assert_eq!(found(&machine), ("2".to_owned(), false));
+    let table = std::fs::read(machine.at(data, "table")).unwrap();
+    assert!(table == [2; 100_000], "the data that this is said of");
 }
 
 fn slot(mut machine: Machine) {

@@ -8,7 +8,7 @@ use backstay::record::layout::Part;
 use backstay::store::place::Place;
 use backstay::store::{Access, Store};
 use backstay::sys::btrfs::set_read_only;
-use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::fs::{Timespec, Timestamps, XattrFlags, futimens, setxattr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -98,7 +98,7 @@ type Write = fn(&Path);
 
 fn written(mut machine: Machine) {
     let mut before = sealed(&mut machine);
-    let writes: [(&str, Write); 5] = [
+    let writes: [(&str, Write); 6] = [
         ("a file made", |root| {
             fs::write(root.join("new"), b"").unwrap()
         }),
@@ -107,6 +107,15 @@ fn written(mut machine: Machine) {
         }),
         ("a mode", |root| {
             fs::set_permissions(root, Permissions::from_mode(0o750)).unwrap()
+        }),
+        ("an attribute of the root", |root| {
+            setxattr(
+                root,
+                "trusted.backstay.state.shop",
+                b"1",
+                XattrFlags::empty(),
+            )
+            .unwrap()
         }),
         ("a file removed", |root| {
             fs::remove_file(root.join("new")).unwrap()
