@@ -16,6 +16,7 @@
 //! understood to the last word declares nothing, and a version that has one in its own place is refused.
 
 pub mod declaration;
+pub mod graph;
 pub mod names;
 mod reader;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! - `oracle.rs` all simple paths of a random graph; `paths.rs` and `verdicts.rs` hold the fence against it
 
 mod declaration;
+mod oracle;
+mod paths;
 
 use super::declaration::{Declaration, parse};
 use super::names::{AppName, AppState};
