@@ -17,7 +17,11 @@
 
 pub mod declaration;
 pub mod graph;
+pub mod infer;
 pub mod names;
+pub mod question;
 mod reader;
 #[cfg(test)]
 mod tests;
+pub mod verdict;
+pub mod words;

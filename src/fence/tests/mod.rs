@@ -7,9 +7,14 @@
 mod declaration;
 mod oracle;
 mod paths;
+mod table;
+mod verdicts;
 
 use super::declaration::{Declaration, parse};
-use super::names::{AppName, AppState};
+use super::names::{AppName, AppState, Version};
+use super::question::{
+    By, Consent, Datasets, Fate, Kept, Label, Labels, Offer, Question, Versions,
+};
 use crate::record::layout::Name;
 
 pub(crate) fn app(text: &str) -> AppName {
@@ -24,6 +29,61 @@ pub(crate) fn dataset(text: &str) -> Name {
     Name::try_from(text).unwrap()
 }
 
+pub(crate) fn known(text: &str) -> Label {
+    Label::Known(state(text))
+}
+
 pub(crate) fn declared(text: &str) -> Declaration {
     parse(text).unwrap()
+}
+
+/// A version with one application.
+pub(crate) fn offer(name: &str, text: &str) -> Offer {
+    let apps = [(app(name), Ok(declared(text)))].into_iter().collect();
+    Offer {
+        apps,
+        faults: Vec::new(),
+    }
+}
+
+pub(crate) fn labels(all: &[(&str, Label)]) -> Labels {
+    let all = all.iter();
+    all.map(|(name, label)| (app(name), label.clone()))
+        .collect()
+}
+
+pub(crate) fn kept(of: Version, since: Option<u64>, all: &[(&str, Label)]) -> Kept {
+    Kept {
+        of,
+        since,
+        labels: labels(all),
+    }
+}
+
+pub(crate) fn stays(all: &[(&str, Label)], kept: Option<Kept>) -> Fate {
+    Fate::Stays {
+        labels: labels(all),
+        kept,
+    }
+}
+
+pub(crate) fn datasets(all: Vec<(&str, Fate)>) -> Datasets {
+    let all = all.into_iter();
+    all.map(|(name, fate)| (dataset(name), fate)).collect()
+}
+
+pub(crate) fn question<'a>(
+    versions: &'a Versions,
+    target: Version,
+    datasets: &'a Datasets,
+    by: By,
+    consent: Consent,
+) -> Question<'a> {
+    Question {
+        versions,
+        target,
+        datasets,
+        by,
+        consent,
+    }
 }
