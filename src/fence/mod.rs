@@ -16,6 +16,7 @@
 //! understood to the last word declares nothing, and a version that has one in its own place is refused.
 
 pub mod declaration;
+pub mod dot;
 pub mod graph;
 pub mod infer;
 pub mod names;

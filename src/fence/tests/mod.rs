@@ -9,6 +9,7 @@ mod oracle;
 mod paths;
 mod table;
 mod verdicts;
+mod words;
 
 use super::declaration::{Declaration, parse};
 use super::names::{AppName, AppState, Version};
