@@ -22,6 +22,7 @@ pub mod infer;
 pub mod names;
 pub mod question;
 mod reader;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod verdict;

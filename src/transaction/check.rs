@@ -219,7 +219,7 @@ pub fn is_unlocked_by_measurement<S: Store>(store: &S, root: Place) -> Result<bo
 }
 
 /// Where a system declares the applications that keep data.
-const APPS: &str = "usr/lib/backstay/apps.d";
+pub const APPS: &str = "usr/lib/backstay/apps.d";
 
 /// Checks that the declarations of a system's applications can be read as TOML; an error names the first
 /// one that cannot.

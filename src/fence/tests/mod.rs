@@ -7,6 +7,7 @@
 mod declaration;
 mod oracle;
 mod paths;
+mod survey;
 mod table;
 mod verdicts;
 mod words;
