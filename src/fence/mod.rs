@@ -19,6 +19,7 @@ pub mod declaration;
 pub mod dot;
 pub mod graph;
 pub mod infer;
+pub mod lint;
 pub mod names;
 pub mod question;
 mod reader;

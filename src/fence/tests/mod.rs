@@ -5,6 +5,7 @@
 //! - `oracle.rs` all simple paths of a random graph; `paths.rs` and `verdicts.rs` hold the fence against it
 
 mod declaration;
+mod lint;
 mod oracle;
 mod paths;
 mod survey;
