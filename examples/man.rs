@@ -303,6 +303,32 @@ GRUB's own entries are not behind this password, and a request that waits for th
 .PP
 A policy that is not understood to the last word, or a file in the place of keys that is none, makes no initramfs.
 Where an agent has one nevertheless, it allows nothing: the menu only reads.
+.SH APPLICATIONS
+A version of an application says in
+.I /usr/lib/backstay/apps.d/APPLICATION.toml
+which state (format) of its data it writes, which others it lives with, and which converters it ships:
+.PP
+.nf
+dataset = "data"              # of layout.toml, or "config"
+state = "15"                  # what it writes
+reads = ["14"]                # others that it lives with, unchanged
+reads\-unknown = false         # data whose state nobody knows, or no data yet
+services = ["foo.service"]    # stopped while it is converted in the running system
+
+[[converter]]
+from = ["13", "14"]
+to = "15"
+command = ["/usr/lib/foo/convert", "\-\-in\-place"]
+lossless = true
+cost = 10                     # 1 if absent
+early = false                 # may run before boot, with nothing but its root
+seconds = 600                 # its time
+.fi
+.PP
+.B backstay app check
+says what is wrong with such files. Nothing else reads them yet but the check of a factory version, which wants them to be
+TOML.
+docs/fencing.md says what they are for.
 .SH EXIT STATUS
 .TP
 0
@@ -310,6 +336,11 @@ It was done, or it was done already.
 .TP
 1
 It was refused, or it failed; one line on standard error says why and what to do.
+The same where
+.B doctor
+has found a problem, or
+.B app check
+an error.
 .TP
 2
 The arguments are wrong.
@@ -526,6 +557,18 @@ see docs/console.md.
 .TP
 .B password
 .IR hash .
+.TP
+.B app check
+.IR files ,
+.IR errors ,
+.I notes
+(how many),
+.IR findings :
+.IR file ,
+.IR line ,
+.I level
+(error, note),
+.IR what .
 .TP
 .BR init ", " "recovery install"
 .IR done .

@@ -35,7 +35,7 @@ fn every_command_is_on_the_page() {
         "cancel",
         "mark\\-good",
     ])
-    .chain(["initramfs", "completions", "password"])
+    .chain(["initramfs", "completions", "password", "app check"])
     .chain([
         "state get",
         "state set",

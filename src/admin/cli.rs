@@ -139,6 +139,12 @@ pub enum Command {
     /// The password is asked for twice on the terminal; where standard input is none, its first line is the
     /// password. What has to be written where is said on standard error.
     Password(Password),
+    /// What applications declare about the formats of their data
+    App {
+        /// What to do
+        #[command(subcommand)]
+        command: App,
+    },
     /// Keep a copy of the kernel in the system, where /boot is a file system of its own
     ///
     /// Run by the hooks of the kernel's and the initramfs's packages.
@@ -330,6 +336,28 @@ pub enum Recovery {
     },
 }
 
+/// `app`.
+#[derive(Debug, Subcommand)]
+pub enum App {
+    /// Look at declarations of applications, before they are shipped: what is wrong, and what may not be meant
+    ///
+    /// With --root, which is here the root directory of a system or the tree that a package installs, the converters
+    /// are looked for below it, and its layout.toml is read. The exit status is 1 if there is an error; notes
+    /// alone leave it at 0.
+    Check(AppCheck),
+}
+
+/// `app check`.
+#[derive(Debug, Args)]
+pub struct AppCheck {
+    /// Declarations, as in /usr/lib/backstay/apps.d, or directories of them
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Read the datasets from this layout
+    #[arg(long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+}
+
 /// How a change is asked for.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct How {
@@ -440,6 +468,8 @@ mod tests {
             "backstay select",
             "backstay reset",
             "backstay reset data",
+            "backstay app",
+            "backstay app check",
             "backstay reset config,data,system",
             "backstay reset system --keep data",
             "backstay rollback --dry-run --reboot",

@@ -38,6 +38,9 @@ pub enum Error {
     /// Longer than a key or a signature is.
     #[error("{0:?} is longer than {1} bytes, so it is no key and no signature: name another file")]
     TooLong(PathBuf, u64),
+    /// A directory to check that has none.
+    #[error("{0:?} has no declaration of an application (a file *.toml): name one that has")]
+    NoDeclarations(PathBuf),
     /// The layout is wrong.
     #[error(transparent)]
     Layout(#[from] super::layout_file::LayoutError),

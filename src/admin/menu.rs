@@ -37,7 +37,8 @@ use std::path::Path;
 /// Shows it until somebody leaves it, and does what was chosen then.
 pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
     let input = std::io::stdin();
-    if !out.json && !(input.is_terminal() && std::io::stdout().is_terminal()) {
+    let is_terminal = input.is_terminal() && std::io::stdout().is_terminal();
+    if !(out.json || is_terminal) {
         return Err(Error::MenuNeedsTerminal);
     }
     let mut running = Running { root, out };

@@ -6,6 +6,7 @@
 //! one module each. A power cut leaves at each point what the verb's module says.
 
 pub mod anew;
+mod app;
 pub mod baseline;
 pub mod build;
 pub mod changed;

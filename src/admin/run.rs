@@ -1,14 +1,14 @@
 //! From arguments to verbs: opens and locks the store, calls, prints, logs.
 
-use super::cli::{Cli, Command, Init, Initramfs, Recovery, Uninstall};
+use super::cli::{App, Cli, Command, Init, Initramfs, Recovery, Uninstall};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    grub, init, initramfs, install, list, menu, password, recovery, request, run_ask, run_factory,
-    run_good, run_state, run_trial, snapshot, status, tarball,
+    app, grub, init, initramfs, install, list, menu, password, recovery, request, run_ask,
+    run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
 };
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
@@ -75,6 +75,9 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::State { command } => run_state::run(root, command, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Password(args) => password::run(args, out),
+        Command::App {
+            command: App::Check(args),
+        } => app::check(root, args, out),
         Command::KeepKernel => {
             let kept = own_kernel::keep()?;
             if let Kept::Now(release) = &kept {

@@ -47,8 +47,7 @@ impl Version {
 pub fn list<S: Store>(store: &S, state: Option<&State>) -> Result<Vec<Version>, Error> {
     let ids = catalogue::ids(store)?.into_iter().rev();
     let sets = ids.map(Set::Snapshot).chain([Set::Factory]);
-    let all: Result<Vec<Version>, Error> = sets.map(|set| version(store, state, set)).collect();
-    Ok(all?)
+    sets.map(|set| version(store, state, set)).collect()
 }
 
 fn version<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Version, Error> {
