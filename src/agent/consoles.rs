@@ -151,23 +151,28 @@ impl Consoles {
 
     /// Forgets what was typed before the question, until it is quiet.
     fn forget_what_came_ahead(&mut self) {
+        // At the others somebody may want the menu meanwhile.
         line::forget_what_came_ahead(|quiet| {
-            let came = self.wait(quiet);
+            let came = self.wait(quiet, true);
             if came {
-                let gone = self.open.iter().filter(|open| open.read().is_none());
+                let heard = self.open.iter().filter(|open| self.is_heard(&open.name));
+                let gone = heard.filter(|open| open.read().is_none());
                 let gone: Vec<String> = gone.map(|open| open.name.clone()).collect();
                 self.lose(&gone);
             }
             came
         });
-        self.open.iter_mut().for_each(|open| open.editor.clear());
+        let owner = self.owner.clone();
+        let heard = |open: &&mut Open| owner.as_ref().is_none_or(|owner| *owner == open.name);
+        let heard = self.open.iter_mut().filter(heard);
+        heard.for_each(|open| open.editor.clear());
     }
 
-    /// Waits for a key at any console.
-    fn wait(&self, time: Duration) -> bool {
-        let mut fds: Vec<PollFd<'_>> = self
-            .open
-            .iter()
+    /// Waits for a key; `heard`: at a console whose lines are for the menu, not at any.
+    fn wait(&self, time: Duration, heard: bool) -> bool {
+        let all = self.open.iter();
+        let mut fds: Vec<PollFd<'_>> = all
+            .filter(|open| !heard || self.is_heard(&open.name))
             .map(|open| PollFd::new(&open.file, PollFlags::IN))
             .collect();
         let time = Timespec {
@@ -286,7 +291,7 @@ impl Terminal for Consoles {
                 self.look();
                 continue;
             }
-            if !self.wait(Duration::from_millis(200)) {
+            if !self.wait(Duration::from_millis(200), false) {
                 self.look();
                 continue;
             }

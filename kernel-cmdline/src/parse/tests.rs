@@ -262,10 +262,6 @@ fn each_refusal_says_what_is_wrong_and_what_to_do() {
                 .into(),
         ),
         (
-            "backstay.console=json",
-            "backstay.console=json is not built in this version: take it out".into(),
-        ),
-        (
             "backstay.forward backstay.fence=convert backstay.end",
             "backstay.fence=convert is not built in this version: take it out".into(),
         ),
