@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 
 use super::consoles::Consoles;
 use super::device::Found;
-use super::hibernation::Image;
+use super::hibernation::{self, Image};
 use super::mount::Rung;
 use super::session::{self, Session};
 use super::{act, log as agent_log, policy, watchdog};
@@ -289,6 +289,13 @@ impl Machine for Early<'_> {
         let Some(found) = self.found.filter(|_| self.image.is_none()) else {
             return Err("nothing is mounted from here now; 'disk' says why".to_owned());
         };
+        // A disk with the image may have come since it was looked for; only this way replays no log.
+        if way != Way::NoReplay && hibernation::is_on_any_disk() {
+            return Err(
+                "a hibernated system lies on a disk that came since: 'disk noreplay' writes nothing; 'reboot' and look again"
+                    .to_owned(),
+            );
+        }
         if let Some(session) = self.session.take() {
             session.close();
         }

@@ -227,9 +227,11 @@ impl Start<'_> {
             if self.host {
                 return End::GoOn;
             }
+            // Where the store was read, what is live is not started without it: it may be half of a change.
+            let storeless = session.is_none();
             let opening = Opening {
                 session,
-                starts_without: true,
+                starts_without: storeless,
                 why: Some(why.clone()),
                 disk: Some(why),
                 ..Opening::default()
@@ -240,7 +242,8 @@ impl Start<'_> {
                     Ok(session) => Some(session),
                     Err(end) => return end,
                 },
-                (Choice::Boot, None) => None,
+                (Choice::Boot, None) if storeless => None,
+                (Choice::Boot, None) => return End::Reboot,
                 (Choice::Reboot, session) => return end(session, End::Reboot),
                 (Choice::PowerOff, session) => return end(session, End::PowerOff),
             };
