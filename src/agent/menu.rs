@@ -40,6 +40,8 @@ const SHELL: &str = "/bin/sh";
 /// Which of the kernel's own commands may be given by a key (Documentation/admin-guide/sysrq.rst).
 const KERNEL_KEYS: &str = "/proc/sys/kernel/sysrq";
 
+/// What is said when it opens, on every console.
+pub const OPENS: &str = "the menu opens: Enter shows what can be done";
 /// What wrong passwords cost lasts as long as this worker, however often the menu opens.
 static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 
@@ -72,7 +74,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     // A break on a noisy line is the key to the kernel's own commands, which restart the machine.
     let keys = std::fs::read_to_string(KERNEL_KEYS).unwrap_or_default();
     kernel_keys("0");
-    say!("the menu opens: Enter shows what can be done");
+    say!("{OPENS}");
     let mut early = early;
     let mut consoles = Consoles::open(early.json);
     let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);

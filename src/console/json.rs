@@ -10,15 +10,16 @@
 //! Errors have a `kind` to branch on, and never repeat what was sent: it may hold a password.
 
 use super::command::{self, Command};
-use super::guard::{Act, Answer, Guard, Unlocked, Verdict};
+use super::guard::{Act, Answer, Guard};
 use super::line::Echo;
 use super::machine::{Machine, Stage};
-use super::menu::{Choice, Settings, no_version, typed, whole};
+use super::menu::{Choice, Settings, no_version};
+use super::session::{How, Password, Session, whole};
 use super::terminal::{Heard, Terminal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The question for an order.
 const READY: &str = "{\"event\":\"ready\"}\n";
@@ -46,13 +47,8 @@ pub fn run(
     settings: Settings,
 ) -> Choice {
     let mut channel = Channel {
-        machine,
+        session: Session::new(machine, guard, settings, How::Sent),
         terminal,
-        guard,
-        settings,
-        begun: Instant::now(),
-        heard: Instant::now(),
-        unlocked: None,
     };
     let choice = channel.go();
     let ends = match choice {
@@ -65,13 +61,8 @@ pub fn run(
 }
 
 struct Channel<'a> {
-    machine: &'a mut dyn Machine,
+    session: Session<'a>,
     terminal: &'a mut dyn Terminal,
-    guard: &'a mut Guard,
-    settings: Settings,
-    begun: Instant,
-    heard: Instant,
-    unlocked: Option<(u32, Unlocked)>,
 }
 
 /// What is not done: a kind for programs, and a line for people.
@@ -90,16 +81,14 @@ impl Channel<'_> {
         let situation = self.situation();
         self.send(&situation);
         loop {
-            let left = self.settings.seconds.map(|seconds| {
-                Duration::from_secs(u64::from(seconds)).saturating_sub(self.heard.elapsed())
-            });
-            if left == Some(Duration::ZERO) {
-                return self.settings.silent;
-            }
-            // The question itself, so that it is sent once what came before it is forgotten.
-            let line = match self.terminal.ask(READY, left, Echo::Nothing) {
+            let heard = match self.session.left() {
+                Some(Duration::ZERO) => Heard::Silence,
+                // The question itself, so that it is sent once what came before it is forgotten.
+                left => self.terminal.ask(READY, left, Echo::Nothing),
+            };
+            let line = match heard {
                 Heard::Line(line) => line,
-                Heard::Silence => return self.settings.silent,
+                Heard::Silence => return self.session.settings().silent,
                 Heard::Garbled => {
                     self.refuse(&refused(
                         "garbled",
@@ -111,7 +100,7 @@ impl Channel<'_> {
             };
             let answer = match serde_json::from_str::<Order>(&line) {
                 Ok(order) => {
-                    self.heard = Instant::now();
+                    self.session.understood();
                     self.obey(order)
                 }
                 Err(_) => Err(refused(
@@ -138,27 +127,24 @@ impl Channel<'_> {
     fn situation(&mut self) -> Value {
         let locked = self.may(Act::Menu) != Answer::Yes;
         let situation = match locked {
-            false => self.machine.situation(),
+            false => self.session.machine.situation(),
             true => Default::default(),
         };
         json!({
             "event": "situation",
             "version": env!("CARGO_PKG_VERSION"),
-            "stage": match self.machine.stage() {
+            "stage": match self.session.machine.stage() {
                 Stage::EarlyBoot => "early-boot",
                 Stage::Running => "running",
             },
-            "seconds": self.settings.seconds,
+            "seconds": self.session.settings().seconds,
             "locked": locked,
             "situation": situation,
         })
     }
 
     fn may(&mut self, act: Act) -> Answer {
-        let holder = self.terminal.holder();
-        self.unlocked.take_if(|(of, _)| *of != holder);
-        let unlocked = self.unlocked.as_ref().map(|(_, unlocked)| unlocked);
-        self.guard.may(act, unlocked)
+        self.session.may(act, self.terminal.holder())
     }
 
     fn need(&mut self, act: Act) -> Result<(), Refused> {
@@ -195,73 +181,73 @@ impl Channel<'_> {
                     all.push(of(&changed));
                     ControlFlow::Continue(())
                 };
-                self.machine.compare(id, &mut each).map_err(failed)?;
+                self.session
+                    .machine
+                    .compare(id, &mut each)
+                    .map_err(failed)?;
                 for changed in all {
                     self.send(&value("changed", "path", changed));
                 }
                 json!({"event": "done", "text": "compared"})
             }
             Command::Look(version, path) => {
-                let look = self.machine.look(version, &path).map_err(failed)?;
+                let look = self.session.machine.look(version, &path).map_err(failed)?;
                 value("look", "look", of(&look))
             }
             Command::Change(verb) => {
                 self.need(Act::Change)?;
-                if let Some(why) = self.machine.situation().unchangeable {
+                if let Some(why) = self.session.unchangeable(verb) {
                     return Err(refused("unchangeable", &why));
                 }
                 let wanted = command::word(verb);
                 match order.word.as_deref() {
                     None => {
-                        let plan = self.machine.plan(verb).map_err(failed)?;
+                        let plan = self.session.machine.plan(verb).map_err(failed)?;
                         json!({"event": "plan", "plan": of(&plan), "word": wanted})
                     }
                     Some(word) if word == wanted => {
-                        self.machine.note(&format!("{wanted} was sent"));
-                        let done = self.machine.carry_out(verb).map_err(failed)?;
-                        self.heard = Instant::now();
-                        self.settings = self.settings.after_change(self.machine.stage());
+                        let done = self.session.carry_out(verb).map_err(failed)?;
                         json!({"event": "done", "text": done})
                     }
                     Some(_) => return Err(refused("word", "not the word: nothing was changed")),
                 }
             }
-            Command::Disk => value("disk", "lines", of(&self.machine.disk())),
+            Command::Disk => value("disk", "lines", of(&self.session.machine.disk())),
             Command::Mount(way) => {
-                if !self.machine.situation().mounts {
+                if !self.session.machine.situation().mounts {
                     return Err(refused(
                         "unchangeable",
                         "the disk cannot be mounted in another way from here",
                     ));
                 }
-                self.machine.mount(way).map_err(failed)?;
+                self.session.machine.mount(way).map_err(failed)?;
                 self.situation()
             }
             Command::Log(which) => value(
                 "log",
                 "lines",
-                of(&self.machine.log(which).map_err(failed)?),
+                of(&self.session.machine.log(which).map_err(failed)?),
             ),
             Command::Forget => {
                 self.need(Act::Change)?;
                 if order.word.as_deref() != Some("FORGET") {
                     return Err(refused("word", r#"it needs "word":"FORGET""#));
                 }
-                self.machine.forget().map_err(failed)?;
+                self.session.machine.forget().map_err(failed)?;
                 return Ok(ControlFlow::Break(Choice::Reboot));
             }
             Command::Shell => return Err(refused("closed", "a program gets no shell here")),
             Command::Boot => {
-                if self.machine.stage() == Stage::EarlyBoot && !self.machine.situation().starts {
+                if !self.session.boots() {
                     return Err(refused(
                         "unchangeable",
                         "the system cannot be started as it is",
                     ));
                 }
-                return Ok(ControlFlow::Break(Choice::Boot));
+                return self.leave("boot", Choice::Boot);
             }
-            Command::Reboot => return Ok(ControlFlow::Break(Choice::Reboot)),
-            Command::PowerOff => return Ok(ControlFlow::Break(Choice::PowerOff)),
+            Command::Reboot => return self.leave("reboot", Choice::Reboot),
+            Command::PowerOff => return self.leave("poweroff", Choice::PowerOff),
             Command::Unknown(_) => {
                 return Err(refused(
                     "command",
@@ -273,23 +259,22 @@ impl Channel<'_> {
     }
 
     fn versions(&mut self) -> Result<Vec<super::versions::Version>, Refused> {
-        self.machine.versions().map_err(failed)
+        self.session.machine.versions().map_err(failed)
+    }
+
+    fn leave(&mut self, word: &str, choice: Choice) -> Result<ControlFlow<Choice, Value>, Refused> {
+        Ok(ControlFlow::Break(self.session.leave(word, choice)))
     }
 
     fn unlock(&mut self, password: String) -> Result<ControlFlow<Choice, Value>, Refused> {
-        let typed = typed(password);
-        match self.guard.check(typed.as_bytes(), self.begun.elapsed()) {
-            Verdict::Good(unlocked) => {
-                self.unlocked = Some((self.terminal.holder(), unlocked));
-                Ok(ControlFlow::Continue(self.situation()))
-            }
-            Verdict::Wrong(wait) | Verdict::TooSoon(wait) => {
-                self.machine.note("a wrong password was sent");
+        match self.session.password(password, self.terminal.holder()) {
+            Password::Good => Ok(ControlFlow::Continue(self.situation())),
+            Password::Wait(wait) => {
                 let seconds = whole(wait);
                 let text = format!("not the password; the next try is taken in {seconds} seconds");
                 Err(Refused("password", text))
             }
-            Verdict::NoMemory => Err(refused(
+            Password::NoMemory => Err(refused(
                 "failed",
                 "there is not enough memory to check a password",
             )),

@@ -5,17 +5,17 @@
 //! calls is a transaction, so that a power cut at any point leaves the old live set or the new one.
 
 use super::command::{self, Command, Unknown};
-use super::guard::{Act, Answer, Guard, Unlocked, Verdict};
+use super::guard::{Act, Answer, Guard};
 use super::line::Echo;
-use super::machine::{Changed, Machine, Stage};
-use super::password::Typed;
+use super::machine::{Changed, Machine, Situation, Stage};
 use super::screens::{self, Rights};
+use super::session::{How, Password, Session, whole};
 use super::terminal::{Heard, Terminal};
 use super::text::{self, PAGE};
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The question for a command. Whoever types by a program waits for it.
 pub const QUESTION: &str = "menu> ";
@@ -72,18 +72,13 @@ pub fn run(
     settings: Settings,
 ) -> Choice {
     let mut menu = Menu {
-        machine,
+        session: Session::new(machine, guard, settings, How::Typed),
         terminal,
-        guard,
-        settings,
-        begun: Instant::now(),
-        heard: Instant::now(),
-        unlocked: None,
         strange: 0,
     };
     let choice = menu.go();
     menu.terminal.close(match choice {
-        Choice::Boot if menu.machine.stage() == Stage::EarlyBoot => "starting the system",
+        Choice::Boot if menu.session.machine.stage() == Stage::EarlyBoot => "starting the system",
         Choice::Boot => "",
         Choice::Reboot => "restarting the machine",
         Choice::PowerOff => "switching the machine off",
@@ -92,15 +87,9 @@ pub fn run(
 }
 
 struct Menu<'a> {
-    machine: &'a mut dyn Machine,
+    session: Session<'a>,
     terminal: &'a mut dyn Terminal,
-    guard: &'a mut Guard,
-    settings: Settings,
-    begun: Instant,
-    /// When the last line was understood.
-    heard: Instant,
-    /// Whose password was right; gone when somebody else has the terminal.
-    unlocked: Option<(u32, Unlocked)>,
+    /// Lines in a row that were not understood.
     strange: u32,
 }
 
@@ -117,7 +106,7 @@ impl Menu<'_> {
             if std::mem::take(&mut top) {
                 self.top();
             }
-            let left = self.left();
+            let left = self.session.left();
             let heard = match left {
                 Some(Duration::ZERO) => Heard::Silence,
                 _ => self.terminal.ask(QUESTION, left, Echo::Typed),
@@ -125,9 +114,8 @@ impl Menu<'_> {
             let line = match heard {
                 Heard::Line(line) => line,
                 Heard::Silence => {
-                    self.machine.note("nothing was typed");
-                    self.terminal.show("Nothing was typed.");
-                    return self.settings.silent;
+                    self.session.machine.note("nothing was typed");
+                    return self.silence("Nothing was typed.");
                 }
                 Heard::Garbled => {
                     self.terminal
@@ -142,7 +130,7 @@ impl Menu<'_> {
             };
             let command = command::read(&line);
             if !matches!(command, Command::Unknown(_)) {
-                self.heard = Instant::now();
+                self.session.understood();
                 self.strange = 0;
             }
             if let Some(choice) = self.obey(command) {
@@ -152,8 +140,9 @@ impl Menu<'_> {
     }
 
     fn say_silence(&mut self) {
-        if let Some(seconds) = self.settings.seconds {
-            let then = match self.settings.silent {
+        let settings = self.session.settings();
+        if let Some(seconds) = settings.seconds {
+            let then = match settings.silent {
                 Choice::Reboot => "the machine restarts",
                 Choice::PowerOff => "the machine is switched off",
                 Choice::Boot => "the system starts",
@@ -162,11 +151,15 @@ impl Menu<'_> {
         }
     }
 
-    /// The time that is left to the silence.
-    fn left(&self) -> Option<Duration> {
-        let seconds = self.settings.seconds?;
-        let silence = Duration::from_secs(u64::from(seconds));
-        Some(silence.saturating_sub(self.heard.elapsed()))
+    /// Nobody is there.
+    fn silence(&mut self, said: &str) -> Choice {
+        self.terminal.show(said);
+        self.session.settings().silent
+    }
+
+    fn situation(&mut self) -> (Situation, Stage) {
+        let machine = &mut self.session.machine;
+        (machine.situation(), machine.stage())
     }
 
     fn show(&mut self, text: &str) {
@@ -177,13 +170,13 @@ impl Menu<'_> {
 
     fn rights(&self) -> Rights {
         Rights {
-            change: self.guard.right(Act::Change),
-            shell: self.guard.right(Act::Shell),
+            change: self.session.right(Act::Change),
+            shell: self.session.right(Act::Shell),
         }
     }
 
     fn top(&mut self) {
-        let (situation, stage) = (self.machine.situation(), self.machine.stage());
+        let (situation, stage) = self.situation();
         let lines = screens::top(&situation, stage, self.rights());
         lines.iter().for_each(|line| self.show(line));
         self.say_silence();
@@ -193,7 +186,7 @@ impl Menu<'_> {
         match command {
             Command::Top => self.top(),
             Command::Help => {
-                let (situation, stage) = (self.machine.situation(), self.machine.stage());
+                let (situation, stage) = self.situation();
                 let lines = screens::help(&situation, stage, self.rights());
                 self.page(lines.into_iter());
             }
@@ -201,18 +194,21 @@ impl Menu<'_> {
             Command::Show(id) => self.one(id),
             Command::Diff(id, path) => self.compare(id, &path),
             Command::Look(version, path) => {
-                let looked = self.machine.look(version, &path);
+                let looked = self.session.machine.look(version, &path);
                 self.tell(looked.map(|it| screens::look(&it)));
             }
             Command::Change(verb) => self.change(verb),
             Command::Disk => {
-                let (lines, situation) = (self.machine.disk(), self.machine.situation());
+                let (lines, situation) = (
+                    self.session.machine.disk(),
+                    self.session.machine.situation(),
+                );
                 self.page(screens::disk(lines, &situation).into_iter());
             }
             Command::Mount(way) => {
-                let situation = self.machine.situation();
+                let situation = self.session.machine.situation();
                 if situation.mounts {
-                    match self.machine.mount(way) {
+                    match self.session.machine.mount(way) {
                         Ok(()) => self.top(),
                         Err(why) => self.show(&why),
                     }
@@ -221,7 +217,7 @@ impl Menu<'_> {
                 }
             }
             Command::Log(which) => {
-                let lines = self.machine.log(which);
+                let lines = self.session.machine.log(which);
                 self.tell(lines);
             }
             Command::Forget => return self.forget(),
@@ -261,15 +257,15 @@ impl Menu<'_> {
     }
 
     fn list(&mut self) {
-        let situation = self.machine.situation();
-        let versions = self.machine.versions();
+        let situation = self.session.machine.situation();
+        let versions = self.session.machine.versions();
         self.tell(versions.map(|it| screens::list(&it, &situation)));
     }
 
     fn one(&mut self, id: u32) {
-        let situation = self.machine.situation();
+        let situation = self.session.machine.situation();
         let rights = self.rights();
-        let shown = self.machine.versions().and_then(|all| {
+        let shown = self.session.machine.versions().and_then(|all| {
             let version = all.iter().find(|it| it.id == id);
             let version = version.filter(|it| it.is_there());
             let version = version.ok_or_else(|| no_version(id))?;
@@ -283,7 +279,7 @@ impl Menu<'_> {
         let mut counts = [0usize; 3];
         let mut stopped = false;
         // The machine looks while the terminal shows.
-        let (machine, mut pager) = (&mut *self.machine, Pager::new(self.terminal));
+        let (machine, mut pager) = (&mut *self.session.machine, Pager::new(self.terminal));
         let done = machine.compare(id, &mut |changed: Changed| {
             let path = changed.path.trim_start_matches('/');
             let is_below = path
@@ -322,19 +318,14 @@ impl Menu<'_> {
     }
 
     fn change(&mut self, verb: Verb) {
-        if self.guard.right(Act::Change) == Right::Closed {
+        if self.session.right(Act::Change) == Right::Closed {
             self.show("Changes from this menu are closed by the policy of this machine; GRUB's entries are not.");
             return;
         }
-        if let Some(why) = self.machine.situation().unchangeable {
-            if self.machine.stage() == Stage::Running {
-                // That somebody tried it is written down, as where it is asked for by a command of its own.
-                let _ = self.machine.plan(verb);
-            }
-            self.show(&format!("Nothing can be changed: {why}"));
-            return;
+        if let Some(why) = self.session.unchangeable(verb) {
+            return self.show(&format!("Nothing can be changed: {why}"));
         }
-        let explanation = match self.machine.plan(verb) {
+        let explanation = match self.session.machine.plan(verb) {
             Ok(explanation) => explanation,
             Err(why) => return self.show(&why),
         };
@@ -342,34 +333,27 @@ impl Menu<'_> {
         if !self.page(lines.into_iter()) || !self.is_unlocked(Act::Change) {
             return self.show("Nothing was changed.");
         }
-        let question = screens::asks(verb, self.machine.stage());
+        let question = screens::asks(verb, self.session.machine.stage());
         self.show(&question);
         match self.terminal.ask(WORD, Some(PATIENCE), Echo::Typed) {
             Heard::Line(line) if line.trim() == command::word(verb) => {}
             _ => return self.show("That was not the word: nothing was changed."),
         }
-        self.machine
-            .note(&format!("{} was typed", command::word(verb)));
-        match self.machine.carry_out(verb) {
-            Ok(then) => {
-                self.settings = self.settings.after_change(self.machine.stage());
-                self.show(&then);
-            }
-            Err(why) => self.show(&why),
+        match self.session.carry_out(verb) {
+            Ok(text) | Err(text) => self.show(&text),
         }
-        self.heard = Instant::now();
     }
 
     fn forget(&mut self) -> Option<Choice> {
-        if !self.machine.situation().hibernated {
+        if !self.session.machine.situation().hibernated {
             self.show("No hibernated system lies on the disks.");
             return None;
         }
-        if self.guard.right(Act::Change) == Right::Closed || !self.is_unlocked(Act::Change) {
+        if self.session.right(Act::Change) == Right::Closed || !self.is_unlocked(Act::Change) {
             self.show("Nothing was changed.");
             return None;
         }
-        match self.machine.forget() {
+        match self.session.machine.forget() {
             Ok(()) => Some(Choice::Reboot),
             Err(why) => {
                 self.show(&why);
@@ -379,44 +363,39 @@ impl Menu<'_> {
     }
 
     fn shell(&mut self) {
-        if self.machine.stage() == Stage::Running {
+        if self.session.machine.stage() == Stage::Running {
             self.show("Leave the menu with 'exit': you have a shell already.");
-        } else if self.guard.right(Act::Shell) == Right::Closed {
+        } else if self.session.right(Act::Shell) == Right::Closed {
             self.show(
                 "The policy of this machine gives no shell here (policy.toml, [console] shell).",
             );
         } else if self.is_unlocked(Act::Shell) {
-            self.machine.note("a shell was opened");
-            let machine = &mut *self.machine;
+            self.session.machine.note("a shell was opened");
+            let machine = &mut *self.session.machine;
             match self.terminal.lend(&mut |terminal| machine.shell(terminal)) {
                 Ok(()) => self.top(),
                 Err(why) => self.show(&why),
             }
-            self.heard = Instant::now();
+            self.session.understood();
         }
     }
 
     fn boot(&mut self) -> Option<Choice> {
-        if self.machine.stage() == Stage::EarlyBoot && !self.machine.situation().starts {
+        if !self.session.boots() {
             self.show(
                 "The system cannot be started as it is; 'list' shows what else there is, 'reboot' tries it all again.",
             );
             return None;
         }
-        self.machine.note("boot was typed");
-        Some(Choice::Boot)
+        self.leave("boot", Choice::Boot)
     }
 
     fn leave(&mut self, word: &str, choice: Choice) -> Option<Choice> {
-        self.machine.note(&format!("{word} was typed"));
-        Some(choice)
+        Some(self.session.leave(word, choice))
     }
 
     fn may(&mut self, act: Act) -> bool {
-        let holder = self.terminal.holder();
-        self.unlocked.take_if(|(of, _)| *of != holder);
-        let unlocked = self.unlocked.as_ref().map(|(_, unlocked)| unlocked);
-        self.guard.may(act, unlocked) == Answer::Yes
+        self.session.may(act, self.terminal.holder()) == Answer::Yes
     }
 
     /// Whether it may be done, after the password was asked for where it is needed.
@@ -428,37 +407,29 @@ impl Menu<'_> {
     /// done without it.
     fn unlock(&mut self, at_the_door: bool) -> Option<Choice> {
         let silence = match at_the_door {
-            true => self.left(),
+            true => self.session.left(),
             false => Some(PATIENCE),
         };
-        if at_the_door && silence == Some(Duration::ZERO) {
-            self.terminal.show("Nobody gave the password.");
-            return Some(self.settings.silent);
-        }
-        match self.terminal.ask(PASSWORD, silence, Echo::Nothing) {
-            Heard::Line(line) => {
-                let typed = typed(line);
-                match self.guard.check(typed.as_bytes(), self.begun.elapsed()) {
-                    Verdict::Good(unlocked) => {
-                        self.heard = Instant::now();
-                        self.unlocked = Some((self.terminal.holder(), unlocked));
-                    }
-                    Verdict::Wrong(wait) | Verdict::TooSoon(wait) => {
-                        self.machine.note("a wrong password was typed");
-                        let seconds = whole(wait);
-                        self.show(&format!(
-                            "That is not the password. The next try is taken in {seconds} s."
-                        ));
-                        std::thread::sleep(wait);
-                    }
-                    Verdict::NoMemory => {
-                        self.show("There is not enough memory to check a password.")
-                    }
+        let heard = match silence {
+            Some(Duration::ZERO) => Heard::Silence,
+            _ => self.terminal.ask(PASSWORD, silence, Echo::Nothing),
+        };
+        match heard {
+            Heard::Line(line) => match self.session.password(line, self.terminal.holder()) {
+                Password::Good => {}
+                Password::Wait(wait) => {
+                    let seconds = whole(wait);
+                    self.show(&format!(
+                        "That is not the password. The next try is taken in {seconds} s."
+                    ));
+                    std::thread::sleep(wait);
                 }
-            }
+                Password::NoMemory => {
+                    self.show("There is not enough memory to check a password.");
+                }
+            },
             Heard::Silence if at_the_door => {
-                self.terminal.show("Nobody gave the password.");
-                return Some(self.settings.silent);
+                return Some(self.silence("Nobody gave the password."));
             }
             _ => {}
         }
@@ -494,23 +465,6 @@ impl<'a> Pager<'a> {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// A line as a password; nothing of it stays elsewhere.
-pub fn typed(line: String) -> Typed {
-    let mut typed = Typed::default();
-    let mut bytes = line.into_bytes();
-    // A longer one is none.
-    if !bytes.iter().all(|byte| typed.push(*byte)) {
-        typed.clear();
-    }
-    bytes.fill(0);
-    typed
-}
-
-/// Whole seconds, so that nobody is told to come too early.
-pub fn whole(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// There is no such version.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! menu      the dialogue; screens: its texts; command: what is typed; text: what a terminal bears
-//! json      the same for programs
+//! json      the same for programs; session: what both share
 //! terminal  who types; line: a line that is being typed
 //! guard     who may: rights, password, delays
 //! machine   what it works on; versions: those in a store; look: files of one
@@ -20,6 +20,7 @@ pub mod machine;
 pub mod menu;
 pub mod password;
 pub mod screens;
+pub mod session;
 pub mod terminal;
 pub mod text;
 pub mod versions;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use backstay::agent::menu::OPENS;
 use backstay::agent::pid1::{End, WorkerMode};
 use backstay::agent::{asked, flow, log as agent_log, worker};
 use backstay::say;
@@ -42,9 +43,6 @@ pub const TOP: &str = "/top";
 const ROOT: &str = "/mnt";
 const CONSOLE: &str = "/dev/console";
 const CMDLINE: &str = "/cmdline";
-/// What the agent says when it opens its menu.
-const MENU: &str = "the menu opens";
-
 /// What is wrong with a start that ended there.
 pub const WAITS: &str = "the agent waits for a person";
 
@@ -250,7 +248,7 @@ fn late(reader: &impl AsFd, seconds: u64) -> Result<Option<String>> {
         if poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&step))? > 0 {
             return Ok(None);
         }
-        if console().contains(MENU) {
+        if console().contains(OPENS) {
             return Ok(Some(WAITS.to_owned()));
         }
     }
