@@ -13,7 +13,7 @@ use super::device::Found;
 use super::hibernation::{self, Image};
 use super::mount::Rung;
 use super::session::{self, Session};
-use super::{act, log as agent_log, policy, watchdog};
+use super::{act, kernel_keys, log as agent_log, policy, watchdog};
 use crate::console::command::{Log, Way};
 use crate::console::guard::Guard;
 use crate::console::machine::{Answer, Changed, Look, Machine, Situation, Stage};
@@ -36,9 +36,6 @@ use crate::transaction::records::{read_journal, read_state};
 pub const SECONDS: u32 = 60;
 /// A shell that an initramfs may hold; ours holds none unless the builder was told to add one.
 const SHELL: &str = "/bin/sh";
-
-/// Which of the kernel's own commands may be given by a key (Documentation/admin-guide/sysrq.rst).
-const KERNEL_KEYS: &str = "/proc/sys/kernel/sysrq";
 
 /// What wrong passwords cost lasts as long as this worker, however often the menu opens.
 static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
@@ -69,9 +66,7 @@ pub struct Early<'a> {
 /// silence.
 pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, Option<Session>) {
     watchdog::stop();
-    // A break on a noisy line is the key to the kernel's own commands, which restart the machine.
-    let keys = std::fs::read_to_string(KERNEL_KEYS).unwrap_or_default();
-    kernel_keys("0");
+    kernel_keys::off();
     say!("the menu opens: Enter shows what can be done");
     let mut early = early;
     let mut consoles = Consoles::open(early.json);
@@ -85,7 +80,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     let run = if early.json { json::run } else { menu::run };
     let choice = run(&mut early, &mut consoles, guard, settings);
     drop(consoles);
-    kernel_keys(&keys);
+    kernel_keys::restore();
     say!(
         "{}",
         match choice {
@@ -95,16 +90,6 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
         }
     );
     (choice, early.session)
-}
-
-fn kernel_keys(which: &str) {
-    // A kernel without them has no such file.
-    if !which.is_empty()
-        && Path::new(KERNEL_KEYS).exists()
-        && let Err(error) = std::fs::write(KERNEL_KEYS, which)
-    {
-        log::info!("write({KERNEL_KEYS:?}): {error}");
-    }
 }
 
 impl Early<'_> {
