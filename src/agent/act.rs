@@ -490,17 +490,26 @@ fn by_steps(
     tarball: Option<&str>,
     wish: Wish,
 ) -> Result<(), String> {
-    let told = |error: Error| match &error {
-        Error::Transaction(crate::transaction::Error::Unfinished(_)) => error.to_string(),
-        _ => format!("not done: {error}"),
+    let told = |session: &Session, error: Error| match error {
+        Error::Transaction(error) => {
+            let error = match session.has_failed() {
+                true => error.where_writes_failed(),
+                false => error,
+            };
+            match error {
+                crate::transaction::Error::Unfinished(_) => error.to_string(),
+                _ => format!("not done: {error}"),
+            }
+        }
+        error => format!("not done: {error}"),
     };
     let (records, mut first) = first_step(session, verb, tarball.is_some())
         .inspect_err(|_| given_up(session, |state| state.refused(wish)))?;
     if first == Intent::MakeFactory {
-        make_factory(session, tarball, wish).map_err(told)?;
+        make_factory(session, tarball, wish).map_err(|error| told(session, error))?;
         first = first_step(session, verb, false)?.1;
     }
-    carry_out(session, &first).map_err(told)?;
+    carry_out(session, &first).map_err(|error| told(session, error))?;
     if let Some(request) = records.state.value.request
         && is_withdrawn(&session.store)
     {

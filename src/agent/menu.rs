@@ -26,11 +26,12 @@ use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::{State, Verb};
 use crate::say;
-use crate::store::Store;
 use crate::store::place::File;
+use crate::store::{Store, StoreError};
 use crate::sys::{console, kmsg, process};
 use crate::transaction::explain::Explanation;
 use crate::transaction::records::{read_journal, read_state};
+use crate::transaction::recover;
 
 /// Seconds of silence after which the boot goes on, where the command line gives none.
 pub const SECONDS: u32 = 60;
@@ -121,13 +122,20 @@ impl Early<'_> {
         if !session.rung.is_writable() && !session.rung.is_plain() {
             return Some(format!("the disk is mounted {}", session.rung));
         }
-        if session.rung.is_writable() && !session.store.takes_writes().unwrap_or(false) {
-            return Some("the disk takes no more writes".to_owned());
+        if session.has_failed() {
+            return Some(StoreError::Disk("it takes no more writes".to_owned()).to_string());
         }
         let open =
-            |journal| matches!(journal, Ok(Slots::Valid { value, .. }) if value != Journal::Closed);
-        if open(read_journal(&session.store)) || act::live_set_is_mixed(session) {
-            return Some("a change is half done; 'reboot' tries to finish it".to_owned());
+            |journal| matches!(journal, Slots::Valid { value, .. } if value != Journal::Closed);
+        let half_done = |store| -> Result<bool, crate::transaction::Error> {
+            Ok(open(read_journal(store)?) || recover::live_set_is_mixed(store)?)
+        };
+        match half_done(&session.store) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Some("a change is half done; 'reboot' tries to finish it".to_owned());
+            }
+            Err(error) => return Some(error.to_string()),
         }
         match read_state(&session.store) {
             Ok(Slots::Valid { value, .. }) if value.parked.is_some() => Some(
@@ -191,7 +199,13 @@ impl Machine for Early<'_> {
         let done = act::by_hand(session, verb, tarball);
         // What failed half-way is on the disk as it is: that is what counts from now on.
         if let Some(session) = self.session.take() {
-            self.session = session.settled().inspect_err(|error| say!("{error}")).ok();
+            match session.settled() {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    say!("{error}");
+                    self.disk = Some(error.to_string());
+                }
+            }
         }
         done.map(|()| "Type 'boot' to start it.".to_owned())
     }
@@ -260,6 +274,7 @@ impl Machine for Early<'_> {
             (None, _) => {
                 lines.push("It is not mounted:".to_owned());
                 lines.extend(self.disk.clone());
+                lines.push("Check its cable and power first.".to_owned());
                 lines.push(
                     "Read-only ways change nothing and often still show the snapshots: 'disk noreplay', then 'disk backup'. \
                      Copy the data off, then 'btrfs check' from a rescue system; 'log kernel' has the kernel's reasons."

@@ -50,6 +50,11 @@ impl Error {
     }
 }
 
+/// Whether this is the disk's answer, or that it gave none: it was pulled, fails, or is damaged.
+pub fn is_of_the_disk(errno: Errno) -> bool {
+    matches!(errno, Errno::IO | Errno::NXIO | Errno::NODEV)
+}
+
 /// What the calls of this module return.
 pub type Result<T> = std::result::Result<T, Error>;
 
