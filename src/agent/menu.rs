@@ -8,6 +8,7 @@ use std::time::Duration;
 use kernel_cmdline::Boot;
 use rustix::fd::AsFd;
 
+use super::block::Places;
 use super::consoles::Consoles;
 use super::device::Found;
 use super::hibernation::{self, Image};
@@ -93,7 +94,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     (choice, early.session)
 }
 
-impl Early<'_> {
+impl<'a> Early<'a> {
     fn state(&self) -> Option<State> {
         match read_state(&self.session.as_ref()?.store) {
             Ok(Slots::Valid { value, .. }) => Some(value),
@@ -104,6 +105,21 @@ impl Early<'_> {
     fn session(&mut self) -> Answer<&mut Session> {
         let none = "The disk is not mounted: 'disk' says why, and how else it can be.";
         self.session.as_mut().ok_or_else(|| none.to_owned())
+    }
+
+    /// What may be mounted in this way now.
+    fn mountable(&self, way: Way, places: &Places) -> Answer<&'a Found> {
+        let Some(found) = self.found.filter(|_| self.image.is_none()) else {
+            return Err("nothing is mounted from here now; 'disk' says why".to_owned());
+        };
+        // A disk with the image may have come since it was looked for; only this way replays no log.
+        if way != Way::NoReplay && hibernation::is_on_any_disk(places) {
+            return Err(
+                "a hibernated system lies on a disk that came since: 'disk noreplay' writes nothing; 'reboot' and look again"
+                    .to_owned(),
+            );
+        }
+        Ok(found)
     }
 
     fn unchangeable(&self) -> Option<String> {
@@ -286,16 +302,7 @@ impl Machine for Early<'_> {
     }
 
     fn mount(&mut self, way: Way) -> Answer<()> {
-        let Some(found) = self.found.filter(|_| self.image.is_none()) else {
-            return Err("nothing is mounted from here now; 'disk' says why".to_owned());
-        };
-        // A disk with the image may have come since it was looked for; only this way replays no log.
-        if way != Way::NoReplay && hibernation::is_on_any_disk() {
-            return Err(
-                "a hibernated system lies on a disk that came since: 'disk noreplay' writes nothing; 'reboot' and look again"
-                    .to_owned(),
-            );
-        }
+        let found = self.mountable(way, &Places::default())?;
         if let Some(session) = self.session.take() {
             session.close();
         }
@@ -375,5 +382,71 @@ impl Machine for Early<'_> {
 
     fn note(&mut self, line: &str) {
         agent_log::keep(&format!("menu: {line}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::block;
+
+    fn early<'a>(found: Option<&'a Found>, boot: &'a Boot<'a>) -> Early<'a> {
+        Early {
+            found,
+            boot,
+            tarball: None,
+            session: None,
+            image: None,
+            starts_without: false,
+            why: Vec::new(),
+            disk: None,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn once_a_hibernated_system_lies_on_a_disk_only_what_replays_no_log_mounts() {
+        let (_directory, places) = block::tests::machine();
+        let found = Found {
+            devices: block::list(&places),
+            copies: Vec::new(),
+            missing: 0,
+        };
+        let boot = Boot::default();
+        let early = early(Some(&found), &boot);
+        let all = [
+            Way::Again,
+            Way::ReadOnly,
+            Way::NoReplay,
+            Way::BackupRoot,
+            Way::Degraded,
+        ];
+        for way in all {
+            assert_eq!(early.mountable(way, &places), Ok(&found), "{way:?}");
+        }
+        // The disk with the image comes.
+        let mut swap = vec![0; 4096];
+        swap[4086..4095].copy_from_slice(b"S1SUSPEND");
+        std::fs::write(places.dev.join("vda"), swap).unwrap();
+        for way in all {
+            match early.mountable(way, &places) {
+                Ok(_) => assert_eq!(way, Way::NoReplay),
+                Err(why) => {
+                    assert_ne!(way, Way::NoReplay);
+                    assert!(why.contains("'disk noreplay' writes nothing"), "{why}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_store_that_was_read_nothing_is_started_or_changed() {
+        let boot = Boot::default();
+        let situation = early(None, &boot).situation();
+        assert!(!situation.starts && !situation.readable);
+        assert_eq!(
+            situation.unchangeable.as_deref(),
+            Some("the disk is not mounted")
+        );
     }
 }

@@ -187,7 +187,7 @@ impl Session {
         if self.looked_again {
             return Ok(());
         }
-        if hibernation::is_on_any_disk() {
+        if hibernation::is_on_any_disk(&Places::default()) {
             return Err(Error::CameSince("there is a hibernated system"));
         }
         let uuid = self.found.uuid().map(|uuid| uuid.to_string());
