@@ -8,6 +8,7 @@ use std::time::Duration;
 use kernel_cmdline::Boot;
 use rustix::fd::AsFd;
 
+use super::act::by_hand;
 use super::block::Places;
 use super::consoles::Consoles;
 use super::device::Found;
@@ -206,13 +207,13 @@ impl Machine for Early<'_> {
 
     fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
         let tarball = self.tarball.is_some();
-        act::plan_of(self.session()?, verb, tarball)
+        by_hand::plan_of(self.session()?, verb, tarball)
     }
 
     fn carry_out(&mut self, verb: Verb) -> Answer<String> {
         let tarball = self.tarball;
         let session = self.session()?;
-        let done = act::by_hand(session, verb, tarball);
+        let done = by_hand::change(session, verb, tarball);
         // What failed half-way is on the disk as it is: that is what counts from now on.
         if let Some(session) = self.session.take() {
             match session.settled() {
