@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod power;
 pub mod probe;
 pub mod process;
+pub mod raw_terminal;
 pub mod uevent;
 pub mod watchdog;
 
