@@ -385,9 +385,22 @@ impl Vm {
     /// # Errors
     /// When QEMU takes no orders, or not this one.
     pub fn pull_disk(&mut self, index: usize) -> Result<()> {
+        self.order(&format!("drive_del d{index}"))
+    }
+
+    /// Lets a disk do no more than so many operations a second from now on, so that something else can happen meanwhile.
+    ///
+    /// # Errors
+    /// When QEMU takes no orders, or not this one.
+    pub fn slow_disk(&mut self, index: usize, operations: u32) -> Result<()> {
+        self.order(&format!(
+            "block_set_io_throttle d{index} 0 0 0 {operations} 0 0"
+        ))
+    }
+
+    fn order(&mut self, command: &str) -> Result<()> {
         let orders = self.orders.as_mut();
         let orders = orders.context("the machine was started without orders for QEMU")?;
-        let command = format!("drive_del d{index}");
         let said = orders.ask("human-monitor-command", json!({"command-line": command}))?;
         match said.as_str() {
             Some("") => Ok(()),

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, size};
 use super::run::{BOOT_LOG, Ended, Open, Out, open};
-use super::terminal::{HAS_SHELL, Person, Program, Raw};
+use super::terminal::{HAS_SHELL, Person, Program};
 use super::{reboot, request, run_ask};
 use crate::agent::policy::Policy;
 use crate::console::command::{Log, Way};
@@ -25,6 +25,7 @@ use crate::record::state::{State, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::File;
+use crate::sys::raw_terminal::RawTerminal;
 use crate::sys::{kmsg, mountinfo};
 use crate::transaction::catalogue;
 use crate::transaction::explain::Explanation;
@@ -60,7 +61,7 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
         let mut program = Program::new(&mut lines, &mut say);
         json::run(&mut running, &mut program, &mut guard, settings)
     } else {
-        let raw = Raw::begin(input.as_fd())?;
+        let raw = RawTerminal::begin(input.as_fd())?;
         let mut person = Person::new(input.as_fd(), &mut say);
         let choice = menu::run(&mut running, &mut person, &mut guard, settings);
         drop(raw);

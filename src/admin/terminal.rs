@@ -7,7 +7,7 @@ use crate::console::line::{self, Echo, Editor, LONGEST, Typed};
 use crate::console::menu::QUESTION;
 use crate::console::terminal::{Heard, Terminal};
 use crate::console::text::plain;
-use crate::sys::{self, console};
+use crate::sys::raw_terminal::was_continued;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -23,27 +23,6 @@ pub const HAS_SHELL: &str = "leave the menu: you have a shell already";
 /// Where text goes; says whether it got there.
 pub type Say<'a> = &'a mut dyn FnMut(&str) -> bool;
 
-/// A terminal that gives every byte as it is typed, for as long as this is kept.
-pub struct Raw<'a> {
-    terminal: BorrowedFd<'a>,
-    before: console::Termios,
-}
-
-impl<'a> Raw<'a> {
-    /// From now on.
-    pub fn begin(terminal: BorrowedFd<'a>) -> sys::Result<Raw<'a>> {
-        let before = console::by_the_byte(terminal)?;
-        Ok(Raw { terminal, before })
-    }
-}
-
-impl Drop for Raw<'_> {
-    fn drop(&mut self) {
-        // One that is gone has no modes.
-        let _ = console::set_modes(self.terminal, &self.before);
-    }
-}
-
 /// A person at a terminal.
 pub struct Person<'a> {
     input: BorrowedFd<'a>,
@@ -53,7 +32,7 @@ pub struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// At a terminal that is [`Raw`].
+    /// At a terminal that gives every byte: [`RawTerminal`](crate::sys::raw_terminal::RawTerminal).
     pub fn new(input: BorrowedFd<'a>, say: Say<'a>) -> Person<'a> {
         Person {
             input,
@@ -121,9 +100,17 @@ impl Terminal for Person<'_> {
     fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
         line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
         self.editor.clear();
+        was_continued();
         self.say(question);
         let begun = Instant::now();
         while !self.gone {
+            if was_continued() {
+                // What stands there now is the shell's, and so was what was typed.
+                line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
+                self.editor.clear();
+                self.say("\n");
+                self.say(question);
+            }
             let left = silence.map(|silence| silence.saturating_sub(begun.elapsed()));
             if left == Some(Duration::ZERO) {
                 break;
@@ -225,9 +212,13 @@ impl Terminal for Program<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fd::AsFd;
+    use crate::sys::raw_terminal::{self, RawTerminal};
+    use rustix::fd::{AsFd, OwnedFd};
+    use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+    use rustix::termios::LocalModes;
     use std::io::{Cursor, Write};
     use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt;
 
     /// A person at one end of a socket, and whoever plays him at the other; what was shown.
     fn with_person(play: impl FnOnce(&mut Person<'_>, UnixStream)) -> String {
@@ -267,6 +258,80 @@ mod tests {
             drop(there);
         });
         assert_eq!(shown, "menu> list\r\nword> \n");
+    }
+
+    /// What the test below plays with: it is asked at the terminal of this process until it is ended.
+    #[test]
+    fn a_person_is_asked_at_this_terminal() {
+        if std::env::var_os("BACKSTAY_TEST_AT_TERMINAL").is_none() {
+            return;
+        }
+        let input = std::io::stdin();
+        raw_terminal::tests::heard_here();
+        let _raw = RawTerminal::begin(input.as_fd()).unwrap();
+        let mut say = |text: &str| {
+            let mut out = std::io::stdout();
+            out.write_all(text.as_bytes())
+                .and_then(|()| out.flush())
+                .is_ok()
+        };
+        let mut person = Person::new(input.as_fd(), &mut say);
+        while let Heard::Line(line) =
+            person.ask(QUESTION, Some(Duration::from_secs(60)), Echo::Typed)
+        {
+            person.show(&format!("heard {line}."));
+        }
+    }
+
+    /// Reads what is shown until it ends so.
+    fn read_until(terminal: &OwnedFd, end: &str) {
+        let (mut shown, begun) = (String::new(), Instant::now());
+        while !shown.ends_with(end) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{shown:?}");
+            let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+            let time = Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            };
+            if poll(&mut fds, Some(&time)) == Ok(1) {
+                let mut bytes = [0; 256];
+                let read = rustix::io::read(terminal, &mut bytes).unwrap();
+                shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_that_ends_or_stops_it_finds_the_terminal_as_it_was() {
+        let test = "admin::terminal::tests::a_person_is_asked_at_this_terminal";
+        for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
+            let (mut child, terminal) = raw_terminal::tests::at_terminal(test);
+            let pid = Pid::from_child(&child);
+            let in_lines = || {
+                let modes = rustix::termios::tcgetattr(&terminal).unwrap().local_modes;
+                modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+            };
+            read_until(&terminal, QUESTION);
+            assert!(!in_lines());
+            // Twice: what is set up for the first stop holds for the second.
+            for _ in 0..2 {
+                rustix::io::write(&terminal, b"rol").unwrap();
+                read_until(&terminal, "rol");
+                kill_process(pid, Signal::TSTP).unwrap();
+                let (_, stopped) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+                assert_eq!(stopped.stopping_signal(), Some(Signal::TSTP.as_raw()));
+                assert!(in_lines());
+                kill_process(pid, Signal::CONT).unwrap();
+                read_until(&terminal, QUESTION);
+                assert!(!in_lines());
+                rustix::io::write(&terminal, b"list\r").unwrap();
+                read_until(&terminal, &format!("heard list.\r\n{QUESTION}"));
+            }
+            kill_process(pid, signal).unwrap();
+            let status = child.wait().unwrap();
+            assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+            assert!(in_lines(), "{signal:?}");
+        }
     }
 
     #[test]

@@ -1,29 +1,34 @@
-//! Finishes what was left open, then decides and carries out, aloud.
+//! What one boot does to the store: what was left open is finished, then it is decided and carried out, aloud.
+//!
+//! ```text
+//! act.rs         what GRUB, a request or a trial asks for: decided, and done without anybody
+//! by_hand.rs     what a person chooses in the menu
+//! carry_out.rs   both: the transaction itself, with the lines that are said of it
+//! ```
 
 use super::asked::{self, Asked};
 use super::pulse::Pulse;
 use super::session::{self, Session};
 use super::{boot_record, kernel, tarball};
 use crate::console::versions;
-use crate::image::fill::fill;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::trial::{self, Start};
-use crate::policy::{self, Decision, Facts, Wish, resolve};
+use crate::policy::{self, Decision, Facts, Wish};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Request, State, Verb};
+use crate::record::state::{Request, State};
 use crate::say;
-use crate::store::btrfs::Btrfs;
 use crate::store::{Store, StoreError};
-use crate::transaction::execute::Done;
-use crate::transaction::explain::{Explanation, explain_for};
-use crate::transaction::plan::{Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover::{self, Recovered, recover};
-use crate::transaction::{catalogue, execute, history_log};
+use crate::transaction::{catalogue, history_log};
+use carry_out::{carry_out, make_factory, tell, tell_apart};
 use thiserror::Error;
+
+pub mod by_hand;
+mod carry_out;
 
 /// Decisions in one boot at the most: a return, the factory snapshot, a verb, and the answer that
 /// nothing is left to do.
@@ -420,219 +425,15 @@ pub fn can_boot(session: &Session) -> bool {
     there.is_ok_and(|dataset| dataset.is_some()) && !live_set_is_mixed(session)
 }
 
-/// What a verb that a person chose in the menu would do. Where it is refused, what waits to be deleted is kept: see
-/// [`State::attempted`]. `named`: the command line names a default tarball.
-pub fn plan_of(session: &mut Session, verb: Verb, named: bool) -> Result<Explanation, String> {
-    explained(session, verb, named)
-        .inspect_err(|_| given_up(session, |state| state.attempted(verb)))
-}
-
-fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, String> {
-    let (records, first) = first_step(session, verb, named)?;
-    let intent = resolve::intent(verb, &records.state.value).map_err(|it| it.to_string())?;
-    if first != Intent::MakeFactory {
-        let made = make_plan(session, &records, &first).map_err(|error| error.to_string())?;
-        return Ok(made.1);
-    }
-    // What is in the tarball is known when it is made.
-    let state = catalogue::with_free_id(&session.store, &records.state.value);
-    let state = state.map_err(|error| error.to_string())?;
-    let layout = session.store.layout();
-    let plan = plan(&intent, &state, layout, None, now());
-    let mut explanation = explain_for(&session.store, &plan).map_err(|error| error.to_string())?;
-    let first = "the factory snapshot: made anew from the default tarball, before that";
-    explanation.changes.insert(0, first.to_owned());
-    Ok(explanation)
-}
-
-/// The first thing to be done for a verb that a person chose, if it may be done now.
-fn first_step(session: &Session, verb: Verb, named: bool) -> Result<(Records, Intent), String> {
-    if session.is_copied() {
-        return Err(Refusal::CopiedDisk.to_string());
-    }
-    if let Some(why) = session.hindrance() {
-        return Err(why.to_string());
-    }
-    let records = Records::open(&session.store).map_err(|error| error.to_string())?;
-    let state = &records.state.value;
-    if records.journal.value != Journal::Closed || state.parked.is_some() {
-        return Err("something waits to be finished: reboot first".to_owned());
-    }
-    let intent = resolve::intent(verb, state).map_err(|refusal| refusal.to_string())?;
-    let mut facts = facts(session, intent.source()).map_err(|error| error.to_string())?;
-    facts.tarball |= named;
-    let first = resolve::first_step(verb, state, &facts).map_err(|refusal| refusal.to_string())?;
-    if let Intent::Select { id } = first
-        && let Some(why) = kernel::cannot_boot_once(session, id).map_err(|it| it.to_string())?
-    {
-        return Err(why);
-    }
-    Ok((records, first))
-}
-
-/// Does what a person chose in the menu, after the word was typed. The error is for people.
-pub fn by_hand(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Result<(), String> {
-    boot_record::requested(&verb.to_string());
-    let wish = Wish::Change {
-        verb,
-        present: true,
-    };
-    let done = by_steps(session, verb, tarball, wish);
-    if let Err(why) = &done {
-        boot_record::refused(why);
-    }
-    done
-}
-
-fn by_steps(
-    session: &mut Session,
-    verb: Verb,
-    tarball: Option<&str>,
-    wish: Wish,
-) -> Result<(), String> {
-    let told = |error: Error| match &error {
-        Error::Transaction(crate::transaction::Error::Unfinished(_)) => error.to_string(),
-        _ => format!("not done: {error}"),
-    };
-    let (records, mut first) = first_step(session, verb, tarball.is_some())
-        .inspect_err(|_| given_up(session, |state| state.refused(wish)))?;
-    if first == Intent::MakeFactory {
-        make_factory(session, tarball, wish).map_err(told)?;
-        first = first_step(session, verb, false)?.1;
-    }
-    carry_out(session, &first).map_err(told)?;
-    if let Some(request) = records.state.value.request
-        && is_withdrawn(&session.store)
-    {
-        say!(
-            "the waiting request to {} is withdrawn by this",
-            request.verb
-        );
-    }
-    Ok(())
-}
-
-fn make_plan(
-    session: &Session,
-    records: &Records,
-    intent: &Intent,
-) -> Result<(Plan, Explanation), crate::transaction::Error> {
-    let layout = session.store.layout();
-    let source = match intent.source() {
-        Some(set) => catalogue::manifest(&session.store, set)?,
-        None => None,
-    };
-    let state = catalogue::with_free_id(&session.store, &records.state.value)?;
-    let plan = plan(intent, &state, layout, source.as_ref(), now());
-    execute::sources(&session.store, &plan)?;
-    let explanation = explain_for(&session.store, &plan)?;
-    Ok((plan, explanation))
-}
-
-/// Carries an intent out, and says what was done, whether it lasts and how to undo it.
-pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
-    carry_out_with(session, intent, &mut execute::no_image)
-}
-
-fn carry_out_with(
-    session: &mut Session,
-    intent: &Intent,
-    fill: execute::Fill<'_, Btrfs>,
-) -> Result<(), Error> {
-    session.make_writable()?;
-    let mut records = Records::open_or_begin(&session.store)?;
-    let (plan, explanation) = match make_plan(session, &records, intent) {
-        Ok(made) => made,
-        Err(error) => {
-            if let Some(verb) = intent.verb() {
-                given_up(session, |state| {
-                    state.use_up_request();
-                    state.attempted(verb);
-                });
-            }
-            return Err(error.into());
-        }
-    };
-    for line in explanation.to_string().lines() {
-        say!("{line}");
-    }
-    let now = now();
-    let store = &mut session.store;
-    let _pulse = Pulse::start("the change");
-    let result = execute::execute_with(store, &mut records, &plan, now, fill, &mut tell);
-    let done = match result {
-        Ok(done) => done,
-        Err(error) => {
-            let text = format!("not done: {} ({error})", explanation.title);
-            history_log::append(&mut session.store, now, &text);
-            return Err(error.into());
-        }
-    };
-    tell_apart(&done, plan.id);
-    say!("done: {}", explanation.title);
-    if !explanation.lasts.is_empty() {
-        say!("{}", explanation.lasts);
-    }
-    say!("{}", explanation.undo);
-    boot_record::done(&explanation.title, &explanation.undo);
-    let text = format!("done: {}; {}", explanation.title, explanation.undo);
-    history_log::append(&mut session.store, now, &text);
-    Ok(())
-}
-
-/// Makes the factory snapshot from the default tarball. Where that fails, what was asked for is used up.
-fn make_factory(session: &mut Session, named: Option<&str>, wish: Wish) -> Result<(), Error> {
-    let made = match tarball::verified(session, named) {
-        Ok(archive) => {
-            let mut teller = tarball::teller();
-            let mut fill = |store: &mut Btrfs, place| fill(store, place, &archive, &mut teller);
-            carry_out_with(session, &Intent::MakeFactory, &mut fill)
-        }
-        Err(error) => Err(error.into()),
-    };
-    tarball::release();
-    if made.is_err() {
-        given_up(session, |state| {
-            state.use_up_request();
-            state.refused(wish);
-        });
-    }
-    made
-}
-
-/// Names the nested subvolumes that are not in what is live now, as many as a serial line bears.
-fn tell_apart(done: &Done, id: u32) {
-    for line in done.lines(id) {
-        say!("{line}");
-    }
-}
-
-/// The steps that take a moment, as they begin.
-fn tell(step: &Step) {
-    match step {
-        Step::Clone { .. }
-        | Step::Create(_)
-        | Step::Fill(_)
-        | Step::Arm
-        | Step::Park(_)
-        | Step::Record
-        | Step::Disarm => {}
-        Step::Check(_) => say!("checking that the result can boot"),
-        Step::Commit => say!("from here on it is finished, even if the power goes"),
-        Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
-        Step::SealFactory(_) => say!("sealing the new factory snapshot"),
-        Step::ReplaceFactory(_) => log::info!("exchanging the factory snapshot"),
-        Step::CarryNested => say!("moving nested subvolumes to the new system"),
-        Step::Seal(id) => say!("keeping what was live as snapshot {id}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::request::{no_spare, submit};
+    use crate::record::state::Verb;
     use crate::store::memory::Fault;
+    use crate::transaction::execute;
     use crate::transaction::model::machine;
+    use crate::transaction::plan::plan;
 
     #[test]
     fn a_request_is_said_to_be_withdrawn_only_once_that_is_on_disk() {

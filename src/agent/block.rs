@@ -177,7 +177,7 @@ fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::sys::probe::btrfs;
     use std::fs::{create_dir_all, write};

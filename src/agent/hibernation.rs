@@ -71,8 +71,8 @@ impl Image {
 }
 
 /// Whether an image is on any disk that is there now, as far as it can be found without `resume=`.
-pub fn is_on_any_disk() -> bool {
-    on_any_disk().is_some()
+pub fn is_on_any_disk(places: &Places) -> bool {
+    on_any_disk(places).is_some()
 }
 
 /// Looks for an image; where there is one, says so and what follows. One that is this boot's to resume is resumed: then this
@@ -127,12 +127,12 @@ fn find(boot: &Boot<'_>, modules: &mut Modules) -> Option<Image> {
         }
     }
     efi::prepare(modules);
-    on_any_disk()
+    on_any_disk(&Places::default())
 }
 
 /// An image on a swap partition, or where the firmware says that one is.
-fn on_any_disk() -> Option<Image> {
-    let devices = block::list(&Places::default());
+fn on_any_disk(places: &Places) -> Option<Image> {
+    let devices = block::list(places);
     let image = |device: &block::Device, offset| Image {
         path: device.path.clone(),
         offset,

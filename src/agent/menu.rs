@@ -8,12 +8,14 @@ use std::time::Duration;
 use kernel_cmdline::Boot;
 use rustix::fd::AsFd;
 
+use super::act::by_hand;
+use super::block::Places;
 use super::consoles::Consoles;
 use super::device::Found;
 use super::hibernation::{self, Image};
 use super::mount::Rung;
 use super::session::{self, Session};
-use super::{act, log as agent_log, policy, watchdog};
+use super::{act, kernel_keys, log as agent_log, policy, watchdog};
 use crate::console::command::{Log, Way};
 use crate::console::guard::Guard;
 use crate::console::machine::{Answer, Changed, Look, Machine, Situation, Stage};
@@ -26,22 +28,21 @@ use crate::record::journal::Journal;
 use crate::record::slots::Slots;
 use crate::record::state::{State, Verb};
 use crate::say;
-use crate::store::Store;
 use crate::store::place::File;
+use crate::store::{Store, StoreError};
 use crate::sys::{console, kmsg, process};
 use crate::transaction::explain::Explanation;
 use crate::transaction::records::{read_journal, read_state};
+use crate::transaction::recover;
 
 /// Seconds of silence after which the boot goes on, where the command line gives none.
 pub const SECONDS: u32 = 60;
 /// A shell that an initramfs may hold; ours holds none unless the builder was told to add one.
 const SHELL: &str = "/bin/sh";
 
-/// Which of the kernel's own commands may be given by a key (Documentation/admin-guide/sysrq.rst).
-const KERNEL_KEYS: &str = "/proc/sys/kernel/sysrq";
-
 /// What is said when it opens, on every console.
 pub const OPENS: &str = "the menu opens: Enter shows what can be done";
+
 /// What wrong passwords cost lasts as long as this worker, however often the menu opens.
 static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 
@@ -71,9 +72,7 @@ pub struct Early<'a> {
 /// silence.
 pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, Option<Session>) {
     watchdog::stop();
-    // A break on a noisy line is the key to the kernel's own commands, which restart the machine.
-    let keys = std::fs::read_to_string(KERNEL_KEYS).unwrap_or_default();
-    kernel_keys("0");
+    kernel_keys::off();
     say!("{OPENS}");
     let mut early = early;
     let mut consoles = Consoles::open(early.json);
@@ -87,7 +86,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     let run = if early.json { json::run } else { menu::run };
     let choice = run(&mut early, &mut consoles, guard, settings);
     drop(consoles);
-    kernel_keys(&keys);
+    kernel_keys::restore();
     say!(
         "{}",
         match choice {
@@ -99,17 +98,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     (choice, early.session)
 }
 
-fn kernel_keys(which: &str) {
-    // A kernel without them has no such file.
-    if !which.is_empty()
-        && Path::new(KERNEL_KEYS).exists()
-        && let Err(error) = std::fs::write(KERNEL_KEYS, which)
-    {
-        log::info!("write({KERNEL_KEYS:?}): {error}");
-    }
-}
-
-impl Early<'_> {
+impl<'a> Early<'a> {
     fn state(&self) -> Option<State> {
         match read_state(&self.session.as_ref()?.store) {
             Ok(Slots::Valid { value, .. }) => Some(value),
@@ -120,6 +109,21 @@ impl Early<'_> {
     fn session(&mut self) -> Answer<&mut Session> {
         let none = "The disk is not mounted: 'disk' says why, and how else it can be.";
         self.session.as_mut().ok_or_else(|| none.to_owned())
+    }
+
+    /// What may be mounted in this way now.
+    fn mountable(&self, way: Way, places: &Places) -> Answer<&'a Found> {
+        let Some(found) = self.found.filter(|_| self.image.is_none()) else {
+            return Err("nothing is mounted from here now; 'disk' says why".to_owned());
+        };
+        // A disk with the image may have come since it was looked for; only this way replays no log.
+        if way != Way::NoReplay && hibernation::is_on_any_disk(places) {
+            return Err(
+                "a hibernated system lies on a disk that came since: 'disk noreplay' writes nothing; 'reboot' and look again"
+                    .to_owned(),
+            );
+        }
+        Ok(found)
     }
 
     fn unchangeable(&self) -> Option<String> {
@@ -138,13 +142,20 @@ impl Early<'_> {
         if !session.rung.is_writable() && !session.rung.is_plain() {
             return Some(format!("the disk is mounted {}", session.rung));
         }
-        if session.rung.is_writable() && !session.store.takes_writes().unwrap_or(false) {
-            return Some("the disk takes no more writes".to_owned());
+        if session.has_failed() {
+            return Some(StoreError::Disk("it takes no more writes".to_owned()).to_string());
         }
         let open =
-            |journal| matches!(journal, Ok(Slots::Valid { value, .. }) if value != Journal::Closed);
-        if open(read_journal(&session.store)) || act::live_set_is_mixed(session) {
-            return Some("a change is half done; 'reboot' tries to finish it".to_owned());
+            |journal| matches!(journal, Slots::Valid { value, .. } if value != Journal::Closed);
+        let half_done = |store| -> Result<bool, crate::transaction::Error> {
+            Ok(open(read_journal(store)?) || recover::live_set_is_mixed(store)?)
+        };
+        match half_done(&session.store) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Some("a change is half done; 'reboot' tries to finish it".to_owned());
+            }
+            Err(error) => return Some(error.to_string()),
         }
         match read_state(&session.store) {
             Ok(Slots::Valid { value, .. }) if value.parked.is_some() => Some(
@@ -199,16 +210,22 @@ impl Machine for Early<'_> {
 
     fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
         let tarball = self.tarball.is_some();
-        act::plan_of(self.session()?, verb, tarball)
+        by_hand::plan_of(self.session()?, verb, tarball)
     }
 
     fn carry_out(&mut self, verb: Verb) -> Answer<String> {
         let tarball = self.tarball;
         let session = self.session()?;
-        let done = act::by_hand(session, verb, tarball);
+        let done = by_hand::change(session, verb, tarball);
         // What failed half-way is on the disk as it is: that is what counts from now on.
         if let Some(session) = self.session.take() {
-            self.session = session.settled().inspect_err(|error| say!("{error}")).ok();
+            match session.settled() {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    say!("{error}");
+                    self.disk = Some(error.to_string());
+                }
+            }
         }
         done.map(|()| "Type 'boot' to start it.".to_owned())
     }
@@ -277,6 +294,7 @@ impl Machine for Early<'_> {
             (None, _) => {
                 lines.push("It is not mounted:".to_owned());
                 lines.extend(self.disk.clone());
+                lines.push("Check its cable and power first.".to_owned());
                 lines.push(
                     "Read-only ways change nothing and often still show the snapshots: 'disk noreplay', then 'disk backup'. \
                      Copy the data off, then 'btrfs check' from a rescue system; 'log kernel' has the kernel's reasons."
@@ -288,16 +306,7 @@ impl Machine for Early<'_> {
     }
 
     fn mount(&mut self, way: Way) -> Answer<()> {
-        let Some(found) = self.found.filter(|_| self.image.is_none()) else {
-            return Err("nothing is mounted from here now; 'disk' says why".to_owned());
-        };
-        // A disk with the image may have come since it was looked for; only this way replays no log.
-        if way != Way::NoReplay && hibernation::is_on_any_disk() {
-            return Err(
-                "a hibernated system lies on a disk that came since: 'disk noreplay' writes nothing; 'reboot' and look again"
-                    .to_owned(),
-            );
-        }
+        let found = self.mountable(way, &Places::default())?;
         if let Some(session) = self.session.take() {
             session.close();
         }
@@ -377,5 +386,71 @@ impl Machine for Early<'_> {
 
     fn note(&mut self, line: &str) {
         agent_log::keep(&format!("menu: {line}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::block;
+
+    fn early<'a>(found: Option<&'a Found>, boot: &'a Boot<'a>) -> Early<'a> {
+        Early {
+            found,
+            boot,
+            tarball: None,
+            session: None,
+            image: None,
+            starts_without: false,
+            why: Vec::new(),
+            disk: None,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn once_a_hibernated_system_lies_on_a_disk_only_what_replays_no_log_mounts() {
+        let (_directory, places) = block::tests::machine();
+        let found = Found {
+            devices: block::list(&places),
+            copies: Vec::new(),
+            missing: 0,
+        };
+        let boot = Boot::default();
+        let early = early(Some(&found), &boot);
+        let all = [
+            Way::Again,
+            Way::ReadOnly,
+            Way::NoReplay,
+            Way::BackupRoot,
+            Way::Degraded,
+        ];
+        for way in all {
+            assert_eq!(early.mountable(way, &places), Ok(&found), "{way:?}");
+        }
+        // The disk with the image comes.
+        let mut swap = vec![0; 4096];
+        swap[4086..4095].copy_from_slice(b"S1SUSPEND");
+        std::fs::write(places.dev.join("vda"), swap).unwrap();
+        for way in all {
+            match early.mountable(way, &places) {
+                Ok(_) => assert_eq!(way, Way::NoReplay),
+                Err(why) => {
+                    assert_ne!(way, Way::NoReplay);
+                    assert!(why.contains("'disk noreplay' writes nothing"), "{why}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_store_that_was_read_nothing_is_started_or_changed() {
+        let boot = Boot::default();
+        let situation = early(None, &boot).situation();
+        assert!(!situation.starts && !situation.readable);
+        assert_eq!(
+            situation.unchangeable.as_deref(),
+            Some("the disk is not mounted")
+        );
     }
 }

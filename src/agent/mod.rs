@@ -14,6 +14,7 @@
 //! handover  switch root; erase: the initramfs goes
 //! plain     the boot without any verb, after a worker died
 //! menu      a person decides: the menu (crate::console) on every console (consoles); pulse: that it is not dead
+//! kernel_keys  those of SysRq, off while the menu is open
 //! log       lines for a person, and the log; kmsg: the writer below it
 //! ```
 
@@ -30,6 +31,7 @@ pub mod handover;
 pub mod hibernation;
 pub mod host;
 pub mod kernel;
+mod kernel_keys;
 pub mod kexec;
 pub mod kmsg;
 pub mod log;

@@ -96,6 +96,12 @@ impl NotMounted {
         reasons.join("; ")
     }
 
+    /// Whether the disk itself was the reason, every time.
+    pub fn is_of_the_disk(&self) -> bool {
+        let mut tried = self.tried.iter();
+        !self.tried.is_empty() && tried.all(|(_, error)| sys::is_of_the_disk(error.errno))
+    }
+
     fn describe(&self) -> String {
         let lines: Vec<String> = self
             .tried

@@ -15,9 +15,9 @@ use super::root::{self, Hindrance};
 use crate::record::block::{Block, decode};
 use crate::record::layout::Layout;
 use crate::say;
-use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{File, STORE};
+use crate::store::{Store, StoreError};
 use crate::sys;
 use kernel_cmdline::Boot;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub enum Error {
     Layout(&'static str),
     /// The store cannot be read.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
     /// A mount point could not be made.
     #[error(transparent)]
     Call(#[from] sys::Error),
@@ -175,7 +175,11 @@ impl Session {
         }
         let tried = mount::subvolume(&self.found.paths(), "/", at, options, true);
         mount::clear(at);
-        tried
+        match tried {
+            // Nor are they where the disk fails.
+            Err(error) if sys::is_of_the_disk(error.errno) => Ok(()),
+            tried => tried,
+        }
     }
 
     /// A copy of the disk, or the image of a hibernated system, may be on a disk that took longer than the root's.
@@ -183,7 +187,7 @@ impl Session {
         if self.looked_again {
             return Ok(());
         }
-        if hibernation::is_on_any_disk() {
+        if hibernation::is_on_any_disk(&Places::default()) {
             return Err(Error::CameSince("there is a hibernated system"));
         }
         let uuid = self.found.uuid().map(|uuid| uuid.to_string());
@@ -210,14 +214,19 @@ impl Session {
         let at = Path::new(WRITABLE_AT);
         make(at)?;
         self.rung = mount::top_level(&self.found.paths(), at, &[Rung::Writable], self.degraded)
-            .map_err(Error::NotWritable)?;
+            .map_err(not_writable)?;
         self.store = open(at)?;
         Ok(())
     }
 
+    /// Whether a write failed: the kernel takes no more.
+    pub fn has_failed(&self) -> bool {
+        self.rung.is_writable() && !self.store.takes_writes().unwrap_or(false)
+    }
+
     /// The same session, unless a write failed: then what is on the disk, mounted anew and read-only.
     pub fn settled(self) -> Result<Session, Error> {
-        if !self.rung.is_writable() || self.store.takes_writes().unwrap_or(false) {
+        if !self.has_failed() {
             return Ok(self);
         }
         say!("the disk takes no more writes: going on with what is on it, read-only");
@@ -233,6 +242,14 @@ impl Session {
         for at in [TRIAL_AT, WRITABLE_AT, READ_ONLY_AT] {
             mount::clear(Path::new(at));
         }
+    }
+}
+
+/// A disk that fails is no disk with a write protection.
+fn not_writable(error: NotMounted) -> Error {
+    match error.is_of_the_disk() {
+        true => StoreError::Disk(format!("mounting it writable: {}", error.reasons())).into(),
+        false => Error::NotWritable(error),
     }
 }
 
@@ -269,9 +286,22 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
+    fn a_disk_that_fails_is_said_to_fail_and_not_to_be_write_protected() {
+        for errno in [Errno::IO, Errno::NXIO, Errno::NODEV] {
+            let tried = vec![(Rung::Writable, sys::Error::new("mount", errno))];
+            let text = not_writable(NotMounted { tried }).to_string();
+            assert!(
+                text.starts_with("the disk fails: check its cable"),
+                "{text}"
+            );
+            assert!(!text.contains("write protection"), "{text}");
+        }
+    }
+
+    #[test]
     fn a_write_protected_disk_is_said_to_be_one_and_not_unmountable() {
         let tried = vec![(Rung::Writable, sys::Error::new("mount", Errno::ACCESS))];
-        let text = Error::NotWritable(NotMounted { tried }).to_string();
+        let text = not_writable(NotMounted { tried }).to_string();
         assert!(!text.contains("mounted in any way"), "{text}");
         for part in [
             "cannot be written to",

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use log::LevelFilter;
 
-use super::{end, log as agent_log, pid1, worker};
+use super::{end, kernel_keys, log as agent_log, pid1, worker};
 use crate::say;
 use crate::sys::mount::MountFlags;
 use crate::sys::{console, power};
@@ -73,6 +73,7 @@ pub fn run(first: impl FnOnce(&[u8]) -> String, work: impl Fn(pid1::WorkerMode) 
     if let Err(error) = power::disable_ctrl_alt_del() {
         log::warn!("{error}");
     }
+    kernel_keys::remember();
     PANIC.change(PANIC.usual, PANIC.ours);
     LOG_LIMIT.change(LOG_LIMIT.usual, LOG_LIMIT.ours);
     std::panic::set_hook(Box::new(|info| {
@@ -87,6 +88,7 @@ pub fn run(first: impl FnOnce(&[u8]) -> String, work: impl Fn(pid1::WorkerMode) 
 
 /// What a kernel panic does while the agent runs inside another initramfs; the other settings are the host's.
 pub(super) fn in_host() {
+    kernel_keys::remember();
     PANIC.change(PANIC.usual, PANIC.ours);
 }
 
@@ -122,6 +124,7 @@ pub(super) fn restore_settings() {
     {
         log::warn!("{error}");
     }
+    kernel_keys::restore();
     let line = std::fs::read("/proc/cmdline").unwrap_or_default();
     let given = |name| kernel_cmdline::tokens(&line).any(|token| token.is(name));
     if !given("panic") {
@@ -138,7 +141,10 @@ struct Real<W> {
 
 impl<W: Fn(pid1::WorkerMode) -> pid1::End> pid1::Machine for Real<W> {
     fn work(&mut self, mode: pid1::WorkerMode) -> Result<pid1::End, String> {
-        worker::run(mode, &self.work)
+        let end = worker::run(mode, &self.work);
+        // It may have died with its menu open.
+        kernel_keys::restore();
+        end
     }
     fn perform(&mut self, end: pid1::End) -> end::Outcome {
         agent_log::record_in_run();

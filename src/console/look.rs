@@ -4,8 +4,9 @@
 use super::machine::{Answer, Entry, Look};
 use super::text::name;
 use crate::record::layout::{Layout, Part};
+use crate::store::StoreError;
 use crate::store::btrfs::path::{DIRECTORY, LOOK, entries, open, split_bytes};
-use crate::sys::Context;
+use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, Stat, fstat, readlinkat};
 use std::io::Read;
@@ -77,15 +78,21 @@ pub fn at(dataset: &OwnedFd, path: &str) -> Answer<Look> {
     if !is_reached(dataset, bytes) {
         return Err(private(path));
     }
+    let failed = |error: sys::Error| {
+        let text = format!("/{} cannot be read: {error}", name(bytes));
+        match sys::is_of_the_disk(error.errno) {
+            true => StoreError::Disk(text).to_string(),
+            false => text,
+        }
+    };
     let fd = open(dataset, bytes, LOOK).map_err(|error| match error.errno {
         rustix::io::Errno::NOENT => format!("there is no /{}", name(bytes)),
         rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => format!(
             "/{} leads through a link or a file, which is not followed: look at the directory above it",
             name(bytes)
         ),
-        errno => format!("/{} cannot be looked at: {errno}", name(bytes)),
+        _ => failed(error),
     })?;
-    let failed = |error: crate::sys::Error| format!("/{} cannot be read: {error}", name(bytes));
     let stat = fstat(&fd).call(|| "fstat".to_owned()).map_err(failed)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     match kind {

@@ -9,7 +9,6 @@ use crate::record::layout::Part;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
 use crate::store::{Store, StoreError};
-use crate::sys;
 use crate::transaction::Error;
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -64,22 +63,25 @@ fn configure(store: &Btrfs, system: Place, to: std::os::fd::BorrowedFd<'_>) -> R
 
 /// An error of the archive as one of the transaction.
 pub fn of_archive(error: super::Error) -> Error {
-    let full = matches!(&error, super::Error::System { source, .. } if is_full(source));
-    as_error(full, error.to_string())
+    let errno = match &error {
+        super::Error::System { source, .. } => Some(source.errno),
+        _ => None,
+    };
+    as_error(errno, error.to_string())
 }
 
 fn of_copy(error: copy::Error) -> Error {
-    let full = matches!(&error, copy::Error::System(source) if is_full(source));
-    as_error(full, error.to_string())
+    let errno = match &error {
+        copy::Error::System(source) => Some(source.errno),
+        _ => None,
+    };
+    as_error(errno, error.to_string())
 }
 
-fn is_full(error: &sys::Error) -> bool {
-    matches!(error.errno, Errno::NOSPC | Errno::DQUOT)
-}
-
-fn as_error(full: bool, text: String) -> Error {
-    match full {
-        true => StoreError::Full(text).into(),
-        false => Error::Image(text),
+/// What is the disk's fault, or that of its room, is the store's to say.
+fn as_error(errno: Option<Errno>, text: String) -> Error {
+    match errno.map(|errno| StoreError::of_call(errno, text.clone())) {
+        Some(error @ (StoreError::Full(_) | StoreError::Disk(_))) => error.into(),
+        _ => Error::Image(text),
     }
 }

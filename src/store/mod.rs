@@ -19,7 +19,9 @@ pub mod place;
 use crate::record::block::BLOCK;
 use crate::record::layout::Layout;
 use crate::record::{Identity, Uuid};
+use crate::sys::is_of_the_disk;
 use place::{File, Place};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// A dataset as the store sees it.
@@ -104,9 +106,40 @@ pub enum StoreError {
     /// A label's name or value is not one that is kept, or it was not written by us.
     #[error("{0}")]
     Label(String),
+    /// The disk was pulled, fails or is damaged, or the kernel gave up writing to it.
+    #[error(
+        "the disk fails: check its cable and power, then 'reboot'; docs/recovery.md, section 14 ({0})"
+    )]
+    Disk(String),
+    /// What was to be written to is read-only: a subvolume, or all of it.
+    #[error(
+        "{0}: if the disk takes writes, a subvolume is read-only: 'btrfs property set -f @backstay ro \
+         false' in the mounted top level (docs/recovery.md, section 13)"
+    )]
+    ReadOnly(String),
     /// The system call failed; the text has the call, its arguments and the error.
     #[error("{0}")]
     System(String),
+}
+
+impl StoreError {
+    /// What a system call's error means to a store; `text` has the call and what was being done.
+    pub fn of_call(errno: Errno, text: String) -> StoreError {
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => StoreError::Full(text),
+            Errno::ROFS => StoreError::ReadOnly(text),
+            errno if is_of_the_disk(errno) => StoreError::Disk(text),
+            _ => StoreError::System(text),
+        }
+    }
+
+    /// The same where the kernel takes no more writes to any of it: that is the disk's fault, and no subvolume's.
+    pub fn where_writes_failed(self) -> StoreError {
+        match self {
+            StoreError::ReadOnly(text) => StoreError::Disk(text),
+            other => other,
+        }
+    }
 }
 
 /// Shorthand for the results of a store.

@@ -85,6 +85,12 @@ pub fn open_for_typing(path: &Path) -> Result<File> {
 /// `ENOTTY`: it is no terminal.
 pub fn by_the_byte(terminal: BorrowedFd<'_>) -> Result<Termios> {
     let before = tcgetattr(terminal).call(|| "tcgetattr(console)".into())?;
+    set_modes(terminal, &all_bytes(&before))?;
+    Ok(before)
+}
+
+/// The modes that [`by_the_byte`] sets where these are set.
+pub fn all_bytes(before: &Termios) -> Termios {
     let mut raw = before.clone();
     raw.local_modes
         .remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
@@ -102,8 +108,7 @@ pub fn by_the_byte(terminal: BorrowedFd<'_>) -> Result<Termios> {
     raw.input_modes.insert(InputModes::IGNBRK);
     raw.output_modes
         .insert(OutputModes::OPOST | OutputModes::ONLCR);
-    set_modes(terminal, &raw)?;
-    Ok(before)
+    raw
 }
 
 /// Puts modes back that [`by_the_byte`] gave.

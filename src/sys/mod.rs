@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod power;
 pub mod probe;
 pub mod process;
+pub mod raw_terminal;
 pub mod uevent;
 pub mod watchdog;
 
@@ -48,6 +49,11 @@ impl Error {
     pub fn from_io(call: impl Into<String>, error: &std::io::Error) -> Self {
         Self::new(call, Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
+}
+
+/// Whether this is the disk's answer, or that it gave none: it was pulled, fails, or is damaged.
+pub fn is_of_the_disk(errno: Errno) -> bool {
+    matches!(errno, Errno::IO | Errno::NXIO | Errno::NODEV)
 }
 
 /// What the calls of this module return.

@@ -126,7 +126,46 @@ pub enum Error {
     Occupied(String),
 }
 
+impl Error {
+    /// The same where the kernel takes no more writes to the store: see [`StoreError::where_writes_failed`].
+    pub fn where_writes_failed(self) -> Error {
+        let boxed = |error: Box<Error>| Box::new(error.where_writes_failed());
+        match self {
+            Error::Store(error) => Error::Store(error.where_writes_failed()),
+            Error::Unfinished(error) => Error::Unfinished(boxed(error)),
+            Error::Uncertain(error) => Error::Uncertain(boxed(error)),
+            Error::NotUndone(error, other) => Error::NotUndone(boxed(error), boxed(other)),
+            other => other,
+        }
+    }
+}
+
 /// A UUID for a message, or that there is none.
 fn named(uuid: Option<Uuid>) -> String {
     uuid.map_or_else(|| "nothing".to_owned(), |uuid| uuid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_kernel_gave_up_writing_the_disk_is_named_and_no_subvolume() {
+        let refused = || Error::Store(StoreError::ReadOnly("writing x".to_owned()));
+        let text = refused().to_string();
+        assert!(text.contains("btrfs property set"), "{text}");
+        let other = || Box::new(Error::NoNumber);
+        for error in [
+            refused(),
+            Error::Unfinished(Box::new(refused())),
+            Error::Uncertain(Box::new(refused())),
+            Error::NotUndone(other(), Box::new(Error::Unfinished(Box::new(refused())))),
+        ] {
+            let text = error.where_writes_failed().to_string();
+            assert!(text.contains("the disk fails: check its cable"), "{text}");
+            assert!(!text.contains("btrfs property set"), "{text}");
+        }
+        let text = Error::NoNumber.where_writes_failed().to_string();
+        assert_eq!(text, Error::NoNumber.to_string());
+    }
 }

@@ -44,9 +44,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .usually(300),
     Scenario::tiny(
         "menu-disk-fails",
-        "the disk is pulled while the menu is open: it says so, and after a restart nothing is changed",
+        "the disk is pulled while the menu is open, before the commit and after it: after a restart nothing is changed, or all",
         disk_fails,
-    ),
+    )
+    .usually(240),
     Scenario::tiny(
         "no-console-at-all-boots",
         "the only console on the command line has no hardware, and the menu was asked for: the system starts",
@@ -315,7 +316,15 @@ fn start(ctx: &Context, first: &Path, second: &Path, parameters: &str) -> Result
     Ok(vm)
 }
 
+/// What is said of a disk that was pulled.
+const DISK_FAILS: &str = "the disk fails: check its cable";
+
 fn disk_fails(ctx: &mut Context) -> Result<()> {
+    pulled_before_the_commit(ctx)?;
+    pulled_after_the_commit(ctx)
+}
+
+fn pulled_before_the_commit(ctx: &mut Context) -> Result<()> {
     let disk = ctx.take(&three_versions(System::Tiny))?;
     let machine = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
     let mut vm = ctx.start(machine.with_orders())?;
@@ -333,6 +342,7 @@ fn disk_fails(ctx: &mut Context) -> Result<()> {
     asks_for(&mut vm, "ROLLBACK")?;
     answer_word(ctx, &mut vm, "ROLLBACK")?;
     vm.serial().expect_text("not done: ")?;
+    vm.serial().expect_text(DISK_FAILS)?;
     ctx.step("what is left to be done is said");
     at_menu(ctx, &mut vm, "disk")?;
     vm.serial().expect_text("disk again")?;
@@ -344,6 +354,50 @@ fn disk_fails(ctx: &mut Context) -> Result<()> {
     let tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
     tiny.power_off()
+}
+
+/// The commit record is on the disk, the exchanges are not, and the store cannot be read any more: what is live is not
+/// started by itself, and the next start finishes the change.
+fn pulled_after_the_commit(ctx: &mut Context) -> Result<()> {
+    // In one second it brings the record to the disk, and not what follows.
+    const OPERATIONS: u32 = 40;
+    let disk = ctx.take(&three_versions(System::Tiny))?;
+    let machine = VmConfig::disk(ctx.accel(), &disk, ctx.transcript());
+    let mut vm = ctx.start(machine.with_orders())?;
+    // The log's lines are seen, too.
+    let parameters = "loglevel=7 backstay.menu=30 backstay.end";
+    boot_recovery_with(&mut vm, System::Tiny, parameters)?;
+    opens(&mut vm)?;
+    vm.serial().forbid("backstay: done");
+    vm.slow_disk(0, OPERATIONS)?;
+    at_menu(ctx, &mut vm, "rollback 2")?;
+    asks_for(&mut vm, "ROLLBACK")?;
+    answer_word(ctx, &mut vm, "ROLLBACK")?;
+    vm.serial().expect_text("backstay: exchanging ")?;
+    ctx.step("the disk is pulled");
+    vm.pull_disk(0)?;
+    vm.serial()
+        .expect_text("it was committed but could not be finished: ")?;
+    vm.serial().expect_text(DISK_FAILS)?;
+    ctx.step("neither a person nor silence starts what may be half of it");
+    at_menu(ctx, &mut vm, "boot")?;
+    vm.serial()
+        .expect_text("The system cannot be started as it is;")?;
+    vm.serial().expect_line("Nothing was typed.")?;
+    vm.serial().expect_text("reboot: Restarting system")?;
+    vm.pull_plug()?;
+    ctx.step("with the disk back, the change is finished");
+    let mut vm = ctx.boot(&disk)?;
+    agent_begins(&mut vm, "starting the system")?;
+    agent_says(
+        &mut vm,
+        &["a change was interrupted: finished now (former system: 3)"],
+    )?;
+    let tiny = vm.tiny()?;
+    tiny.expect("2", "2", TINY_DATA)?;
+    tiny.power_off()?;
+    ctx.expect_store(&disk, &after_previous())?;
+    Ok(())
 }
 
 fn no_console(ctx: &mut Context) -> Result<()> {

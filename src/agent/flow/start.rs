@@ -110,17 +110,16 @@ impl Start<'_> {
                 why: Some(why),
                 ..Opening::default()
             };
-            session = match self.menu(opening, silence, Choice::Boot) {
+            let (choice, now) = self.menu(opening, silence, Choice::Boot);
+            session = match after_menu(choice, now, true) {
                 // It must not wait for ever, even if what it starts is half of one version.
-                (Choice::Boot, Some(session)) if mixed && self.host => {
+                Goes::On(session) if mixed && self.host => {
                     return Err(end(Some(session), End::GoOn));
                 }
-                (Choice::Boot, Some(session)) => session,
-                // It was mounted in another way, or failed there.
-                (Choice::Boot, None) if self.host => return Err(End::GoOn),
-                (Choice::Boot, None) => return Err(End::Reboot),
-                (Choice::Reboot, session) => return Err(end(session, End::Reboot)),
-                (Choice::PowerOff, session) => return Err(end(session, End::PowerOff)),
+                Goes::On(session) => session,
+                _ if self.host && choice == Choice::Boot => return Err(End::GoOn),
+                Goes::OnWithoutStore => return Err(End::Reboot),
+                Goes::Ends(session, ended) => return Err(end(session, ended)),
             };
             next = Next::Boot;
         }
@@ -227,27 +226,46 @@ impl Start<'_> {
             if self.host {
                 return End::GoOn;
             }
-            // Where the store was read, what is live is not started without it: it may be half of a change.
-            let storeless = session.is_none();
+            let had_store = session.is_some();
             let opening = Opening {
                 session,
-                starts_without: storeless,
+                starts_without: !had_store,
                 why: Some(why.clone()),
                 disk: Some(why),
                 ..Opening::default()
             };
-            session = match self.menu(opening, None, Choice::Boot) {
+            let (choice, now) = self.menu(opening, None, Choice::Boot);
+            session = match after_menu(choice, now, had_store) {
                 // What was done there may have gone wrong.
-                (Choice::Boot, Some(session)) => match self.ready(session, Next::Boot) {
+                Goes::On(session) => match self.ready(session, Next::Boot) {
                     Ok(session) => Some(session),
                     Err(end) => return end,
                 },
-                (Choice::Boot, None) if storeless => None,
-                (Choice::Boot, None) => return End::Reboot,
-                (Choice::Reboot, session) => return end(session, End::Reboot),
-                (Choice::PowerOff, session) => return end(session, End::PowerOff),
+                Goes::OnWithoutStore => None,
+                Goes::Ends(session, ended) => return end(session, ended),
             };
         }
+    }
+}
+
+/// What follows from a menu that is over; `S` is a [`Session`].
+#[derive(Debug, PartialEq, Eq)]
+enum Goes<S> {
+    On(S),
+    /// It began without one, too.
+    OnWithoutStore,
+    Ends(Option<S>, End),
+}
+
+/// Where the store was read and then lost (it failed, or was mounted in another way), what is live is not started without
+/// it: it may be half of a change.
+fn after_menu<S>(choice: Choice, store: Option<S>, had_store: bool) -> Goes<S> {
+    match (choice, store) {
+        (Choice::Boot, Some(store)) => Goes::On(store),
+        (Choice::Boot, None) if had_store => Goes::Ends(None, End::Reboot),
+        (Choice::Boot, None) => Goes::OnWithoutStore,
+        (Choice::Reboot, store) => Goes::Ends(store, End::Reboot),
+        (Choice::PowerOff, store) => Goes::Ends(store, End::PowerOff),
     }
 }
 
@@ -290,4 +308,42 @@ fn sentence(text: String) -> String {
         text.push('.');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_lost_in_the_menu_restarts_the_machine_and_starts_nothing() {
+        use Choice::{Boot, PowerOff, Reboot};
+        let store = "the store";
+        for (choice, now, had, goes) in [
+            (Boot, None, true, Goes::Ends(None, End::Reboot)),
+            (Boot, None, false, Goes::OnWithoutStore),
+            (Boot, Some(store), true, Goes::On(store)),
+            // A person has mounted it there.
+            (Boot, Some(store), false, Goes::On(store)),
+            (Reboot, None, true, Goes::Ends(None, End::Reboot)),
+            (
+                Reboot,
+                Some(store),
+                true,
+                Goes::Ends(Some(store), End::Reboot),
+            ),
+            (
+                PowerOff,
+                Some(store),
+                true,
+                Goes::Ends(Some(store), End::PowerOff),
+            ),
+            (PowerOff, None, false, Goes::Ends(None, End::PowerOff)),
+        ] {
+            assert_eq!(
+                after_menu(choice, now, had),
+                goes,
+                "{choice:?} {now:?} {had}"
+            );
+        }
+    }
 }

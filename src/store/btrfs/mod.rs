@@ -120,10 +120,6 @@ pub fn open_top(path: &Path) -> Result<OwnedFd> {
         .doing(|| "opening the mounted top level")
 }
 
-/// What `EROFS` may mean, and what to do.
-const READ_ONLY: &str = ": if the disk takes writes, a subvolume is read-only: 'btrfs property set -f \
-                         @backstay ro false' in the mounted top level (docs/recovery.md, section 13)";
-
 /// Turns the error of a system call into the store's, with what was being done.
 trait Doing<T> {
     fn doing<S: core::fmt::Display>(self, what: impl FnOnce() -> S) -> Result<T>;
@@ -131,14 +127,7 @@ trait Doing<T> {
 
 impl<T> Doing<T> for sys::Result<T> {
     fn doing<S: core::fmt::Display>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|error| {
-            let text = format!("{}: {error}", what());
-            match error.errno {
-                Errno::NOSPC | Errno::DQUOT => StoreError::Full(text),
-                Errno::ROFS => StoreError::System(format!("{text}{READ_ONLY}")),
-                _ => StoreError::System(text),
-            }
-        })
+        self.map_err(|error| StoreError::of_call(error.errno, format!("{}: {error}", what())))
     }
 }
 
@@ -296,7 +285,10 @@ impl Store for Btrfs {
         // What has become read-only is not synced, and that is no error to the kernel.
         match self.takes_writes().doing(doing)? {
             true => Ok(()),
-            false => Err(Errno::ROFS).call(call).doing(doing),
+            false => {
+                let made_read_only: Result<()> = Err(Errno::ROFS).call(call).doing(doing);
+                made_read_only.map_err(StoreError::where_writes_failed)
+            }
         }
     }
 }
@@ -315,6 +307,15 @@ mod tests {
         );
         let full: sys::Result<()> = Err(sys::Error::new("mkdirat", Errno::NOSPC));
         assert!(matches!(full.doing(|| "x"), Err(StoreError::Full(_))));
+        for errno in [Errno::IO, Errno::NXIO, Errno::NODEV] {
+            let pulled: sys::Result<()> = Err(sys::Error::new("read", errno));
+            let text = pulled.doing(|| "reading x").unwrap_err().to_string();
+            assert!(
+                text.starts_with("the disk fails: check its cable and power, then 'reboot'"),
+                "{text}"
+            );
+            assert!(text.contains("(reading x: read: "), "{text}");
+        }
         let top = tempfile::tempdir().unwrap();
         for path in ["@config", "@backstay/defaults"] {
             std::fs::create_dir_all(top.path().join(path)).unwrap();
