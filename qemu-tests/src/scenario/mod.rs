@@ -12,6 +12,7 @@ mod console_access;
 mod console_trouble;
 mod context;
 mod dead_end;
+mod fallback;
 mod fault;
 mod guard;
 mod hibernation;
@@ -248,6 +249,11 @@ pub const GROUPS: &[Group] = &[
         name: "trial",
         story: ("trial", include_str!("trial.rs")),
         scenarios: trial::SCENARIOS,
+    },
+    Group {
+        name: "fallback",
+        story: ("fallback", include_str!("fallback.rs")),
+        scenarios: fallback::SCENARIOS,
     },
     Group {
         name: "guard",
