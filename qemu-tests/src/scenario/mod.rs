@@ -18,6 +18,7 @@ mod guard;
 mod hibernation;
 mod installed;
 mod kernel;
+mod mirror;
 mod premise_grub;
 mod refuse;
 mod reset;
@@ -234,6 +235,11 @@ pub const GROUPS: &[Group] = &[
         name: "console-trouble",
         story: ("console_trouble", include_str!("console_trouble.rs")),
         scenarios: console_trouble::SCENARIOS,
+    },
+    Group {
+        name: "mirror",
+        story: ("mirror", include_str!("mirror.rs")),
+        scenarios: mirror::SCENARIOS,
     },
     Group {
         name: "reset",
