@@ -14,6 +14,7 @@ mod context;
 mod dead_end;
 mod fallback;
 mod fault;
+mod grub_password;
 mod guard;
 mod hibernation;
 mod installed;
@@ -295,6 +296,11 @@ pub const GROUPS: &[Group] = &[
         name: "grub",
         story: ("premise_grub", include_str!("premise_grub.rs")),
         scenarios: premise_grub::SCENARIOS,
+    },
+    Group {
+        name: "grub-password",
+        story: ("grub_password", include_str!("grub_password.rs")),
+        scenarios: grub_password::SCENARIOS,
     },
     Group {
         name: "btrfs",
