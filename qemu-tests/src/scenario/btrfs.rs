@@ -28,6 +28,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .usually(250)
     .within(LIMIT),
+    Scenario::plain(
+        "versions-compared-by-trees",
+        "what differs between two versions, found by btrfs's trees, against a comparison that reads every file",
+        |ctx| checks(ctx, "differ", 49),
+    )
+    .usually(250)
+    .within(LIMIT),
 ];
 
 const TARGET: &str = "x86_64-unknown-linux-musl";

@@ -76,7 +76,7 @@ pub(super) fn roll_back(ctx: &Context, vm: &mut Vm) -> Result<()> {
 }
 
 /// What is live now starts, after a change.
-fn start(ctx: &Context, vm: &mut Vm, [system, config]: [&str; 2]) -> Result<()> {
+pub(super) fn start(ctx: &Context, vm: &mut Vm, [system, config]: [&str; 2]) -> Result<()> {
     vm.serial().expect_line(START_IT)?;
     at_menu(ctx, vm, "boot")?;
     agent_says(vm, &["starting the system"])?;

@@ -12,11 +12,14 @@ mod console_access;
 mod console_trouble;
 mod context;
 mod dead_end;
+mod fallback;
 mod fault;
+mod grub_password;
 mod guard;
 mod hibernation;
 mod installed;
 mod kernel;
+mod mirror;
 mod premise_grub;
 mod refuse;
 mod reset;
@@ -235,6 +238,11 @@ pub const GROUPS: &[Group] = &[
         scenarios: console_trouble::SCENARIOS,
     },
     Group {
+        name: "mirror",
+        story: ("mirror", include_str!("mirror.rs")),
+        scenarios: mirror::SCENARIOS,
+    },
+    Group {
         name: "reset",
         story: ("reset", include_str!("reset.rs")),
         scenarios: reset::SCENARIOS,
@@ -248,6 +256,11 @@ pub const GROUPS: &[Group] = &[
         name: "trial",
         story: ("trial", include_str!("trial.rs")),
         scenarios: trial::SCENARIOS,
+    },
+    Group {
+        name: "fallback",
+        story: ("fallback", include_str!("fallback.rs")),
+        scenarios: fallback::SCENARIOS,
     },
     Group {
         name: "guard",
@@ -283,6 +296,11 @@ pub const GROUPS: &[Group] = &[
         name: "grub",
         story: ("premise_grub", include_str!("premise_grub.rs")),
         scenarios: premise_grub::SCENARIOS,
+    },
+    Group {
+        name: "grub-password",
+        story: ("grub_password", include_str!("grub_password.rs")),
+        scenarios: grub_password::SCENARIOS,
     },
     Group {
         name: "btrfs",
