@@ -50,6 +50,7 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
     let settings = Settings {
         seconds: None,
         silent: Choice::Boot,
+        or_restart: false,
         after_change: 0,
     };
     let mut say = |text: &str| {

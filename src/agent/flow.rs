@@ -233,6 +233,7 @@ fn without_disk<'a>(boot: &'a Boot<'a>, asked: &'a Asked) -> Early<'a> {
         starts_without: false,
         why: Vec::new(),
         disk: None,
+        host: false,
         json: asked.json,
     }
 }

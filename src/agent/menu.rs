@@ -64,6 +64,8 @@ pub struct Early<'a> {
     pub why: Vec<String>,
     /// Why the disk does not mount.
     pub disk: Option<String>,
+    /// Another initramfs mounts the root, and its boot goes on.
+    pub host: bool,
     /// Programs are at the other end.
     pub json: bool,
 }
@@ -81,6 +83,7 @@ pub fn open(early: Early<'_>, seconds: Option<u32>, silent: Choice) -> (Choice, 
     let settings = Settings {
         seconds,
         silent,
+        or_restart: !early.host && early.image.is_none(),
         after_change: SECONDS,
     };
     let run = if early.json { json::run } else { menu::run };
@@ -404,6 +407,7 @@ mod tests {
             starts_without: false,
             why: Vec::new(),
             disk: None,
+            host: false,
             json: false,
         }
     }

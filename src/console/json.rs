@@ -88,7 +88,7 @@ impl Channel<'_> {
             };
             let line = match heard {
                 Heard::Line(line) => line,
-                Heard::Silence => return self.session.settings().silent,
+                Heard::Silence => return self.session.silent(),
                 Heard::Garbled => {
                     self.refuse(&refused(
                         "garbled",

@@ -48,6 +48,9 @@ pub struct Settings {
     pub seconds: Option<u32>,
     /// What happens then.
     pub silent: Choice,
+    /// Whether the machine restarts instead of starting what cannot be started any more. Not inside another initramfs, whose
+    /// boot goes on whatever comes of it.
+    pub or_restart: bool,
     /// Seconds that it gets once a person has changed something, where it waited for one; not in the running system, where
     /// nothing waits for the menu's end.
     pub after_change: u32,
@@ -140,9 +143,8 @@ impl Menu<'_> {
     }
 
     fn say_silence(&mut self) {
-        let settings = self.session.settings();
-        if let Some(seconds) = settings.seconds {
-            let then = match settings.silent {
+        if let Some(seconds) = self.session.settings().seconds {
+            let then = match self.session.silent() {
                 Choice::Reboot => "the machine restarts",
                 Choice::PowerOff => "the machine is switched off",
                 Choice::Boot => "the system starts",
@@ -154,7 +156,7 @@ impl Menu<'_> {
     /// Nobody is there.
     fn silence(&mut self, said: &str) -> Choice {
         self.terminal.show(said);
-        self.session.settings().silent
+        self.session.silent()
     }
 
     fn situation(&mut self) -> (Situation, Stage) {

@@ -76,6 +76,17 @@ impl<'a> Session<'a> {
         self.settings
     }
 
+    /// What that is now.
+    pub fn silent(&mut self) -> Choice {
+        let Settings {
+            silent, or_restart, ..
+        } = self.settings;
+        match silent {
+            Choice::Boot if or_restart && !self.boots() => Choice::Reboot,
+            silent => silent,
+        }
+    }
+
     /// The time until that; `None`: somebody is waited for.
     pub fn left(&self) -> Option<Duration> {
         let seconds = self.settings.seconds?;

@@ -384,6 +384,7 @@ fn pulled_after_the_commit(ctx: &mut Context) -> Result<()> {
     vm.serial()
         .expect_text("The system cannot be started as it is;")?;
     vm.serial().expect_line("Nothing was typed.")?;
+    agent_says(&mut vm, &["restarting the machine"])?;
     vm.serial().expect_text("reboot: Restarting system")?;
     vm.pull_plug()?;
     ctx.step("with the disk back, the change is finished");

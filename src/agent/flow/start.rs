@@ -160,6 +160,7 @@ impl Start<'_> {
             starts_without: opening.starts_without,
             why: opening.why.map(sentence).into_iter().collect(),
             disk: opening.disk,
+            host: self.host,
             json: self.asked.json,
         };
         menu::open(early, seconds, silent)

@@ -116,6 +116,24 @@ fn silence_goes_on_as_it_was_said_and_without_a_system_that_starts_it_waits() {
 }
 
 #[test]
+fn what_cannot_be_started_any_more_is_not_said_to_start() {
+    // Inside another initramfs the boot goes on.
+    for (or_restart, silent) in [(true, Choice::Reboot), (false, Choice::Boot)] {
+        let mut model = Model::new();
+        model.starts = false;
+        let settings = Settings {
+            or_restart,
+            ..SETTINGS
+        };
+        let mut script = Script::new(&["menu"]);
+        let choice = menu::run(&mut model, &mut script, &mut guard(""), settings);
+        assert_eq!(choice, silent);
+        let restarts = script.shown.contains("seconds the machine restarts.");
+        assert_eq!(restarts, or_restart, "{}", script.shown);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_as_a_command_is_answered_with_how_it_is_written() {
     let mut model = Model::new();
     let lines = [

@@ -93,6 +93,7 @@ fn cheap_hash() -> String {
 const SETTINGS: Settings = Settings {
     seconds: Some(60),
     silent: Choice::Boot,
+    or_restart: true,
     after_change: 60,
 };
 
