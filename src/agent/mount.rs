@@ -22,7 +22,9 @@ pub enum Rung {
     /// `ro,rescue=nologreplay`: writes nothing at all. Neither a writable mount nor a remount works
     /// while it is held.
     NoReplay,
-    /// `ro,rescue=usebackuproot`: an older root of the tree, for a disk that is damaged.
+    /// `ro,rescue=usebackuproot:nologreplay`: an older root of the tree, for a disk that is damaged. The kernel forgets the first
+    /// option once it is mounted, and a writable mount would put the older root in the place of the newest one; the
+    /// second one keeps it from that, as long as anything of it is mounted. The log belongs to the newest root anyway.
     BackupRoot,
 }
 
@@ -61,7 +63,7 @@ impl Rung {
         match self {
             Rung::Writable | Rung::ReadOnly => "",
             Rung::NoReplay => "rescue=nologreplay",
-            Rung::BackupRoot => "rescue=usebackuproot",
+            Rung::BackupRoot => "rescue=usebackuproot:nologreplay",
         }
     }
 }
@@ -382,7 +384,7 @@ mod tests {
                 (true, true, ""),
                 (false, true, ""),
                 (false, false, "rescue=nologreplay"),
-                (false, false, "rescue=usebackuproot")
+                (false, false, "rescue=usebackuproot:nologreplay")
             ]
         );
         assert!(
@@ -391,6 +393,9 @@ mod tests {
                 .skip(1)
                 .all(|r| r.flags() == MountFlags::RDONLY)
         );
+        // What holds only so is never written to by whoever mounts it next.
+        let kept = |r: &Rung| r.is_plain() || r.data().contains("nologreplay");
+        assert!(Rung::LADDER.iter().all(kept));
     }
 
     #[test]

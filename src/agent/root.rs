@@ -185,20 +185,21 @@ pub struct Mounted {
 }
 
 /// Mounts a btrfs root at [`SYSROOT`], read-only unless the command line says `rw`; then, where it
-/// is the live one, configuration and data below it.
+/// is the live one, configuration and data below it. `damaged`: all of it read-only, because it holds in no other way.
 pub fn mount_btrfs(
     found: &Found,
     boot: &Boot<'_>,
     layout: Option<&Layout>,
+    damaged: bool,
 ) -> Result<Mounted, Error> {
-    let read_only = boot.writable != Some(true);
+    let read_only = damaged || boot.writable != Some(true);
     let root = mount_chosen(found, boot, layout, |name, mount| {
         writable_or_not(name, read_only, mount)
     })?;
     if let Some(layout) = layout
         && root.subvolume.as_deref() == Some(layout.system.live.as_str())
     {
-        mount_others(found, layout, &root.at);
+        mount_others(found, layout, &root.at, damaged);
     }
     Ok(root)
 }
@@ -250,9 +251,9 @@ fn sysroot() -> Result<PathBuf, Error> {
 
 /// Configuration and data. What does not mount is said; the system boots without it, because its
 /// own fstab may still mount it, and a person can look.
-fn mount_others(found: &Found, layout: &Layout, root: &Path) {
+fn mount_others(found: &Found, layout: &Layout, root: &Path, read_only: bool) {
     for dataset in layout.config.iter().chain(&layout.data) {
-        if let Err(error) = mount_one(found, dataset, root) {
+        if let Err(error) = mount_one(found, dataset, root, read_only) {
             say!(
                 "{} is not mounted at {}: {error}",
                 dataset.live,
@@ -269,9 +270,9 @@ fn mount_others(found: &Found, layout: &Layout, root: &Path) {
     }
 }
 
-fn mount_one(found: &Found, dataset: &Dataset, root: &Path) -> sys::Result<()> {
+fn mount_one(found: &Found, dataset: &Dataset, root: &Path, read_only: bool) -> sys::Result<()> {
     let at = Path::new(dataset.mount.as_str());
-    writable_or_not(&dataset.live, false, |read_only, rescue| {
+    writable_or_not(&dataset.live, read_only, |read_only, rescue| {
         mount::subvolume_in_root(&found.paths(), &dataset.live, root, at, rescue, read_only)
     })
 }

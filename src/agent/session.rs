@@ -40,6 +40,11 @@ pub enum Error {
         .0.reasons()
     )]
     NotWritable(NotMounted),
+    /// It mounts only in a way in which nothing may be written.
+    #[error(
+        "the file system is damaged and mounted {0}: nothing was changed; docs/recovery.md, section 14"
+    )]
+    Damaged(Rung),
     /// A slow disk has come since the root's device was found.
     #[error("{0}, which was not there at first: nothing was changed; restart")]
     CameSince(&'static str),
@@ -207,6 +212,9 @@ impl Session {
 
     /// Makes the store writable, once.
     pub fn make_writable(&mut self) -> Result<(), Error> {
+        if !self.rung.is_plain() {
+            return Err(Error::Damaged(self.rung));
+        }
         self.look_again()?;
         if self.rung.is_writable() {
             return Ok(());

@@ -107,13 +107,14 @@ pub fn execute_with<S: Store>(
         Err(error @ Error::Uncertain(_)) => return Err(error),
         Err(error) => return Err(undone(store, records, error)),
     };
-    progress(&Step::Commit);
     if let Err(error) = records
         .journal
         .write(store, Journal::Committing(Box::new(committing)))
     {
         return Err(take_back(store, records, error));
     }
+    // Not before it is true: somebody may pull the plug on it.
+    progress(&Step::Commit);
     match finish(store, records, progress) {
         Ok(done) => Ok(Done { left_out, ..done }),
         Err(error) => Err(Error::Unfinished(Box::new(error))),

@@ -266,6 +266,16 @@ fn unmountable(ctx: &mut Context) -> Result<()> {
         at_menu(ctx, &mut vm, "look 2 /etc/appliance-release")?;
         vm.serial().expect_line("2")?;
         switch_off(ctx, &mut vm)?;
+        ctx.step(format!(
+            "{kind:?}: without anybody the system starts, and nobody in it can write"
+        ));
+        let mut vm = start(ctx, &disk, &broken, "")?;
+        let damaged = format!("the file system is damaged: it mounts only {mounted}");
+        agent_says(&mut vm, &[&damaged])?;
+        let mut tiny = vm.tiny()?;
+        tiny.succeed("! mount -o remount,rw / && ! mount -o remount,rw /srv/data")?;
+        tiny.succeed("! touch /new && ! touch /srv/data/new")?;
+        tiny.power_off()?;
         let after = digest(&broken)?;
         ctx.check(before == after, || {
             format!("the disk whose {kind:?} is damaged was written to")

@@ -189,7 +189,8 @@ impl Start<'_> {
                 rootflags: flags.as_deref().or(self.boot.rootflags),
                 ..*self.boot
             };
-            match root::mount_btrfs(self.found, &boot, layout.as_ref()) {
+            let damaged = session.as_ref().is_some_and(|it| !it.rung.is_plain());
+            match root::mount_btrfs(self.found, &boot, layout.as_ref(), damaged) {
                 Ok(root) => match self.hand_over(&root, session, flags.as_deref()) {
                     Ok(end) => return end,
                     // What is live now is another system, or the same one, not on trial any more.
