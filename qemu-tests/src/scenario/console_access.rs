@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::console::{lists, open, opens, roll_back};
-use super::rollback::{TINY_DATA, after_previous};
+use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     NOT_THE_WORD, QUESTION, START_IT, WORD, agent_begins, agent_says, answer_word, at_menu,
     at_question, boot_recovery_on, boot_recovery_with, three_versions, three_versions_and,
@@ -31,6 +31,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "the policy gives a shell: a whole one, with its terminal, and 'exit' comes back",
         shell,
     ),
+    Scenario::tiny(
+        "menu-worker-killed-goes-on",
+        "in the shell of the menu somebody kills what has opened it: the machine starts, with the kernel's own keys as they were",
+        worker_killed,
+    )
+    .usually(180),
     Scenario::tiny(
         "menu-json",
         "a program rolls the machine back, one JSON object a line",
@@ -175,20 +181,21 @@ fn two_consoles(ctx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-fn shell(ctx: &mut Context) -> Result<()> {
-    /// The prompt of busybox's shell for root.
-    const PROMPT: &str = "# ";
-    // The recovery kernel's initramfs once more, with a shell in it.
+/// The prompt of busybox's shell for root.
+const PROMPT: &str = "# ";
+
+/// A policy that gives a shell, and the recovery kernel's initramfs with one in it.
+fn with_shell() -> Fixture {
     let more = "cd /mnt/@backstay/kernels/recovery
          /in/backstay initramfs --kernel \"$release\" --root-dir /mnt/@rootfs --shell /usr/bin/busybox \
              --output \"$PWD/initrd.img\"
          sha256sum vmlinuz initrd.img > sums
          cd /";
-    let disk = ctx.take(&with_policy(
-        "with-shell",
-        "[console]\nshell = \"open\"",
-        more,
-    ))?;
+    with_policy("with-shell", "[console]\nshell = \"open\"", more)
+}
+
+fn shell(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&with_shell())?;
     let mut vm = ctx.boot(&disk)?;
     open(&mut vm)?;
     vm.serial().forbid("job control turned off");
@@ -215,6 +222,45 @@ fn shell(ctx: &mut Context) -> Result<()> {
     roll_back(ctx, &mut vm)?;
     vm.at_prompt().power_off()?;
     ctx.expect_store(&disk, &after_previous())?;
+    Ok(())
+}
+
+/// Which of the kernel's own commands may be given by a key.
+const KERNEL_KEYS: &str = "cat /proc/sys/kernel/sysrq";
+/// Ends every process between the shell and PID 1, and the shell.
+const KILL: &str = "p=$PPID; k=; while [ $p -gt 1 ]; do k=\"$k $p\"; read -r a b c p d < /proc/$p/stat; done; \
+     kill -9 $k; exit";
+
+fn worker_killed(ctx: &mut Context) -> Result<()> {
+    let disk = ctx.take(&with_shell())?;
+    let mut vm = ctx.boot(&disk)?;
+    ctx.step("an ordinary start: what the kernel has");
+    let mut tiny = vm.tiny()?;
+    let keys = tiny.succeed(KERNEL_KEYS)?;
+    ctx.check(keys.trim() != "0", || {
+        "this kernel takes no such key anyway".to_owned()
+    })?;
+    tiny.restart()?;
+    open(&mut vm)?;
+    at_menu(ctx, &mut vm, "shell")?;
+    ctx.step("while the menu is open no key is the kernel's own");
+    at_question(ctx, vm.serial(), PROMPT, KERNEL_KEYS)?;
+    vm.serial().expect_line("0")?;
+    at_question(ctx, vm.serial(), PROMPT, KILL)?;
+    ctx.step("PID 1 goes on without it");
+    vm.serial().expect_text("backstay: the worker (")?;
+    let mut tiny = vm.tiny()?;
+    tiny.expect("3", "3-changed", TINY_DATA)?;
+    let after = tiny.succeed(KERNEL_KEYS)?;
+    ctx.check(after == keys, || {
+        format!(
+            "sysrq is {} in the booted system, and {} after an ordinary start",
+            after.trim(),
+            keys.trim()
+        )
+    })?;
+    tiny.power_off()?;
+    ctx.expect_store(&disk, &untouched())?;
     Ok(())
 }
 

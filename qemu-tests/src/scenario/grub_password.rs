@@ -51,7 +51,8 @@ fn script() -> Result<Vec<&'static str>> {
 fn lock(debian: &mut Debian<'_>) -> Result<()> {
     let lines: Vec<String> = script()?.iter().map(|line| format!("'{line}'")).collect();
     debian.succeed(&format!("printf '%s\\n' {} > {FILE}", lines.join(" ")))?;
-    let hash = "printf '%s\\n%s\\n' \"$P\" \"$P\" | grub-mkpasswd-pbkdf2 | sed -n 's/.* //p'";
+    let hash =
+        "printf '%s\\n%s\\n' \"$P\" \"$P\" | grub-mkpasswd-pbkdf2 | sed -n 's/^PBKDF2.* //p'";
     debian.succeed(&format!("P='{SECRET}'; H=$({hash}); [ ${{#H}} -gt 200 ]"))?;
     debian.succeed(&format!("sed -i \"s|{PLACEHOLDER}|$H|\" {FILE}"))?;
     debian.succeed(&format!("chmod 0700 {FILE}; update-grub"))?;
