@@ -267,7 +267,8 @@ impl Machine for Early<'_> {
                 device.content.fs_type().unwrap_or("nothing known")
             ));
         }
-        if found.lacks_a_device() {
+        let lacks = found.lacks_a_device();
+        if lacks {
             lines.push(
                 "A device of this file system is missing: 'disk degraded' goes on without it."
                     .to_owned(),
@@ -298,11 +299,16 @@ impl Machine for Early<'_> {
                 lines.push("It is not mounted:".to_owned());
                 lines.extend(self.disk.clone());
                 lines.push("Check its cable and power first.".to_owned());
-                lines.push(
-                    "Read-only ways change nothing and often still show the snapshots: 'disk noreplay', then 'disk backup'. \
-                     Copy the data off, then 'btrfs check' from a rescue system; 'log kernel' has the kernel's reasons."
-                        .to_owned(),
-                );
+                let advice = match lacks {
+                    true => {
+                        "Where it comes back, 'reboot'. A mirror works without it; no other way than 'disk degraded' holds."
+                    }
+                    false => {
+                        "Read-only ways change nothing and often still show the snapshots: 'disk noreplay', then 'disk backup'. \
+                         Copy the data off, then 'btrfs check' from a rescue system; 'log kernel' has the kernel's reasons."
+                    }
+                };
+                lines.push(advice.to_owned());
             }
         }
         lines

@@ -76,7 +76,8 @@ fn opens_by_itself(ctx: &Context, vm: &mut Vm) -> Result<()> {
     vm.serial()
         .expect_text("backstay: the file system could not be mounted in any way: ")?;
     agent_says(vm, &[MENU_OPENS])?;
-    vm.serial().expect_line("The disk does not mount.")
+    vm.serial()
+        .expect_line("A disk of the file system is missing: 'disk' says what can be done.")
 }
 
 /// Types the way that goes on without what is missing, and sees that it was taken.

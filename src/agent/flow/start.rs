@@ -131,7 +131,12 @@ impl Start<'_> {
             return Err(End::GoOn);
         }
         let opening = Opening {
-            why: Some("the disk does not mount".to_owned()),
+            why: Some(match self.found.lacks_a_device() {
+                true => {
+                    "a disk of the file system is missing: 'disk' says what can be done".to_owned()
+                }
+                false => "the disk does not mount".to_owned(),
+            }),
             disk: Some(disk),
             ..Opening::default()
         };
