@@ -22,7 +22,7 @@ pub enum Rung {
     /// `ro,rescue=nologreplay`: writes nothing at all. Neither a writable mount nor a remount works
     /// while it is held.
     NoReplay,
-    /// `ro,rescue=usebackuproot:nologreplay`: an older root of the tree, for a disk that is damaged. The kernel forgets the first
+    /// `ro,rescue=usebackuproot,rescue=nologreplay`: an older root of the tree, for a disk that is damaged. The kernel forgets the first
     /// option once it is mounted, and a writable mount would put the older root in the place of the newest one; the
     /// second one keeps it from that, as long as anything of it is mounted. The log belongs to the newest root anyway.
     BackupRoot,
@@ -63,7 +63,7 @@ impl Rung {
         match self {
             Rung::Writable | Rung::ReadOnly => "",
             Rung::NoReplay => "rescue=nologreplay",
-            Rung::BackupRoot => "rescue=usebackuproot:nologreplay",
+            Rung::BackupRoot => "rescue=usebackuproot,rescue=nologreplay",
         }
     }
 }
@@ -384,7 +384,7 @@ mod tests {
                 (true, true, ""),
                 (false, true, ""),
                 (false, false, "rescue=nologreplay"),
-                (false, false, "rescue=usebackuproot:nologreplay")
+                (false, false, "rescue=usebackuproot,rescue=nologreplay")
             ]
         );
         assert!(
