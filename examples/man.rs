@@ -326,8 +326,12 @@ seconds = 600                 # its time
 .fi
 .PP
 .B backstay app check
-says what is wrong with such files. Nothing else reads them yet but the check of a factory version, which wants them to be
-TOML.
+says what is wrong with such files.
+.B backstay fence explain
+says which version can run on the data as it is now, and
+.B backstay fence graph
+what leads from one state to another.
+Changes do not ask that yet; the check of a factory version wants such files to be TOML.
 docs/fencing.md says what they are for.
 .SH EXIT STATUS
 .TP
@@ -338,9 +342,11 @@ It was done, or it was done already.
 It was refused, or it failed; one line on standard error says why and what to do.
 The same where
 .B doctor
-has found a problem, or
+has found a problem,
 .B app check
-an error.
+an error, or where
+.B fence explain
+says that the version is refused.
 .TP
 2
 The arguments are wrong.
@@ -570,6 +576,57 @@ see docs/console.md.
 (error, note),
 .IR what .
 .TP
+.B fence explain
+.IR target ,
+.IR by ,
+.IR consent ,
+.I goes
+(whether it can be gone to),
+.I possible
+(with which consents of a person it could),
+.IR apps ,
+a list:
+.IR app ,
+.IR dataset ,
+.I present
+(in which state that version would find the data),
+.IR fresh ,
+.I reads
+(what it lives with),
+.I convert
+(a path, where one is needed and there is one: a list of
+.IR steps ,
+.IR lossy ,
+.IR cost ),
+.IR restore ,
+.I answer
+(nothing, left\-alone, convert, restore, refuse),
+.I after
+(the state afterwards);
+.I services
+(stopped from the conversion to the reboot),
+.I faults
+and
+.I unread
+(declarations of that version, and of others, that cannot be read).
+.TP
+.B fence graph
+.IR applications ,
+a list:
+.IR app ,
+.IR dataset ,
+.IR present ,
+.I versions
+.RI ( version ,
+.IR state ,
+.IR reads ,
+.IR reads_unknown ),
+.I converters
+(the steps of a path),
+.I way
+(with \-\-to: not\-there, nothing, convert, none);
+.IR unread .
+.TP
 .BR init ", " "recovery install"
 .IR done .
 .SH FILES
@@ -615,6 +672,7 @@ backstay menu
 backstay reset system \-\-keep config
 backstay password
 backstay state get
+backstay fence explain 12 \-\-consent convert
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO

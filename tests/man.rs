@@ -43,6 +43,8 @@ fn every_command_is_on_the_page() {
         "state commit",
         "state abort",
         "state history",
+        "fence explain",
+        "fence graph",
     ]) {
         assert!(page.contains(&format!(".SS {command}")), "{command}");
     }

@@ -1,7 +1,9 @@
 //! The arguments. The manual page and the completions are made from this.
 
+mod fence;
 mod state;
 
+pub use fence::{By, Consent, Fence, FenceExplain, FenceGraph, To};
 pub use state::{Dataset, State};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -131,6 +133,12 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: State,
+    },
+    /// Which versions can run on the data of applications as it is, and why
+    Fence {
+        /// What to do
+        #[command(subcommand)]
+        command: Fence,
     },
     /// Build the initramfs that holds the agent
     Initramfs(Initramfs),
@@ -482,10 +490,20 @@ mod tests {
             "backstay state begin shop 1",
             "backstay state set shop",
             "backstay state commit",
+            "backstay fence",
+            "backstay fence explain live",
+            "backstay fence explain 0",
+            "backstay fence explain 1 2",
+            "backstay fence explain --consent yes",
+            "backstay fence explain --by nobody",
+            "backstay fence explain factory --everything --keep-config",
+            "backstay fence graph --to previous",
+            "backstay fence graph --dot --json",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert!(
-                ["backstay", "backstay state"].contains(&line) || error.exit_code() == 2,
+                ["backstay", "backstay state", "backstay fence"].contains(&line)
+                    || error.exit_code() == 2,
                 "{line}"
             );
         }

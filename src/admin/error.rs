@@ -417,6 +417,26 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An option of `fence explain` that goes with something else.
+    #[error("{0} goes with {1} only: name that, or leave it out")]
+    FenceNeeds(&'static str, &'static str),
+    /// The factory snapshot is in an archive.
+    #[error(
+        "the factory snapshot is to be made from the default tarball first, and nobody knows what it declares until \
+         then: 'backstay factory build' makes it now"
+    )]
+    FenceNotYet,
+    /// A version that is not there, or not what it was.
+    #[error(
+        "{0} is not there, or not what it was when it was sealed: 'backstay list' shows which versions are"
+    )]
+    NoVersion(String),
+    /// An application that nobody knows.
+    #[error(
+        "no version on this disk declares {0}, and no data here is said to be its: 'backstay fence graph' shows all that \
+         there are"
+    )]
+    NoApplication(String),
     /// The machine could not be restarted.
     #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
     Reboot(String),

@@ -15,6 +15,7 @@ pub mod consent;
 mod copies;
 pub mod error;
 pub mod factory;
+mod fence;
 mod files;
 mod fstab;
 pub mod good;

@@ -13,7 +13,7 @@ use crate::policy::intent::Intent;
 use crate::policy::{self, resolve};
 use crate::record::journal::{Journal, Outcome};
 use crate::record::layout::Part;
-use crate::record::state::{Request, Ticket, Verb};
+use crate::record::state::{Request, State, Ticket, Verb};
 use crate::store::place::{File, Place};
 use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain_for};
@@ -74,6 +74,16 @@ pub fn idle(records: &Records) -> Result<()> {
     }
 }
 
+/// The first thing that the agent would do for a verb, if everything that it needs is there and sound.
+pub fn first_step<S: Store>(store: &S, state: &State, verb: Verb) -> Result<Intent> {
+    let source = resolve::intent(verb, state)?.source();
+    let facts = catalogue::facts(store, source, false)?;
+    if policy::is_behind(state, &facts) {
+        return Err(Error::StateBehind);
+    }
+    Ok(resolve::first_step(verb, state, &facts)?)
+}
+
 /// What would be done, if it may be done. Writes nothing.
 pub fn preview<S: Store>(
     store: &S,
@@ -83,15 +93,10 @@ pub fn preview<S: Store>(
 ) -> Result<Explanation> {
     idle(records)?;
     let state = &records.state.value;
-    let source = resolve::intent(verb, state)?.source();
-    let facts = catalogue::facts(store, source, false)?;
-    if policy::is_behind(state, &facts) {
-        return Err(Error::StateBehind);
-    }
     // Where the factory snapshot is to be made first, it is checked when it is there.
-    let make = resolve::first_step(verb, state, &facts)? == Intent::MakeFactory;
+    let make = first_step(store, state, verb)? == Intent::MakeFactory;
     let intent = resolve::intent(verb, state)?;
-    let manifest = match source.filter(|_| !make) {
+    let manifest = match intent.source().filter(|_| !make) {
         Some(set) => {
             check::root(store, set.place(Part::System))?;
             catalogue::manifest(store, set)?

@@ -7,7 +7,7 @@ use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    app, grub, init, initramfs, install, list, menu, password, recovery, request, run_ask,
+    app, fence, grub, init, initramfs, install, list, menu, password, recovery, request, run_ask,
     run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
 };
 use crate::record::manifest::title as title_of;
@@ -73,6 +73,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_good::mark(root, args, out)
         }
         Command::State { command } => run_state::run(root, command, out),
+        Command::Fence { command } => fence::run(root, command, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Password(args) => password::run(args, out),
         Command::App {

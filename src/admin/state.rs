@@ -27,14 +27,13 @@ mod tests;
 
 use super::error::{Error, Result};
 use super::output::{table, utc};
+use crate::fence::labels::{CONVERTING, STATE};
 use crate::store::place::Place;
 use crate::store::{Store, StoreError, shown};
 use history::Change;
 use name::{App, State};
 use serde::Serialize;
 
-const STATE: &str = "state";
-const CONVERTING: &str = "converting";
 const HISTORY: &str = "history";
 /// What is recorded of an application.
 const KINDS: [&str; 3] = [STATE, CONVERTING, HISTORY];

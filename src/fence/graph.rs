@@ -11,7 +11,9 @@
 //! reach that.
 
 use super::declaration::{Converter, Declaration};
-use super::names::{AppState, Version};
+use super::names::{AppName, AppState, Version};
+use super::question::Versions;
+use crate::record::layout::Name;
 use core::cmp::Reverse;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +36,8 @@ impl Edge<'_> {
         self.newest.0
     }
 
-    fn step(&self) -> Step {
+    /// What running it means.
+    pub fn step(&self) -> Step {
         Step {
             from: self.from.clone(),
             to: self.to.clone(),
@@ -134,6 +137,18 @@ impl<'a> Weight<'a> {
     }
 }
 
+/// Each version that keeps the data of an application in that dataset, with what it declares of it.
+pub fn declared<'a>(
+    versions: &'a Versions,
+    app: &AppName,
+    dataset: &Name,
+) -> impl Iterator<Item = (Version, &'a Declaration)> {
+    versions.iter().filter_map(move |(version, offer)| {
+        let declared = offer.apps.get(app)?.as_ref().ok()?;
+        (declared.dataset == *dataset).then_some((*version, declared))
+    })
+}
+
 /// The converters of one application whose data lies in one dataset.
 #[derive(Clone, Debug, Default)]
 pub struct Graph<'a> {
@@ -159,6 +174,11 @@ impl<'a> Graph<'a> {
             }
         }
         Graph { edges }
+    }
+
+    /// Those of an application that work on that dataset, of all versions.
+    pub fn of(versions: &'a Versions, app: &AppName, dataset: &Name) -> Graph<'a> {
+        Graph::new(declared(versions, app, dataset))
     }
 
     /// Every edge, newest version first.

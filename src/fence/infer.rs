@@ -151,7 +151,7 @@ fn declared_case<'a>(
     }
     let (mut path, mut only_running) = (None, false);
     if let (Some(Cause::CannotRead), Label::Known(state)) = (&cause, &present) {
-        let graph = graph(question, app, &declared.dataset);
+        let graph = Graph::of(question.versions, app, &declared.dataset);
         let through = match question.by {
             By::Running => Through::Any,
             By::Console | By::Itself => Through::Early,
@@ -176,6 +176,7 @@ fn why_not(declared: &Declaration, label: &Label, own: bool) -> Option<Cause> {
         Label::Unknown if declared.reads_unknown || own => None,
         Label::Unknown => Some(Cause::Unlabelled { elsewhere: None }),
         Label::Converting { .. } => Some(Cause::Interrupted),
+        Label::Damaged => Some(Cause::Damaged),
     }
 }
 
@@ -186,15 +187,6 @@ fn labelled_elsewhere(question: &Question<'_>, app: &AppName) -> Option<Name> {
     };
     let found = question.datasets.iter().find(|(_, fate)| has(fate));
     found.map(|(name, _)| name.clone())
-}
-
-/// The converters of an application that work on that dataset.
-fn graph<'a>(question: &Question<'a>, app: &AppName, dataset: &Name) -> Graph<'a> {
-    let versions = question.versions.iter();
-    Graph::new(versions.filter_map(|(version, offer)| {
-        let declared = offer.apps.get(app)?.as_ref().ok()?;
-        (declared.dataset == *dataset).then_some((*version, declared))
-    }))
 }
 
 fn wholes<'a>(question: &Question<'a>, cases: &[Case<'a>]) -> BTreeMap<&'a Name, Whole<'a>> {

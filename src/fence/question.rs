@@ -45,6 +45,8 @@ pub enum Label {
         /// The state that it was to become.
         to: AppState,
     },
+    /// What is recorded is no state and no conversion: nobody knows what reads it.
+    Damaged,
 }
 
 /// The labels of one dataset. An application that is not there has none.

@@ -69,6 +69,8 @@ pub enum Cause {
     },
     /// A conversion in place was interrupted.
     Interrupted,
+    /// What is recorded of the data's state cannot be read.
+    Damaged,
     /// The target reads other states.
     CannotRead,
 }

@@ -12,6 +12,16 @@ use crate::console::text::utc;
 /// Columns of a line at the most.
 pub const WIDTH: usize = 78;
 
+/// The state of data, in a word or a few.
+pub fn state(label: &Label) -> String {
+    match label {
+        Label::Known(state) => format!("state {state}"),
+        Label::Unknown => "state unknown".to_owned(),
+        Label::Converting { from, to } => format!("between states {from} and {to}"),
+        Label::Damaged => "what is recorded of its state is damaged".to_owned(),
+    }
+}
+
 /// The whole answer.
 pub fn lines(verdict: &Verdict) -> Vec<String> {
     let mut lines = Vec::new();
@@ -69,9 +79,7 @@ fn head(verdict: &Verdict) -> String {
 fn name(app: &AppVerdict) -> String {
     let state = match (&app.present, app.fresh) {
         (Label::Known(state), true) => format!("fresh {state}"),
-        (Label::Known(state), false) => format!("state {state}"),
-        (Label::Unknown, _) => "state unknown".to_owned(),
-        (Label::Converting { from, to }, _) => format!("between states {from} and {to}"),
+        (label, _) => state(label),
     };
     match &app.dataset {
         Some(dataset) => format!("{} (dataset {dataset}, {state})", app.app),
@@ -118,7 +126,8 @@ fn since(kept: &Restore) -> String {
     }
 }
 
-fn step(step: &Step) -> String {
+/// One step of a path, or one edge.
+pub fn step(step: &Step) -> String {
     let loses = match step.lossless {
         true => "",
         false => ", LOSES SOMETHING",
@@ -134,7 +143,7 @@ fn step(step: &Step) -> String {
 }
 
 /// The last part of the program's path.
-pub(super) fn base_name(command: &[String]) -> &str {
+pub fn base_name(command: &[String]) -> &str {
     let program = command.first().map(String::as_str).unwrap_or_default();
     program.rsplit('/').next().unwrap_or(program)
 }
@@ -158,6 +167,7 @@ fn cause(app: &AppVerdict, refusal: &Refusal) -> String {
         Cause::Interrupted => {
             "a conversion was interrupted, and nothing reads what it left".to_owned()
         }
+        Cause::Damaged => "nobody knows the state of its data".to_owned(),
         Cause::CannotRead => format!("that version reads {}", listed(&app.reads)),
     }
 }
@@ -221,6 +231,10 @@ fn remedy(cause: &Cause) -> &'static str {
         }
         Cause::Interrupted => {
             "finish the conversion in the version that began it, or choose one that has data kept"
+        }
+        Cause::Damaged => {
+            "record the state that it is in with 'backstay state abort' and 'backstay state set', or choose another \
+             version"
         }
         Cause::CannotRead => {
             "no converter on this disk leads there and no data is kept to return to: choose another version"
@@ -298,7 +312,7 @@ fn wrap(lines: &mut Vec<String>, indent: usize, text: &str) {
 }
 
 /// A version in a few letters, for a drawing.
-pub(super) fn short(version: Version) -> String {
+pub fn short(version: Version) -> String {
     match version {
         Version::Factory => "factory".to_owned(),
         Version::Snapshot(id) => id.to_string(),

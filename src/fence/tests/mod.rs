@@ -1,9 +1,11 @@
 //! The fence against what it has to keep.
 //!
 //! - `declaration.rs`, `survey.rs`, `lint.rs`, `words.rs` what is read and what is said
+//! - `ask.rs` the question that a plan is, over a store in memory
 //! - `table.rs` every small case, written out
 //! - `oracle.rs` all simple paths of a random graph; `paths.rs` and `verdicts.rs` hold the fence against it
 
+mod ask;
 mod declaration;
 mod lint;
 mod oracle;
@@ -19,6 +21,9 @@ use super::question::{
     By, Consent, Datasets, Fate, Kept, Label, Labels, Offer, Question, Versions,
 };
 use crate::record::layout::Name;
+use crate::store::memory::{Content, Memory};
+use crate::store::place::Place;
+use crate::transaction::check::APPS;
 
 pub(crate) fn app(text: &str) -> AppName {
     AppName::new(text).unwrap()
@@ -89,4 +94,24 @@ pub(crate) fn question<'a>(
         by,
         consent,
     }
+}
+
+/// The version has the application 'shop'.
+pub(crate) fn declare(store: &mut Memory, version: Version, text: &str) {
+    store.edit(|world, _| {
+        let tree = &mut world.datasets.get_mut(&version.place()).unwrap().tree;
+        for path in ["usr", "usr/lib", "usr/lib/backstay", APPS] {
+            tree.insert(path.to_owned(), Content::Directory);
+        }
+        let content = Content::File(text.as_bytes().to_vec());
+        tree.insert(format!("{APPS}/shop.toml"), content);
+    });
+}
+
+/// In which state the data of 'shop' is, also where it is sealed.
+pub(crate) fn label(store: &mut Memory, place: Place, state: &str) {
+    store.edit(|world, _| {
+        let labels = &mut world.datasets.get_mut(&place).unwrap().labels;
+        labels.insert("state.shop".into(), state.as_bytes().to_vec());
+    });
 }

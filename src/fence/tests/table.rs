@@ -100,6 +100,7 @@ fn every_combination_has_the_answer_that_is_written_here() {
         (known("16"), "xxx xxx x", "xxb xxb x"),
         (Label::Unknown, "xxx xxx x", "xxb xxb x"),
         (converting(), "xxx xxx x", "xxb xxb x"),
+        (Label::Damaged, "xxx xxx x", "xxb xxb x"),
     ];
     for (label, without, with) in table {
         for (kept, expected) in [(false, without), (true, with)] {

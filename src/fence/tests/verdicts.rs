@@ -22,6 +22,7 @@ fn label() -> impl Strategy<Value = Label> {
         6 => known,
         1 => Just(Label::Unknown),
         1 => Just(Label::Converting { from: state("a"), to: state("b") }),
+        1 => Just(Label::Damaged),
     ]
 }
 
@@ -98,7 +99,7 @@ impl Rules<'_> {
         match label {
             Label::Known(state) => it.state == *state || it.reads.contains(state),
             Label::Unknown => it.reads_unknown || of == Some(self.target),
-            Label::Converting { .. } => false,
+            Label::Converting { .. } | Label::Damaged => false,
         }
     }
 

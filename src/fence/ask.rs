@@ -1,0 +1,218 @@
+//! The question that a plan is to the fence: made of the plan and of what lies in the store.
+//!
+//! ```text
+//!  what the plan puts in the place of a dataset      is to the fence
+//!  a member of a sealed set, or of a parked one      the data of that version, kept since then
+//!  a template; for the configuration, defaults       fresh
+//!  nothing, or a clone of what is live               what is live; it could go back to what the target set has of it
+//! ```
+//! Nothing is written and nothing is run. Early boot waits for the answer, so what costs is read only where it counts:
+//! the target's declarations and the labels first, which is all there is on a machine without either. What other
+//! versions declare is converters, and is read where the data is not as the target needs it.
+
+use super::infer::infer;
+use super::labels;
+use super::names::Version;
+use super::question::{By, Consent, Datasets, Fate, Kept, Labels, Question, Versions};
+use super::survey;
+use super::verdict::Verdict;
+use super::{declaration::CONFIG, question::Offer};
+use crate::policy::Health;
+use crate::policy::intent::Intent;
+use crate::record::layout::{Layout, Name, Part};
+use crate::store::Store;
+use crate::store::place::{Place, Set};
+use crate::transaction::plan::Plan;
+use crate::transaction::{Error, catalogue};
+
+/// Asks whether the version that a plan leads to lives with the data as the plan leaves it. `None` for a plan that
+/// changes nothing that is live.
+pub fn ask<S: Store>(
+    store: &S,
+    plan: &Plan,
+    by: By,
+    consent: Consent,
+) -> Result<Option<Verdict>, Error> {
+    let Some(target) = target(&plan.intent) else {
+        return Ok(None);
+    };
+    if store.dataset(target.place())?.is_none() {
+        let path = target.place().path(store.layout());
+        return Err(Error::Missing(path.unwrap_or_else(|| target.to_string())));
+    }
+    let datasets = datasets(store, plan, target)?;
+    let answer = |versions: &Versions| {
+        infer(&Question {
+            versions,
+            target,
+            datasets: &datasets,
+            by,
+            consent,
+        })
+    };
+    let mut few = Versions::new();
+    for version in [Version::Live, target] {
+        if store.dataset(version.place())?.is_some() {
+            few.insert(version, survey::offer(store, version));
+        }
+    }
+    let judged = |versions: &mut Versions| {
+        if let (Version::Live, Some(offer)) = (target, versions.get_mut(&target)) {
+            runs_already(offer, &datasets);
+        }
+        answer(versions)
+    };
+    let verdict = judged(&mut few);
+    // Nothing is to be done, so it does not matter which converters there are.
+    if verdict.possible.contains(&Consent::Refuse) {
+        return Ok(Some(verdict));
+    }
+    Ok(Some(judged(&mut versions(store, Some(target))?)))
+}
+
+/// The version whose programs would run on the data; `None` where nothing that is live changes.
+fn target(intent: &Intent) -> Option<Version> {
+    match intent {
+        Intent::MakeFactory | Intent::Snapshot { .. } => None,
+        Intent::ResetConfig { .. } => Some(Version::Live),
+        Intent::Return { parked } => Some(Version::Snapshot(*parked)),
+        Intent::Rollback { .. }
+        | Intent::FallBack { .. }
+        | Intent::Forward { .. }
+        | Intent::Select { .. }
+        | Intent::ResetSystem { .. }
+        | Intent::ResetEverything
+        | Intent::FirstBoot => intent.source().map(Version::from),
+    }
+}
+
+impl From<Set> for Version {
+    fn from(set: Set) -> Version {
+        match set {
+            Set::Snapshot(id) => Version::Snapshot(id),
+            Set::Factory => Version::Factory,
+        }
+    }
+}
+
+/// The version that stays is not judged by data that stays: it runs on that, well or not, and what is reset may be what
+/// mends it.
+fn runs_already(offer: &mut Offer, datasets: &Datasets) {
+    offer.faults.clear();
+    offer.apps.retain(|_, declared| {
+        let dataset = declared.as_ref().ok().map(|it| &it.dataset);
+        let fate = dataset.and_then(|name| datasets.get(name));
+        matches!(fate, Some(Fate::Exchanged(_) | Fate::Fresh))
+    });
+}
+
+/// What each version declares whose programs may be run: the live one, the sound ones, and the one that is asked about.
+pub fn versions<S: Store>(store: &S, target: Option<Version>) -> Result<Versions, Error> {
+    let mut versions = survey::versions(store)?;
+    versions.retain(|version, _| target == Some(*version) || is_sound(store, *version));
+    Ok(versions)
+}
+
+/// Whether a version is what it was. One that cannot be looked at is not.
+fn is_sound<S: Store>(store: &S, version: Version) -> bool {
+    let set = match version {
+        Version::Live => return true,
+        Version::Snapshot(id) => Set::Snapshot(id),
+        Version::Factory => Set::Factory,
+    };
+    let health = catalogue::health(store, set);
+    matches!(health, Ok(Health::Sound | Health::WithoutConfig))
+}
+
+/// The datasets that can hold data of applications, as declarations call them.
+pub fn holds_data(layout: &Layout) -> impl Iterator<Item = (Name, Part)> + '_ {
+    let config = layout.config.iter().filter_map(|_| {
+        let name = Name::try_from(CONFIG).ok()?;
+        Some((name, Part::Config))
+    });
+    // No declaration can mean a data dataset of that name.
+    let data = layout.data_parts().filter_map(|part| {
+        let name = layout.dataset(part)?.name.clone();
+        (name != CONFIG).then_some((name, part))
+    });
+    config.chain(data)
+}
+
+/// The labels of what is live; none where nothing is.
+pub fn live<S: Store>(store: &S, part: Part) -> Result<Labels, Error> {
+    let place = Place::Live(part);
+    Ok(match store.dataset(place)? {
+        Some(_) => labels::read(store, place)?,
+        None => Labels::new(),
+    })
+}
+
+pub(super) fn datasets<S: Store>(
+    store: &S,
+    plan: &Plan,
+    target: Version,
+) -> Result<Datasets, Error> {
+    let mut datasets = Datasets::new();
+    for (name, part) in holds_data(store.layout()) {
+        let replaced = plan.replaced().find(|(other, _)| *other == part);
+        let fate = match replaced {
+            // What was parked comes back from where it waits.
+            Some((_, None)) => {
+                Fate::Exchanged(kept(store, target, Place::Snapshot(plan.id, part))?)
+            }
+            Some((_, Some(from))) => match (from, from.part()) {
+                (Place::Template(_), _) | (_, Part::Defaults) => Fate::Fresh,
+                (Place::Snapshot(id, _), _) => {
+                    Fate::Exchanged(kept(store, Version::Snapshot(id), from)?)
+                }
+                (Place::Factory(_), _) => Fate::Exchanged(kept(store, Version::Factory, from)?),
+                (Place::Live(part), _) => stays(store, part, target)?,
+            },
+            None => stays(store, part, target)?,
+        };
+        datasets.insert(name, fate);
+    }
+    Ok(datasets)
+}
+
+fn stays<S: Store>(store: &S, part: Part, target: Version) -> Result<Fate, Error> {
+    Ok(Fate::Stays {
+        labels: live(store, part)?,
+        kept: own(store, part, target)?,
+    })
+}
+
+/// What the target set has of a dataset, if that is what it was when it was sealed.
+fn own<S: Store>(store: &S, part: Part, target: Version) -> Result<Option<Kept>, Error> {
+    let set = match target {
+        Version::Live => return Ok(None),
+        Version::Snapshot(id) => Set::Snapshot(id),
+        Version::Factory => Set::Factory,
+    };
+    let recorded = catalogue::manifest(store, set)?.and_then(|it| it.identity(part));
+    let Some(recorded) = recorded else {
+        return Ok(None);
+    };
+    let place = set.place(part);
+    // What is wrong with it costs the way back by it, and no more.
+    match store.dataset(place) {
+        Ok(Some(found)) if found.read_only && found.identity == recorded => {
+            Ok(Some(kept(store, target, place)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn kept<S: Store>(store: &S, of: Version, place: Place) -> Result<Kept, Error> {
+    let set = match of {
+        Version::Live => None,
+        Version::Snapshot(id) => Some(Set::Snapshot(id)),
+        Version::Factory => Some(Set::Factory),
+    };
+    let manifest = set.map_or(Ok(None), |set| catalogue::manifest(store, set))?;
+    Ok(Kept {
+        of,
+        since: manifest.map(|manifest| manifest.created),
+        labels: labels::read(store, place)?,
+    })
+}
