@@ -353,6 +353,10 @@ pub enum App {
     /// are looked for below it, and its layout.toml is read. The exit status is 1 if there is an error; notes
     /// alone leave it at 0.
     Check(AppCheck),
+    /// Refuse packages whose programs could not read the data as it is; paths of Debian archives on standard input
+    ///
+    /// Run by apt before it installs anything (/etc/apt/apt.conf.d/20backstay).
+    Guard,
 }
 
 /// `app check`.

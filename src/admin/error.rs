@@ -41,6 +41,12 @@ pub enum Error {
     /// A directory to check that has none.
     #[error("{0:?} has no declaration of an application (a file *.toml): name one that has")]
     NoDeclarations(PathBuf),
+    /// Packages that must not be installed, a line each.
+    #[error(
+        "{0}\nnothing was installed: keep what is installed ('apt-mark hold PACKAGE'), or go back to a whole version that \
+         lives with the data ('backstay list', 'backstay fence explain N')"
+    )]
+    Packages(String),
     /// The layout is wrong.
     #[error(transparent)]
     Layout(#[from] super::layout_file::LayoutError),

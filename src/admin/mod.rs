@@ -31,6 +31,7 @@ mod menu;
 pub mod output;
 pub mod own_kernel;
 pub mod pack;
+mod packages;
 pub mod password;
 pub mod pristine;
 pub mod reboot;

@@ -7,8 +7,8 @@ use super::output::{self, json, now, size};
 use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
-    app, fence, grub, init, initramfs, install, list, menu, password, recovery, request, run_ask,
-    run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
+    app, fence, grub, init, initramfs, install, list, menu, packages, password, recovery, request,
+    run_ask, run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
 };
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
@@ -76,9 +76,10 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Fence { command } => fence::run(root, command, out),
         Command::Initramfs(args) => archive(args, out),
         Command::Password(args) => password::run(args, out),
-        Command::App {
-            command: App::Check(args),
-        } => app::check(root, args, out),
+        Command::App { command } => match command {
+            App::Check(args) => app::check(root, args, out),
+            App::Guard => packages::guard(root),
+        },
         Command::KeepKernel => {
             let kept = own_kernel::keep()?;
             if let Kept::Now(release) = &kept {

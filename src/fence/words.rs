@@ -30,7 +30,7 @@ pub fn lines(verdict: &Verdict) -> Vec<String> {
         wrap(&mut lines, 2, &format!("refused: {}", unread(fault)));
     }
     for app in &verdict.apps {
-        wrap(&mut lines, 2, &format!("{}: {}", name(app), answer(app)));
+        wrap(&mut lines, 2, &self::app(app));
         if let Answer::Convert { path, .. } = &app.answer {
             path.steps
                 .iter()
@@ -74,6 +74,11 @@ fn head(verdict: &Verdict) -> String {
         (true, true, _) => format!("{target}: after a conversion of a clone of the data"),
         (true, false, true) => format!("{target}: with the data as it was"),
     }
+}
+
+/// One application's answer, in one line of any length.
+pub fn app(app: &AppVerdict) -> String {
+    format!("{}: {}", name(app), answer(app))
 }
 
 fn name(app: &AppVerdict) -> String {

@@ -51,7 +51,7 @@ pub mod progress;
 mod read;
 pub mod sign;
 pub mod signature;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 mod tree;
