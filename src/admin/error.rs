@@ -117,6 +117,12 @@ pub enum Error {
          commands by itself: 'backstay list', 'backstay rollback --dry-run' and so on"
     )]
     MenuNeedsTerminal,
+    /// The other end of standard output is gone.
+    #[error(
+        "the menu ended, because nothing more could be written to standard output; 'backstay status' says what is \
+         asked for"
+    )]
+    MenuUnread,
     /// A menu about another machine was to end this one.
     #[error("this machine was not restarted or switched off: it is not the one that --root names")]
     NotThisMachine,
