@@ -335,9 +335,10 @@ pub enum Error {
         "the password is longer than {0} bytes, which the console does not take: give a shorter one"
     )]
     PasswordTooLong(usize),
-    /// A tabulator, an escape sequence.
+    /// A tabulator, an escape sequence, a letter with an accent.
     #[error(
-        "the password has control characters, which nobody can type at the console: leave them out"
+        "the password has characters that cannot be typed at the console: use printable ASCII only (letters without \
+         accents, digits, blanks, punctuation)"
     )]
     PasswordUntypable,
     /// Mistyped, one time of two.

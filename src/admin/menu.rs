@@ -69,6 +69,7 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
         choice
     };
     match choice {
+        Choice::Boot if output::lost() => return Err(Error::MenuUnread),
         Choice::Boot => return Ok(Ended::Done),
         // What was asked for is another machine's.
         _ if root.is_some() => return Err(Error::NotThisMachine),
