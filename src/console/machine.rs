@@ -59,12 +59,30 @@ pub struct Changed {
     pub note: String,
 }
 
+impl Changed {
+    /// Whether it is this path, or lies below it; without a name in it, everything does.
+    pub fn is_below(&self, path: &str) -> bool {
+        let names: Vec<&str> = path
+            .split('/')
+            .filter(|it| !matches!(*it, "" | "."))
+            .collect();
+        let rest = self.path.trim_start_matches('/');
+        let rest = rest.strip_prefix(names.join("/").as_str());
+        rest.is_some_and(|rest| names.is_empty() || rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 /// What lies at a path of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Look {
-    /// A directory.
-    Directory(Vec<Entry>),
+    /// The beginning of a directory.
+    Directory {
+        /// What lies in it.
+        entries: Vec<Entry>,
+        /// How many more there are.
+        more: usize,
+    },
     /// The beginning of a file.
     Text {
         /// Its lines.

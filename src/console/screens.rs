@@ -348,8 +348,18 @@ pub fn changed(changed: &Changed) -> String {
 /// What lies at a path.
 pub fn look(look: &Look) -> Vec<String> {
     match look {
-        Look::Directory(entries) if entries.is_empty() => vec!["(an empty directory)".to_owned()],
-        Look::Directory(entries) => columns(&entries.iter().map(entry).collect::<Vec<_>>()),
+        Look::Directory { entries, .. } if entries.is_empty() => {
+            vec!["(an empty directory)".to_owned()]
+        }
+        Look::Directory { entries, more } => {
+            let mut lines = columns(&entries.iter().map(entry).collect::<Vec<_>>());
+            if *more > 0 {
+                lines.push(format!(
+                    "(the directory goes on: {more} more are not shown)"
+                ));
+            }
+            lines
+        }
         Look::Text { lines, more } => {
             let mut lines = lines.clone();
             if *more {

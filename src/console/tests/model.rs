@@ -201,7 +201,10 @@ impl Machine for Model {
                 },
             })
         };
-        Ok(Look::Directory(tree.iter().filter_map(entry).collect()))
+        Ok(Look::Directory {
+            entries: tree.iter().filter_map(entry).collect(),
+            more: 0,
+        })
     }
 
     fn disk(&mut self) -> Vec<String> {
