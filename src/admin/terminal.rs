@@ -69,6 +69,47 @@ impl<'a> Person<'a> {
         Vec::new()
     }
 
+    /// Asks; `only_when_quiet`: not where the line does not become quiet.
+    fn question(
+        &mut self,
+        question: &str,
+        silence: Option<Duration>,
+        echo: Echo,
+        only_when_quiet: bool,
+    ) -> Heard {
+        let mut quiet = line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
+        self.editor.clear();
+        was_continued();
+        if quiet || !only_when_quiet {
+            self.say(question);
+        }
+        let begun = Instant::now();
+        while !self.gone {
+            if was_continued() {
+                // What stands there now is the shell's, and so was what was typed.
+                quiet = line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
+                self.editor.clear();
+                self.say("\n");
+                self.say(question);
+            }
+            if only_when_quiet && !quiet {
+                return Heard::Noise;
+            }
+            let left = silence.map(|silence| silence.saturating_sub(begun.elapsed()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            // What comes with the end of a line was typed before the next question.
+            for byte in self.take(left) {
+                if let Some(heard) = self.typed(byte, question, echo) {
+                    return heard;
+                }
+            }
+        }
+        self.say("\n");
+        Heard::Silence
+    }
+
     /// Takes a byte; what came of the line that it ends.
     fn typed(&mut self, byte: u8, question: &str, echo: Echo) -> Option<Heard> {
         if byte == END && self.editor.is_empty() {
@@ -98,32 +139,11 @@ impl Terminal for Person<'_> {
     }
 
     fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
-        line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
-        self.editor.clear();
-        was_continued();
-        self.say(question);
-        let begun = Instant::now();
-        while !self.gone {
-            if was_continued() {
-                // What stands there now is the shell's, and so was what was typed.
-                line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
-                self.editor.clear();
-                self.say("\n");
-                self.say(question);
-            }
-            let left = silence.map(|silence| silence.saturating_sub(begun.elapsed()));
-            if left == Some(Duration::ZERO) {
-                break;
-            }
-            // What comes with the end of a line was typed before the next question.
-            for byte in self.take(left) {
-                if let Some(heard) = self.typed(byte, question, echo) {
-                    return heard;
-                }
-            }
-        }
-        self.say("\n");
-        Heard::Silence
+        self.question(question, silence, echo, false)
+    }
+
+    fn confirm(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        self.question(question, silence, echo, true)
     }
 
     fn holder(&self) -> u32 {

@@ -221,6 +221,7 @@ impl Machine for Early<'_> {
             hibernated: self.image.is_some(),
             mounts: self.found.is_some() && self.image.is_none(),
             degraded: self.found.is_some_and(Found::lacks_a_device),
+            policy: None,
         }
     }
 
@@ -256,6 +257,7 @@ impl Machine for Early<'_> {
     fn compare(
         &mut self,
         version: u32,
+        path: &str,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
         let session = self.session()?;
@@ -263,7 +265,7 @@ impl Machine for Early<'_> {
             // What was written lately is in the trees only then.
             session.store.sync().map_err(|error| error.to_string())?;
         }
-        inside::compare(&session.store, version, found)
+        inside::compare(&session.store, version, path, found)
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {

@@ -32,6 +32,12 @@ pub fn top(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
     {
         lines.push(format!("Nothing can be changed: {why}"));
     }
+    if let Some(fault) = &situation.policy {
+        lines.push(format!(
+            "Changes and the shell are closed: {fault}. Correct it in the system, then 'backstay recovery install'. \
+             GRUB's entries go back all the same."
+        ));
+    }
     lines.push(String::new());
     let mut rows = Vec::new();
     let mut row =
