@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Control-D.
 const END: u8 = 0x04;
+/// A stop that came just before waiting began is seen after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Why no shell is given.
 pub const HAS_SHELL: &str = "leave the menu: you have a shell already";
 
@@ -100,7 +102,7 @@ impl<'a> Person<'a> {
                 break;
             }
             // What comes with the end of a line was typed before the next question.
-            for byte in self.take(left) {
+            for byte in self.take(Some(left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN)))) {
                 if let Some(heard) = self.typed(byte, question, echo) {
                     return heard;
                 }
@@ -352,6 +354,25 @@ mod tests {
             assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
             assert!(in_lines(), "{signal:?}");
         }
+    }
+
+    #[test]
+    fn what_confirms_is_not_asked_for_while_the_line_is_not_quiet() {
+        let shown = with_person(|person, mut there| {
+            let (stop, stopped) = std::sync::mpsc::channel::<()>();
+            let typing = std::thread::spawn(move || {
+                let step = Duration::from_millis(20);
+                while stopped.recv_timeout(step).is_err() {
+                    there.write_all(b"ROLLBACK\r").unwrap();
+                }
+                there
+            });
+            let heard = person.confirm("word> ", None, Echo::Typed);
+            assert_eq!(heard, Heard::Noise);
+            stop.send(()).unwrap();
+            drop(typing.join().unwrap());
+        });
+        assert_eq!(shown, "");
     }
 
     #[test]
