@@ -292,7 +292,7 @@ so on up to a minute, at all consoles together.
 .PP
 .B backstay password
 makes the line: an argon2id hash with 19 MiB of memory, two passes and one lane, the least that OWASP recommends. Others
-are taken up to 64 MiB, t=10 and p=4.
+are taken up to 64 MiB, t=10 and p=4; their password, too, has to be of printable ASCII, or nobody can type it there.
 The hash is as secret as the password is weak:
 .I policy.toml
 belongs to root alone (mode 0600), and so does each initramfs that holds it. Those that backstay and dracut make, and

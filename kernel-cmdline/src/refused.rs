@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use crate::table::{Fit, Parameter, TABLE};
+use crate::table::{Fit, Parameter, TABLE, Value};
 
 /// Most bytes of a refusal's quoted text, as it is shown.
 const OFFENDING_MAX: usize = 64;
@@ -189,10 +189,10 @@ impl fmt::Display for Takes {
                 (false, false) => " or ",
             };
             first = false;
-            let text = if form.value.syntax().is_empty() {
-                "no value"
-            } else {
-                form.value.syntax()
+            let text = match form.value {
+                Value::Absent => "no value",
+                Value::Seconds => "SECONDS, 1 to 86400",
+                value => value.syntax(),
             };
             write!(out, "{mark}{text}")?;
         }

@@ -264,7 +264,7 @@ pub const TABLE: &[Parameter] = &[
             form(
                 Value::Seconds,
                 Effect::NumberedVerb(|seconds| Verb::Menu(Some(seconds))),
-                "boot on after this many seconds without a key",
+                "boot on after this many seconds without a command; 1 to 86400, which is a day",
             ),
         ],
         meaning: "open the menu on the console",

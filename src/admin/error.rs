@@ -123,6 +123,12 @@ pub enum Error {
          commands by itself: 'backstay list', 'backstay rollback --dry-run' and so on"
     )]
     MenuNeedsTerminal,
+    /// The other end of standard output is gone.
+    #[error(
+        "the menu ended, because nothing more could be written to standard output; 'backstay status' says what is \
+         asked for"
+    )]
+    MenuUnread,
     /// A menu about another machine was to end this one.
     #[error("this machine was not restarted or switched off: it is not the one that --root names")]
     NotThisMachine,
@@ -335,9 +341,10 @@ pub enum Error {
         "the password is longer than {0} bytes, which the console does not take: give a shorter one"
     )]
     PasswordTooLong(usize),
-    /// A tabulator, an escape sequence.
+    /// A tabulator, an escape sequence, a letter with an accent.
     #[error(
-        "the password has control characters, which nobody can type at the console: leave them out"
+        "the password has characters that cannot be typed at the console: use printable ASCII only (letters without \
+         accents, digits, blanks, punctuation)"
     )]
     PasswordUntypable,
     /// Mistyped, one time of two.

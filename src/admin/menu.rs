@@ -69,6 +69,7 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
         choice
     };
     match choice {
+        Choice::Boot if output::lost() => return Err(Error::MenuUnread),
         Choice::Boot => return Ok(Ended::Done),
         // What was asked for is another machine's.
         _ if root.is_some() => return Err(Error::NotThisMachine),
@@ -216,12 +217,13 @@ impl machine::Machine for Running<'_> {
     fn compare(
         &mut self,
         version: u32,
+        path: &str,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
         let mut store = self.store()?;
         // What was written lately is in the trees only then.
         store.sync().map_err(|error| error.to_string())?;
-        inside::compare(&store, version, found)
+        inside::compare(&store, version, path, found)
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {

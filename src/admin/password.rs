@@ -85,7 +85,9 @@ fn may_be(password: &[u8]) -> Result<()> {
     match password {
         [] => Err(Error::PasswordEmpty),
         _ if password.len() > LONGEST => Err(Error::PasswordTooLong(LONGEST)),
-        _ if password.iter().any(u8::is_ascii_control) => Err(Error::PasswordUntypable),
+        _ if !password.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
+            Err(Error::PasswordUntypable)
+        }
         _ => Ok(()),
     }
 }
@@ -161,7 +163,7 @@ mod tests {
             let refused = of(empty.as_bytes()).unwrap_err();
             assert!(matches!(refused, Error::PasswordEmpty), "{empty:?}");
         }
-        for odd in ["a\tb", "a\x1b[A", "a\x7f", "\0"] {
+        for odd in ["a\tb", "a\x1b[A", "a\x7f", "\0", "k\u{f6}nig"] {
             let refused = of(odd.as_bytes()).unwrap_err();
             assert!(matches!(refused, Error::PasswordUntypable), "{odd:?}");
             assert!(!refused.to_string().contains(odd));

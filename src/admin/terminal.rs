@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Control-D.
 const END: u8 = 0x04;
+/// A stop that came just before waiting began is seen after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Why no shell is given.
 pub const HAS_SHELL: &str = "leave the menu: you have a shell already";
 
@@ -69,6 +71,47 @@ impl<'a> Person<'a> {
         Vec::new()
     }
 
+    /// Asks; `only_when_quiet`: not where the line does not become quiet.
+    fn question(
+        &mut self,
+        question: &str,
+        silence: Option<Duration>,
+        echo: Echo,
+        only_when_quiet: bool,
+    ) -> Heard {
+        let mut quiet = line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
+        self.editor.clear();
+        was_continued();
+        if quiet || !only_when_quiet {
+            self.say(question);
+        }
+        let begun = Instant::now();
+        while !self.gone {
+            if was_continued() {
+                // What stands there now is the shell's, and so was what was typed.
+                quiet = line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
+                self.editor.clear();
+                self.say("\n");
+                self.say(question);
+            }
+            if only_when_quiet && !quiet {
+                return Heard::Noise;
+            }
+            let left = silence.map(|silence| silence.saturating_sub(begun.elapsed()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            // What comes with the end of a line was typed before the next question.
+            for byte in self.take(Some(left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN)))) {
+                if let Some(heard) = self.typed(byte, question, echo) {
+                    return heard;
+                }
+            }
+        }
+        self.say("\n");
+        Heard::Silence
+    }
+
     /// Takes a byte; what came of the line that it ends.
     fn typed(&mut self, byte: u8, question: &str, echo: Echo) -> Option<Heard> {
         if byte == END && self.editor.is_empty() {
@@ -98,32 +141,11 @@ impl Terminal for Person<'_> {
     }
 
     fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
-        line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
-        self.editor.clear();
-        was_continued();
-        self.say(question);
-        let begun = Instant::now();
-        while !self.gone {
-            if was_continued() {
-                // What stands there now is the shell's, and so was what was typed.
-                line::forget_what_came_ahead(|quiet| !self.take(Some(quiet)).is_empty());
-                self.editor.clear();
-                self.say("\n");
-                self.say(question);
-            }
-            let left = silence.map(|silence| silence.saturating_sub(begun.elapsed()));
-            if left == Some(Duration::ZERO) {
-                break;
-            }
-            // What comes with the end of a line was typed before the next question.
-            for byte in self.take(left) {
-                if let Some(heard) = self.typed(byte, question, echo) {
-                    return heard;
-                }
-            }
-        }
-        self.say("\n");
-        Heard::Silence
+        self.question(question, silence, echo, false)
+    }
+
+    fn confirm(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        self.question(question, silence, echo, true)
     }
 
     fn holder(&self) -> u32 {
@@ -332,6 +354,25 @@ mod tests {
             assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
             assert!(in_lines(), "{signal:?}");
         }
+    }
+
+    #[test]
+    fn what_confirms_is_not_asked_for_while_the_line_is_not_quiet() {
+        let shown = with_person(|person, mut there| {
+            let (stop, stopped) = std::sync::mpsc::channel::<()>();
+            let typing = std::thread::spawn(move || {
+                let step = Duration::from_millis(20);
+                while stopped.recv_timeout(step).is_err() {
+                    there.write_all(b"ROLLBACK\r").unwrap();
+                }
+                there
+            });
+            let heard = person.confirm("word> ", None, Echo::Typed);
+            assert_eq!(heard, Heard::Noise);
+            stop.send(()).unwrap();
+            drop(typing.join().unwrap());
+        });
+        assert_eq!(shown, "");
     }
 
     #[test]

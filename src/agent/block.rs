@@ -93,6 +93,11 @@ fn lies_on_crypt(sys: &Path) -> bool {
             .is_ok_and(|mut below| below.any(|it| it.is_ok_and(|it| lies_on_crypt(&it.path()))))
 }
 
+/// Whether the kernel writes nothing to a device, because it is write-protected or was set so.
+pub fn is_write_protected(places: &Places, device: &Device) -> bool {
+    number::<u32>(&places.class.join(&device.name).join("ro")).is_some_and(|ro| ro != 0)
+}
+
 fn read(places: &Places, name: &str) -> Option<Device> {
     let digits = |prefix: &&str| {
         name.strip_prefix(prefix)

@@ -9,7 +9,7 @@ use kernel_cmdline::Boot;
 use rustix::fd::AsFd;
 
 use super::act::by_hand;
-use super::block::Places;
+use super::block::{self, Places};
 use super::consoles::Consoles;
 use super::device::Found;
 use super::hibernation::{self, Image};
@@ -110,7 +110,12 @@ impl<'a> Early<'a> {
     }
 
     fn session(&mut self) -> Answer<&mut Session> {
-        let none = "The disk is not mounted: 'disk' says why, and how else it can be.";
+        let none = match self.found {
+            Some(_) => "The disk is not mounted: 'disk' says why, and how else it can be.",
+            None => {
+                "The root's disk has not come: check its cable and power; 'reboot' looks for it again."
+            }
+        };
         self.session.as_mut().ok_or_else(|| none.to_owned())
     }
 
@@ -129,6 +134,16 @@ impl<'a> Early<'a> {
         Ok(found)
     }
 
+    /// The device of the file system that takes no writes, and what to do about it.
+    fn write_protected(&self, places: &Places) -> Option<String> {
+        let mut devices = self.found?.devices.iter();
+        let device = devices.find(|device| block::is_write_protected(places, device))?;
+        Some(format!(
+            "{} is write-protected: take the protection off, then 'reboot'",
+            device.path.display()
+        ))
+    }
+
     fn unchangeable(&self) -> Option<String> {
         if self.image.is_some() {
             return Some("a hibernated system lies on the disk".to_owned());
@@ -138,6 +153,11 @@ impl<'a> Early<'a> {
         };
         if session.is_copied() {
             return Some(Refusal::CopiedDisk.to_string());
+        }
+        if !session.rung.is_writable()
+            && let Some(why) = self.write_protected(&Places::default())
+        {
+            return Some(why);
         }
         if let Some(why) = session.hindrance() {
             return Some(why.to_string());
@@ -201,6 +221,7 @@ impl Machine for Early<'_> {
             hibernated: self.image.is_some(),
             mounts: self.found.is_some() && self.image.is_none(),
             degraded: self.found.is_some_and(Found::lacks_a_device),
+            policy: None,
         }
     }
 
@@ -236,6 +257,7 @@ impl Machine for Early<'_> {
     fn compare(
         &mut self,
         version: u32,
+        path: &str,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
         let session = self.session()?;
@@ -243,7 +265,7 @@ impl Machine for Early<'_> {
             // What was written lately is in the trees only then.
             session.store.sync().map_err(|error| error.to_string())?;
         }
-        inside::compare(&session.store, version, found)
+        inside::compare(&session.store, version, path, found)
     }
 
     fn look(&mut self, version: Option<u32>, path: &str) -> Answer<Look> {
@@ -289,9 +311,12 @@ impl Machine for Early<'_> {
                 });
             }
             (Some(session), _) => {
-                let then = match session.rung.is_plain() {
-                    true => "; it is mounted writable when something is changed",
-                    false => "; nothing can be changed",
+                let then = match (self.write_protected(&Places::default()), session.rung) {
+                    (Some(why), _) => format!("; nothing can be changed: {why}"),
+                    (None, rung) if rung.is_plain() => {
+                        "; it is mounted writable when something is changed".to_owned()
+                    }
+                    (None, _) => "; nothing can be changed".to_owned(),
                 };
                 lines.push(format!("It is mounted {}{then}.", session.rung));
             }
@@ -401,7 +426,6 @@ impl Machine for Early<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::block;
 
     fn early<'a>(found: Option<&'a Found>, boot: &'a Boot<'a>) -> Early<'a> {
         Early {
@@ -451,6 +475,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_known_before_anything_is_written() {
+        let (directory, places) = block::tests::machine();
+        let found = Found {
+            devices: block::list(&places),
+            copies: Vec::new(),
+            missing: 0,
+        };
+        let boot = Boot::default();
+        let early = early(Some(&found), &boot);
+        let ro = directory.path().join("devices/vda/vda1/ro");
+        assert_eq!(early.write_protected(&places), None);
+        std::fs::write(&ro, "0\n").unwrap();
+        assert_eq!(early.write_protected(&places), None);
+        std::fs::write(&ro, "1\n").unwrap();
+        let why = early.write_protected(&places).unwrap();
+        assert!(why.contains("vda1 is write-protected"), "{why}");
+    }
+
+    #[test]
+    fn without_a_disk_it_is_said_what_can_be_done() {
+        let boot = Boot::default();
+        let none = early(None, &boot).versions().unwrap_err();
+        assert!(
+            none.contains("cable") && none.contains("'reboot'"),
+            "{none}"
+        );
+        assert!(!none.contains("how else"), "{none}");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct Policy {
     /// Who may do what at the console.
     #[serde(default)]
     pub console: Console,
+    /// Why the file counts for nothing, in a line without any value of it.
+    #[serde(skip)]
+    pub fault: Option<String>,
 }
 
 impl Policy {
@@ -50,6 +53,14 @@ impl Policy {
         Policy {
             console: Console::nothing_allowed(),
             ..Policy::default()
+        }
+    }
+
+    fn without(fault: String) -> Policy {
+        log::warn!("{fault}; nothing is allowed");
+        Policy {
+            fault: Some(fault),
+            ..Policy::nothing_allowed()
         }
     }
 }
@@ -112,15 +123,9 @@ fn at(path: &std::path::Path) -> Policy {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Policy::default(),
-        Err(error) => {
-            log::warn!("read({path:?}): {error}; nothing is allowed");
-            return Policy::nothing_allowed();
-        }
+        Err(error) => return Policy::without(format!("policy.toml cannot be read: {error}")),
     };
-    parse(&text).unwrap_or_else(|error| {
-        log::warn!("{error}; nothing is allowed");
-        Policy::nothing_allowed()
-    })
+    parse(&text).unwrap_or_else(|error| Policy::without(error.to_string()))
 }
 
 #[cfg(test)]
@@ -133,7 +138,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.toml");
         let rights = || {
-            let console = at(&path).console;
+            let Policy { console, fault, .. } = at(&path);
+            assert_eq!(fault.is_some(), console.change == Closed, "{fault:?}");
+            assert!(fault.is_none_or(|it| it.starts_with("policy.toml ") && !it.contains('\n')));
             [console.menu, console.change, console.shell]
         };
         assert_eq!(rights(), [Open, Open, Closed]);

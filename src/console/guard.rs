@@ -61,6 +61,7 @@ pub struct Guard {
     change: Right,
     shell: Right,
     password: Option<Hash>,
+    fault: Option<String>,
     /// Wrong passwords since the last good one.
     wrong: u32,
     /// When the next one is taken.
@@ -76,9 +77,15 @@ impl Guard {
             change: console.change,
             shell: console.shell,
             password: console.password.clone(),
+            fault: policy.fault.clone(),
             wrong: 0,
             next: Duration::ZERO,
         }
+    }
+
+    /// Why the policy counts for nothing, where that is so.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// What an act needs. Whoever may not look may do nothing else either.
@@ -101,7 +108,7 @@ impl Guard {
     }
 
     /// How long until the next password is taken; `None`: now. `now` is the time since some beginning, by a clock that
-    /// does not go back, the same one at each call.
+    /// does not go back, the same one at each call, whichever menu calls.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         let rest = self.next.checked_sub(now)?;
         (!rest.is_zero()).then_some(rest)

@@ -40,20 +40,56 @@ pub fn look(store: &Btrfs, version: Option<u32>, path: &str) -> Answer<Look> {
     look::at(&dataset, &below)
 }
 
+/// Why a path in data is not compared.
+pub const NOT_COMPARED: &str =
+    "That is data, which stays as it is and is not compared: 'look live' shows it";
+
+/// Why there is nothing to compare at a path.
+pub fn in_neither(version: u32, path: &str) -> String {
+    let version = match version {
+        0 => "the factory snapshot".to_owned(),
+        id => format!("snapshot {id}"),
+    };
+    let path = name(path.trim_matches('/').as_bytes());
+    format!("Neither {version} nor the live system has /{path} (links are not followed).")
+}
+
+/// Whether something lies at a path of a dataset, as far as everybody may know it.
+fn may_be_in(store: &Btrfs, place: Place, path: &str) -> Answer<bool> {
+    if is_missing(store, place)? {
+        return Ok(false);
+    }
+    let dataset = store.directory(place, "");
+    let dataset = dataset.map_err(|error| error.to_string())?;
+    Ok(look::may_be_there(&dataset, path))
+}
+
 fn is_missing(store: &Btrfs, place: Place) -> Answer<bool> {
     let there = store.dataset(place).map_err(|error| error.to_string())?;
     Ok(there.is_none())
 }
 
-/// The paths that are not the same in a version and in what is live: system and configuration.
+/// The paths that are not the same in a version and in what is live: system and configuration. `path` has to lie there.
 pub fn compare(
     store: &Btrfs,
     version: u32,
+    path: &str,
     found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
 ) -> Answer<()> {
     let set = set(version);
     if catalogue::health(store, set).map_err(|error| error.to_string())? == Health::Absent {
         return Err(no_version(version));
+    }
+    look::is_whole(path)?;
+    match look::locate(store.layout(), path) {
+        (Part::Data(_), _) => return Err(NOT_COMPARED.to_owned()),
+        (part, below) => {
+            let places = [set.place(part), Place::Live(part)];
+            let there = places.map(|place| may_be_in(store, place, &below));
+            if let [Ok(false), Ok(false)] = there {
+                return Err(in_neither(version, path));
+            }
+        }
     }
     let mut stopped = false;
     for part in store.layout().set().filter(|part| *part != Part::Defaults) {

@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+/// Kinds of refusals of what was not understood, or came from somebody who may not be here: they keep no menu open.
+const NOT_HEARD: [&str; 5] = ["syntax", "command", "locked", "password", "too-soon"];
+
 /// The question for an order.
 const READY: &str = "{\"event\":\"ready\"}\n";
 
@@ -96,22 +99,30 @@ impl Channel<'_> {
                     ));
                     continue;
                 }
-                Heard::GivenUp | Heard::Taken => continue,
+                Heard::Taken => {
+                    self.session.answered();
+                    continue;
+                }
+                Heard::GivenUp | Heard::Noise => continue,
             };
             let answer = match serde_json::from_str::<Order>(&line) {
-                Ok(order) => {
-                    self.session.understood();
-                    self.obey(order)
-                }
+                Ok(order) => self.obey(order),
                 Err(_) => Err(refused(
                     "syntax",
                     r#"not an order: {"do":"COMMAND"}, with "word" or "password" where it is needed"#,
                 )),
             };
+            let heard = match &answer {
+                Ok(_) => true,
+                Err(Refused(kind, _)) => !NOT_HEARD.contains(kind),
+            };
             match answer {
                 Ok(ControlFlow::Break(choice)) => return choice,
                 Ok(ControlFlow::Continue(value)) => self.send(&value),
                 Err(why) => self.refuse(&why),
+            }
+            if heard {
+                self.session.answered();
             }
         }
     }
@@ -127,7 +138,7 @@ impl Channel<'_> {
     fn situation(&mut self) -> Value {
         let locked = self.may(Act::Menu) != Answer::Yes;
         let situation = match locked {
-            false => self.session.machine.situation(),
+            false => self.session.situation(),
             true => Default::default(),
         };
         json!({
@@ -175,16 +186,13 @@ impl Channel<'_> {
                 let one = one.ok_or_else(|| failed(no_version(id)))?;
                 value("version", "version", of(one))
             }
-            Command::Diff(id, _) => {
+            Command::Diff(id, path) => {
                 let mut all = Vec::new();
                 let mut each = |changed| {
                     all.push(of(&changed));
                     ControlFlow::Continue(())
                 };
-                self.session
-                    .machine
-                    .compare(id, &mut each)
-                    .map_err(failed)?;
+                self.session.compare(id, &path, &mut each).map_err(failed)?;
                 for changed in all {
                     self.send(&value("changed", "path", changed));
                 }
@@ -202,7 +210,7 @@ impl Channel<'_> {
                 let wanted = command::word(verb);
                 match order.word.as_deref() {
                     None => {
-                        let plan = self.session.machine.plan(verb).map_err(failed)?;
+                        let plan = self.session.plan(verb).map_err(failed)?;
                         json!({"event": "plan", "plan": of(&plan), "word": wanted})
                     }
                     Some(word) if word == wanted => {
@@ -269,10 +277,15 @@ impl Channel<'_> {
     fn unlock(&mut self, password: String) -> Result<ControlFlow<Choice, Value>, Refused> {
         match self.session.password(password, self.terminal.holder()) {
             Password::Good => Ok(ControlFlow::Continue(self.situation())),
-            Password::Wait(wait) => {
+            Password::Wrong(wait) => {
                 let seconds = whole(wait);
                 let text = format!("not the password; the next try is taken in {seconds} seconds");
                 Err(Refused("password", text))
+            }
+            Password::TooSoon(wait) => {
+                let seconds = whole(wait);
+                let text = format!("too soon: the next try is taken in {seconds} seconds");
+                Err(Refused("too-soon", text))
             }
             Password::NoMemory => Err(refused(
                 "failed",

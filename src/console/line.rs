@@ -10,10 +10,19 @@ const QUIET: Duration = Duration::from_millis(150);
 const QUIET_LIMIT: Duration = Duration::from_secs(2);
 
 /// Forgets what was typed before a question, until it is quiet: nothing is confirmed that nobody has read. `take` waits
-/// for so long at most, takes what came, and says whether something did.
-pub fn forget_what_came_ahead(mut take: impl FnMut(Duration) -> bool) {
-    let until = Instant::now() + QUIET_LIMIT;
-    while Instant::now() < until && take(QUIET) {}
+/// for so long at most, takes what came, and says whether something did. False: it did not become quiet.
+pub fn forget_what_came_ahead(take: impl FnMut(Duration) -> bool) -> bool {
+    becomes_quiet(QUIET_LIMIT, take)
+}
+
+fn becomes_quiet(limit: Duration, mut take: impl FnMut(Duration) -> bool) -> bool {
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        if !take(QUIET) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The longest line, in bytes.
@@ -92,10 +101,11 @@ impl Editor {
                 return Typed::More;
             }
             (Escape::Sequence, b' '..=b'?') => return Typed::More,
-            (Escape::Started | Escape::Sequence, b' '..=b'~') => {
+            (Escape::Sequence, b' '..=b'~') => {
                 self.escape = Escape::None;
                 return Typed::More;
             }
+            // The key alone: what follows it is typed.
             _ => self.escape = Escape::None,
         }
         match byte {
@@ -186,10 +196,26 @@ mod tests {
             (b"rollback 1\x15list\r", vec![line("list")]),
             (b"li\x1b[A\x1b[1;5Dst\x1bOP\r", vec![line("list")]),
             (b"l\0i\0st\r", vec![line("list")]),
+            (b"\x1blist\r", vec![line("list")]),
+            (b"\x1b\x1b[Alist\x1b\r", vec![line("list")]),
             (b"roll\x03list\r", vec![Typed::GivenUp, line("list")]),
         ] {
             assert_eq!(typed(bytes, Echo::Typed).0, lines, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn what_comes_ahead_is_forgotten_until_it_is_quiet_and_a_line_that_never_is_said_to_be() {
+        for pieces in [0, 1, 5] {
+            let mut left = pieces;
+            let came = |_| {
+                left -= 1;
+                left >= 0
+            };
+            assert!(becomes_quiet(Duration::from_secs(60), came), "{pieces}");
+            assert_eq!(left, -1);
+        }
+        assert!(!becomes_quiet(Duration::from_millis(5), |_| true));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::machine::{Answer, Entry, Look};
 use super::text::name;
 use crate::record::layout::{Layout, Part};
 use crate::store::StoreError;
-use crate::store::btrfs::path::{DIRECTORY, LOOK, entries, open, split_bytes};
+use crate::store::btrfs::path::{DIRECTORY, LOOK, entries, is_absent, open, split_bytes};
 use crate::sys::{self, Context};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, Stat, fstat, readlinkat};
@@ -71,9 +71,7 @@ pub fn seen_at(layout: &Layout, part: Part, path: &[u8]) -> Vec<u8> {
 
 /// What lies at a path below a dataset's root.
 pub fn at(dataset: &OwnedFd, path: &str) -> Answer<Look> {
-    if path.split('/').any(|part| part == "..") {
-        return Err("'..' is not followed here: give the whole path".to_owned());
-    }
+    is_whole(path)?;
     let bytes = path.as_bytes();
     if !is_reached(dataset, bytes) {
         return Err(private(path));
@@ -86,9 +84,11 @@ pub fn at(dataset: &OwnedFd, path: &str) -> Answer<Look> {
         }
     };
     let fd = open(dataset, bytes, LOOK).map_err(|error| match error.errno {
-        rustix::io::Errno::NOENT => format!("there is no /{}", name(bytes)),
-        rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => format!(
-            "/{} leads through a link or a file, which is not followed: look at the directory above it",
+        rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
+            format!("there is no /{}", name(bytes))
+        }
+        rustix::io::Errno::LOOP => format!(
+            "/{} leads through a link, which is not followed: look at the directory above it",
             name(bytes)
         ),
         _ => failed(error),
@@ -111,6 +111,20 @@ pub fn at(dataset: &OwnedFd, path: &str) -> Answer<Look> {
     }
 }
 
+/// A path that leads up is not followed.
+pub fn is_whole(path: &str) -> Answer<()> {
+    match path.split('/').any(|part| part == "..") {
+        true => Err("'..' is not followed here: give the whole path".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Whether something lies at a path. What lies where not everybody may look is not said to be missing.
+pub fn may_be_there(dataset: &OwnedFd, path: &str) -> bool {
+    let absent = |error: sys::Error| is_absent(&error);
+    !is_reached(dataset, path.as_bytes()) || !open(dataset, path, LOOK).is_err_and(absent)
+}
+
 fn private(path: &str) -> String {
     format!(
         "/{} is not for everybody to read, and nobody has said here who they are",
@@ -124,6 +138,7 @@ pub fn is_reached(dataset: &OwnedFd, path: &[u8]) -> bool {
     loop {
         if let Ok(fd) = open(dataset, above, LOOK)
             && let Ok(stat) = fstat(&fd)
+            && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             && stat.st_mode & ENTERED_BY_ALL == 0
         {
             return false;
@@ -146,7 +161,9 @@ pub fn is_listed(dataset: &OwnedFd, path: &[u8]) -> bool {
 fn directory(dataset: &OwnedFd, path: &[u8]) -> crate::sys::Result<Look> {
     let directory = open(dataset, path, DIRECTORY)?;
     let mut all = Vec::new();
-    for entry in entries(&directory)?.into_iter().take(ENTRIES) {
+    let names = entries(&directory)?;
+    let more = names.len().saturating_sub(ENTRIES);
+    for entry in names.into_iter().take(ENTRIES) {
         let bytes = entry.as_bytes();
         let stat = open(&directory, bytes, LOOK).and_then(|fd| fstat(&fd).call(|| "fstat".into()));
         let kind = stat.as_ref().map(|it| FileType::from_raw_mode(it.st_mode));
@@ -163,7 +180,7 @@ fn directory(dataset: &OwnedFd, path: &[u8]) -> crate::sys::Result<Look> {
             size: size.and_then(|stat| u64::try_from(stat.st_size).ok()),
         });
     }
-    Ok(Look::Directory(all))
+    Ok(Look::Directory { entries: all, more })
 }
 
 fn file(dataset: &OwnedFd, path: &[u8]) -> crate::sys::Result<Look> {
@@ -225,11 +242,43 @@ mod tests {
             assert!(refused.contains("not for everybody"), "{path}: {refused}");
         }
         assert!(is_listed(&fd, b"etc/shadow") && !is_listed(&fd, b"etc/private/x"));
-        let Look::Directory(entries) = at(&fd, "etc").unwrap() else {
+        let Look::Directory { entries, more: 0 } = at(&fd, "etc").unwrap() else {
             panic!("no directory");
         };
         let names: Vec<&str> = entries.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["motd", "private", "shadow"]);
+        // A file is no directory that is closed.
+        for path in ["etc/motd/x", "etc/motd/x/y", "no/x"] {
+            let missing = at(&fd, path).unwrap_err();
+            assert_eq!(missing, format!("there is no /{path}"));
+        }
+        for (path, there) in [
+            ("etc", true),
+            ("etc/motd", true),
+            ("etc/private/no", true),
+            ("ect", false),
+            ("etc/motd/x", false),
+            ("etc/no", false),
+        ] {
+            assert_eq!(may_be_there(&fd, path), there, "{path}");
+        }
+    }
+
+    #[test]
+    fn of_a_directory_without_an_end_it_is_said_how_much_is_not_shown() {
+        let root = tempfile::tempdir().unwrap();
+        for i in 0..ENTRIES + 3 {
+            write(root.path().join(format!("{i:05}")), "").unwrap();
+        }
+        let look = at(&open_root(root.path()), "").unwrap();
+        let shown = crate::console::screens::look(&look);
+        assert_eq!(shown.len(), ENTRIES + 1);
+        assert_eq!(
+            shown.last().map(String::as_str),
+            Some("(the directory goes on: 3 more are not shown)")
+        );
+        let json = serde_json::to_value(&look).unwrap();
+        assert_eq!(json["directory"]["more"], 3);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::transaction::explain::Explanation;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Situation {
     pub mounts: bool,
     /// Whether it lacks a device.
     pub degraded: bool,
+    /// Why the policy of this machine counts for nothing. The session knows it, not the machine.
+    pub policy: Option<String>,
 }
 
 /// A path that is not the same in two versions.
@@ -59,12 +62,30 @@ pub struct Changed {
     pub note: String,
 }
 
+impl Changed {
+    /// Whether it is this path, or lies below it; without a name in it, everything does.
+    pub fn is_below(&self, path: &str) -> bool {
+        let names: Vec<&str> = path
+            .split('/')
+            .filter(|it| !matches!(*it, "" | "."))
+            .collect();
+        let rest = self.path.trim_start_matches('/');
+        let rest = rest.strip_prefix(names.join("/").as_str());
+        rest.is_some_and(|rest| names.is_empty() || rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 /// What lies at a path of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Look {
-    /// A directory.
-    Directory(Vec<Entry>),
+    /// The beginning of a directory.
+    Directory {
+        /// What lies in it.
+        entries: Vec<Entry>,
+        /// How many more there are.
+        more: usize,
+    },
     /// The beginning of a file.
     Text {
         /// Its lines.
@@ -110,10 +131,12 @@ pub trait Machine {
     /// Does it, or asks for it at the next start, and says what comes next.
     fn carry_out(&mut self, verb: Verb) -> Answer<String>;
 
-    /// The paths that are not the same in a version (0: the factory's) and in the live system, in their order.
+    /// The paths that are not the same in a version (0: the factory's) and in the live system, in their order. An error
+    /// where `path` lies in neither, or in what is not compared; others than those below it may come, too.
     fn compare(
         &mut self,
         version: u32,
+        path: &str,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()>;
 
@@ -137,4 +160,15 @@ pub trait Machine {
 
     /// Writes down what a person did here, where what the agent said is kept.
     fn note(&mut self, line: &str);
+
+    /// The time by a clock that does not go back, the same one for all menus of a start.
+    fn now(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(now).unwrap_or_default()
+    }
+
+    /// Lets this time pass.
+    fn pause(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }

@@ -1,10 +1,10 @@
 //! The menu: lines in, lines out. Reading is open; a change shows its plan and wants a word typed.
 //!
-//! Nobody is waited for for ever where something can go on: after [`Settings::seconds`] without a line that is
-//! understood, [`Settings::silent`] happens. Noise is no such line. Nothing is written by the menu itself: what it
+//! Nobody is waited for for ever where something can go on: [`Settings::seconds`] after the end of the last command
+//! [`Settings::silent`] happens. Noise is no command. Nothing is written by the menu itself: what it
 //! calls is a transaction, so that a power cut at any point leaves the old live set or the new one.
 
-use super::command::{self, Command, Unknown};
+use super::command::{self, Command, Unknown, Way};
 use super::guard::{Act, Answer, Guard};
 use super::line::Echo;
 use super::machine::{Changed, Machine, Situation, Stage};
@@ -25,6 +25,8 @@ const WORD: &str = "word> ";
 const PASSWORD: &str = "password: ";
 /// The question between pages.
 const MORE: &str = "-- Enter: more, q: stop -- ";
+/// The answer where the word or the password was not asked for.
+const NOT_QUIET: &str = "The line is not quiet: nothing is done.";
 /// How long the word, the password or the next page is waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Lines that are not understood, one after the other, until the hint becomes short.
@@ -125,19 +127,24 @@ impl Menu<'_> {
                         .show("That line was garbled: nothing is done. Type it again.");
                     continue;
                 }
-                Heard::GivenUp => continue,
+                Heard::GivenUp | Heard::Noise => continue,
                 Heard::Taken => {
+                    self.session.answered();
                     top = true;
                     continue;
                 }
             };
             let command = command::read(&line);
-            if !matches!(command, Command::Unknown(_)) {
-                self.session.understood();
+            let is_understood = !matches!(command, Command::Unknown(_));
+            if is_understood {
                 self.strange = 0;
             }
             if let Some(choice) = self.obey(command) {
                 return choice;
+            }
+            if is_understood {
+                // Whoever reads pages or thinks about a word is there.
+                self.session.answered();
             }
         }
     }
@@ -160,8 +167,7 @@ impl Menu<'_> {
     }
 
     fn situation(&mut self) -> (Situation, Stage) {
-        let machine = &mut self.session.machine;
-        (machine.situation(), machine.stage())
+        (self.session.situation(), self.session.machine.stage())
     }
 
     fn show(&mut self, text: &str) {
@@ -211,7 +217,10 @@ impl Menu<'_> {
                 let situation = self.session.machine.situation();
                 if situation.mounts {
                     match self.session.machine.mount(way) {
-                        Ok(()) => self.top(),
+                        Ok(()) => {
+                            self.mounted(way);
+                            self.top();
+                        }
                         Err(why) => self.show(&why),
                     }
                 } else {
@@ -230,6 +239,16 @@ impl Menu<'_> {
             Command::Unknown(unknown) => self.strange(unknown),
         }
         None
+    }
+
+    fn mounted(&mut self, way: Way) {
+        let situation = self.session.machine.situation();
+        if way == Way::ReadOnly && situation.unchangeable.is_none() {
+            self.show(
+                "It is mounted read-only, as every sound disk is here; that holds nothing back: a change is written all the \
+                 same, and 'boot' starts the system as usual.",
+            );
+        }
     }
 
     fn strange(&mut self, unknown: Unknown) {
@@ -277,19 +296,11 @@ impl Menu<'_> {
     }
 
     fn compare(&mut self, id: u32, below: &str) {
-        let below = below.trim_matches('/').to_owned();
         let mut counts = [0usize; 3];
         let mut stopped = false;
         // The machine looks while the terminal shows.
-        let (machine, mut pager) = (&mut *self.session.machine, Pager::new(self.terminal));
-        let done = machine.compare(id, &mut |changed: Changed| {
-            let path = changed.path.trim_start_matches('/');
-            let is_below = path
-                .strip_prefix(below.as_str())
-                .is_some_and(|rest| below.is_empty() || rest.is_empty() || rest.starts_with('/'));
-            if !is_below {
-                return ControlFlow::Continue(());
-            }
+        let mut pager = Pager::new(self.terminal);
+        let done = self.session.compare(id, below, &mut |changed: Changed| {
             if counts == [0; 3] {
                 let _ =
                     pager.row("Files of the live system: + added, - removed, * changed since then");
@@ -327,7 +338,7 @@ impl Menu<'_> {
         if let Some(why) = self.session.unchangeable(verb) {
             return self.show(&format!("Nothing can be changed: {why}"));
         }
-        let explanation = match self.session.machine.plan(verb) {
+        let explanation = match self.session.plan(verb) {
             Ok(explanation) => explanation,
             Err(why) => return self.show(&why),
         };
@@ -337,8 +348,9 @@ impl Menu<'_> {
         }
         let question = screens::asks(verb, self.session.machine.stage());
         self.show(&question);
-        match self.terminal.ask(WORD, Some(PATIENCE), Echo::Typed) {
+        match self.terminal.confirm(WORD, Some(PATIENCE), Echo::Typed) {
             Heard::Line(line) if line.trim() == command::word(verb) => {}
+            Heard::Noise => return self.show(NOT_QUIET),
             _ => return self.show("That was not the word: nothing was changed."),
         }
         match self.session.carry_out(verb) {
@@ -378,15 +390,20 @@ impl Menu<'_> {
                 Ok(()) => self.top(),
                 Err(why) => self.show(&why),
             }
-            self.session.understood();
         }
     }
 
     fn boot(&mut self) -> Option<Choice> {
         if !self.session.boots() {
-            self.show(
-                "The system cannot be started as it is; 'list' shows what else there is, 'reboot' tries it all again.",
-            );
+            let situation = self.session.machine.situation();
+            let else_there_is = match (situation.readable, situation.mounts) {
+                (true, _) => "'list' shows what else there is",
+                (false, true) => "'disk' shows what is wrong, and other ways to mount it",
+                (false, false) => "'disk' says why",
+            };
+            self.show(&format!(
+                "The system cannot be started as it is; {else_there_is}, 'reboot' tries it all again.",
+            ));
             return None;
         }
         self.leave("boot", Choice::Boot)
@@ -414,28 +431,40 @@ impl Menu<'_> {
         };
         let heard = match silence {
             Some(Duration::ZERO) => Heard::Silence,
-            _ => self.terminal.ask(PASSWORD, silence, Echo::Nothing),
+            // Noise at one console must not keep everybody out; nothing is confirmed here.
+            _ if at_the_door => self.terminal.ask(PASSWORD, silence, Echo::Nothing),
+            _ => self.terminal.confirm(PASSWORD, silence, Echo::Nothing),
         };
         match heard {
-            Heard::Line(line) => match self.session.password(line, self.terminal.holder()) {
-                Password::Good => {}
-                Password::Wait(wait) => {
-                    let seconds = whole(wait);
-                    self.show(&format!(
-                        "That is not the password. The next try is taken in {seconds} s."
-                    ));
-                    std::thread::sleep(wait);
+            Heard::Line(line) => {
+                let is_try = !line.is_empty();
+                self.try_password(line);
+                if is_try {
+                    self.session.answered();
                 }
-                Password::NoMemory => {
-                    self.show("There is not enough memory to check a password.");
-                }
-            },
+            }
+            Heard::Taken => self.session.answered(),
+            Heard::Noise => self.show(NOT_QUIET),
             Heard::Silence if at_the_door => {
                 return Some(self.silence("Nobody gave the password."));
             }
             _ => {}
         }
         None
+    }
+
+    fn try_password(&mut self, line: String) {
+        let (wait, before) = match self.session.password(line, self.terminal.holder()) {
+            Password::Good => return,
+            Password::NoMemory => {
+                return self.show("There is not enough memory to check a password.");
+            }
+            Password::Wrong(wait) => (wait, "That is not the password. The"),
+            Password::TooSoon(wait) => (wait, "Too soon: the"),
+        };
+        let seconds = whole(wait);
+        self.show(&format!("{before} next try is taken in {seconds} s."));
+        self.session.machine.pause(wait);
     }
 }
 

@@ -218,21 +218,6 @@ impl Typed {
         true
     }
 
-    /// Takes the last character back: of UTF-8 all of its bytes.
-    pub fn backspace(&mut self) {
-        while let Some(last) = self.length.checked_sub(1) {
-            self.length = last;
-            let Some(place) = self.bytes.get_mut(last) else {
-                return;
-            };
-            let goes_on = *place & 0b1100_0000 == 0b1000_0000;
-            *place = 0;
-            if !goes_on {
-                return;
-            }
-        }
-    }
-
     /// Takes all of it back.
     pub fn clear(&mut self) {
         self.bytes.zeroize();
@@ -324,13 +309,6 @@ mod tests {
     #[test]
     fn what_is_taken_back_is_zeroed_and_no_more_than_the_longest_is_kept() {
         let mut typed = Typed::default();
-        "aé".bytes().for_each(|byte| assert!(typed.push(byte)));
-        typed.backspace();
-        assert_eq!(typed.as_bytes(), b"a");
-        assert_eq!(typed.bytes[1..], [0; LONGEST - 1]);
-        typed.backspace();
-        typed.backspace();
-        assert_eq!(typed.as_bytes(), b"");
         for _ in 0..LONGEST {
             assert!(typed.push(b'x'));
         }

@@ -32,6 +32,12 @@ pub fn top(situation: &Situation, stage: Stage, rights: Rights) -> Vec<String> {
     {
         lines.push(format!("Nothing can be changed: {why}"));
     }
+    if let Some(fault) = &situation.policy {
+        lines.push(format!(
+            "Changes and the shell are closed: {fault}. Correct it in the system, then 'backstay recovery install'. \
+             GRUB's entries go back all the same."
+        ));
+    }
     lines.push(String::new());
     let mut rows = Vec::new();
     let mut row =
@@ -348,8 +354,18 @@ pub fn changed(changed: &Changed) -> String {
 /// What lies at a path.
 pub fn look(look: &Look) -> Vec<String> {
     match look {
-        Look::Directory(entries) if entries.is_empty() => vec!["(an empty directory)".to_owned()],
-        Look::Directory(entries) => columns(&entries.iter().map(entry).collect::<Vec<_>>()),
+        Look::Directory { entries, .. } if entries.is_empty() => {
+            vec!["(an empty directory)".to_owned()]
+        }
+        Look::Directory { entries, more } => {
+            let mut lines = columns(&entries.iter().map(entry).collect::<Vec<_>>());
+            if *more > 0 {
+                lines.push(format!(
+                    "(the directory goes on: {more} more are not shown)"
+                ));
+            }
+            lines
+        }
         Look::Text { lines, more } => {
             let mut lines = lines.clone();
             if *more {

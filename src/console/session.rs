@@ -2,12 +2,14 @@
 
 use super::command;
 use super::guard::{Act, Answer, Guard, Unlocked, Verdict};
-use super::machine::{self, Machine, Stage};
-use super::menu::{Choice, Settings};
+use super::machine::{self, Changed, Machine, Situation, Stage};
+use super::menu::{Choice, Settings, no_version};
 use super::password::Typed;
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
-use std::time::{Duration, Instant};
+use crate::transaction::explain::Explanation;
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// How what a person or a program does here is written down: it was ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,10 @@ impl How {
 pub enum Password {
     /// It is good.
     Good,
-    /// It is not, or it came too soon; the next one is taken after this time.
-    Wait(Duration),
+    /// It is not; the next one is taken after this time.
+    Wrong(Duration),
+    /// It was not looked at; the next one is taken after this time.
+    TooSoon(Duration),
     /// There is not enough memory to look at it.
     NoMemory,
 }
@@ -45,9 +49,8 @@ pub struct Session<'a> {
     guard: &'a mut Guard,
     settings: Settings,
     how: How,
-    begun: Instant,
-    /// When the last line was understood.
-    heard: Instant,
+    /// Since when nobody was heard.
+    heard: Duration,
     /// Whose password was right; gone when somebody else has the terminal.
     unlocked: Option<(u32, Unlocked)>,
 }
@@ -60,13 +63,13 @@ impl<'a> Session<'a> {
         settings: Settings,
         how: How,
     ) -> Session<'a> {
+        let heard = machine.now();
         Session {
             machine,
             guard,
             settings,
             how,
-            begun: Instant::now(),
-            heard: Instant::now(),
+            heard,
             unlocked: None,
         }
     }
@@ -91,12 +94,48 @@ impl<'a> Session<'a> {
     pub fn left(&self) -> Option<Duration> {
         let seconds = self.settings.seconds?;
         let silence = Duration::from_secs(u64::from(seconds));
-        Some(silence.saturating_sub(self.heard.elapsed()))
+        let silent = self.machine.now().saturating_sub(self.heard);
+        Some(silence.saturating_sub(silent))
     }
 
-    /// A line was understood.
-    pub fn understood(&mut self) {
-        self.heard = Instant::now();
+    /// Somebody was heard, and was answered: silence begins now.
+    pub fn answered(&mut self) {
+        self.heard = self.machine.now();
+    }
+
+    /// How things stand, with what the policy says to it.
+    pub fn situation(&mut self) -> Situation {
+        Situation {
+            policy: self.guard.fault().map(str::to_owned),
+            ..self.machine.situation()
+        }
+    }
+
+    /// What a verb would do.
+    pub fn plan(&mut self, verb: Verb) -> machine::Answer<Explanation> {
+        // It is tried in any case, and then refused in the words of this place.
+        let planned = self.machine.plan(verb);
+        let (Err(_), Verb::Rollback(Some(id)) | Verb::Select(id)) = (&planned, verb) else {
+            return planned;
+        };
+        match self.machine.versions() {
+            Ok(all) if !all.iter().any(|it| it.id == id && it.is_there()) => Err(no_version(id)),
+            _ => planned,
+        }
+    }
+
+    /// The paths at `path` and below it that are not the same in a version and in the live system.
+    pub fn compare(
+        &mut self,
+        version: u32,
+        path: &str,
+        found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
+    ) -> machine::Answer<()> {
+        let mut each = |changed: Changed| match changed.is_below(path) {
+            true => found(changed),
+            false => ControlFlow::Continue(()),
+        };
+        self.machine.compare(version, path, &mut each)
     }
 
     /// The policy's right, whoever asks.
@@ -114,17 +153,17 @@ impl<'a> Session<'a> {
     /// Looks at the password that who has the terminal gave. Nothing of it stays.
     pub fn password(&mut self, line: String, holder: u32) -> Password {
         let typed = typed(line);
-        match self.guard.check(typed.as_bytes(), self.begun.elapsed()) {
+        match self.guard.check(typed.as_bytes(), self.machine.now()) {
             Verdict::Good(unlocked) => {
                 self.unlocked = Some((holder, unlocked));
-                self.understood();
                 Password::Good
             }
-            Verdict::Wrong(wait) | Verdict::TooSoon(wait) => {
+            Verdict::Wrong(wait) => {
                 let note = format!("a wrong password was {}", self.how.word());
                 self.machine.note(&note);
-                Password::Wait(wait)
+                Password::Wrong(wait)
             }
+            Verdict::TooSoon(wait) => Password::TooSoon(wait),
             Verdict::NoMemory => Password::NoMemory,
         }
     }
@@ -147,7 +186,6 @@ impl<'a> Session<'a> {
         if done.is_ok() {
             self.settings = self.settings.after_change(self.machine.stage());
         }
-        self.understood();
         done
     }
 

@@ -17,6 +17,8 @@ pub enum Heard {
     Silence,
     /// Somebody at another console has the menu now.
     Taken,
+    /// It was not asked: the line did not become quiet.
+    Noise,
 }
 
 /// Where the menu is shown, and its lines are typed.
@@ -26,6 +28,11 @@ pub trait Terminal {
 
     /// Asks, and waits for a line, for `silence` at most. What was typed before the question is not taken for an answer.
     fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard;
+
+    /// The same for what must not be answered ahead: where the line does not become quiet it is not asked.
+    fn confirm(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        self.ask(question, silence, echo)
+    }
 
     /// Who has the menu: another number after each change. What a password gave is one holder's.
     fn holder(&self) -> u32;

@@ -5,7 +5,7 @@ pub const WIDTH: usize = 79;
 /// Lines of a page; the question below it fits the same screen.
 pub const PAGE: usize = 22;
 
-/// `text` in lines of [`WIDTH`] columns, broken at blanks where there are any; the second and later ones are indented
+/// `text` in lines of [`WIDTH`] columns, broken at blanks where there are any, inside of a word that fits no row; the second and later ones are indented
 /// as far as the first, and two more. What is not printable ASCII is shown as `?`.
 pub fn rows(text: &str) -> Vec<String> {
     text.split('\n').flat_map(row).collect()
@@ -31,7 +31,12 @@ fn row(line: &str) -> Vec<String> {
         // A blank in the indentation is no place to break.
         let start = head.len() - head.trim_start().len();
         let blank = rest.get(..=room).and_then(|it| it.rfind(' '));
-        let at = blank.filter(|at| *at > start).unwrap_or(room);
+        let fits = |at: &usize| {
+            let after = rest.get(at + 1..).unwrap_or_default();
+            after.find(' ').unwrap_or(after.len()) <= WIDTH - further.len()
+        };
+        let blank = blank.filter(|at| *at > start);
+        let at = blank.filter(fits).unwrap_or(room);
         let (head, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
         rows.push(format!("{before}{}", head.trim_end()));
         rest = tail.trim_start();
@@ -149,6 +154,14 @@ mod tests {
             assert_eq!(joined, wanted);
         }
         assert_eq!(rows(&format!("  {words}"))[1].find(|c| c != ' '), Some(4));
+        // A path that fits no row begins where its sign stands.
+        let path = format!("+ /{}", "x".repeat(200));
+        assert_eq!(rows(&path)[0], path[..WIDTH]);
+        let path = format!("+ /{}  (content)", "x".repeat(70));
+        assert_eq!(
+            rows(&path),
+            [path[..73].to_owned(), "  (content)".to_owned()]
+        );
     }
 
     #[test]

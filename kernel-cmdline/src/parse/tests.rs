@@ -177,7 +177,12 @@ fn each_refusal_says_what_is_wrong_and_what_to_do() {
         ),
         (
             "backstay.menu=",
-            "backstay.menu has no value: it takes no value or SECONDS".into(),
+            "backstay.menu has no value: it takes no value or SECONDS, 1 to 86400".into(),
+        ),
+        (
+            "backstay.menu=999999999999",
+            "backstay.menu=999999999999 is not understood: it takes no value or SECONDS, 1 to 86400"
+                .into(),
         ),
         (
             "backstay.forward=1",

@@ -2,7 +2,10 @@
 
 use super::model::Model;
 use super::{SETTINGS, Script, cheap_hash, guard, play};
+use crate::agent::policy;
 use crate::console::command::Way;
+use crate::console::guard::Guard;
+use crate::console::json;
 use crate::console::machine::Stage;
 use crate::console::menu::{self, Choice, Settings};
 use crate::record::layout::Part;
@@ -10,6 +13,7 @@ use crate::record::state::Verb;
 use crate::store::memory::Content;
 use crate::store::place::Place;
 use expect_test::expect_file;
+use std::time::Duration;
 
 /// The version that is live: the content of a file of each.
 fn live(model: &Model) -> String {
@@ -109,10 +113,109 @@ fn silence_goes_on_as_it_was_said_and_without_a_system_that_starts_it_waits() {
         seconds: None,
         ..SETTINGS
     };
-    let mut script = Script::new(&["boot", "rollback 1", "ROLLBACK", "poweroff"]);
+    let mut script = Script::with(&model, &["boot", "rollback 1", "ROLLBACK", "poweroff"]);
     let choice = menu::run(&mut model, &mut script, &mut guard(""), settings);
     assert_eq!(choice, Choice::PowerOff);
     expect_file!["screens/does-not-start.txt"].assert_eq(&script.shown);
+}
+
+#[test]
+fn silence_begins_when_a_command_is_answered_and_whoever_is_there_is_heard() {
+    let rights = format!("change = \"password\"\npassword = \"{}\"", cheap_hash());
+    let door = format!("menu = \"password\"\npassword = \"{}\"", cheap_hash());
+    for (rights, lines, stays) in [
+        // A page that is read, a word that is thought about, a password and its delay.
+        ("", &["log", "<200>", "<59>reboot"][..], true),
+        ("", &["log", "<200>q", "<59>reboot"], true),
+        ("", &["log", "<200>^C", "<59>reboot"], true),
+        ("", &["rollback", "<200>no", "<59>reboot"], true),
+        ("", &["<59>list", "<59>list", "<59>reboot"], true),
+        (
+            rights.as_str(),
+            &["rollback", "<200>bad", "<59>reboot"],
+            true,
+        ),
+        (door.as_str(), &["<59>bad", "<59>good", "<59>reboot"], true),
+        ("", &["<59><taken>", "<59>reboot"], true),
+        (door.as_str(), &["<59><taken>", "<59>good", "reboot"], true),
+        ("", &["<61>reboot"], false),
+        ("", &["list", "<61>reboot"], false),
+        ("", &["<40>nonsense", "<40>reboot"], false),
+        ("", &["<40>rollback x", "<40>reboot"], false),
+        ("", &["<40>~", "<40>reboot"], false),
+        ("", &["<40>^C", "<40>reboot"], false),
+        (door.as_str(), &["<40>~", "<40>good", "reboot"], false),
+    ] {
+        let mut model = Model::new();
+        model.log = vec!["a line".to_owned(); 40];
+        let (shown, choice) = play(&mut model, rights, lines);
+        assert_eq!(choice == Choice::Reboot, stays, "{lines:?}: {shown}");
+    }
+}
+
+#[test]
+fn where_the_line_is_not_quiet_nothing_is_confirmed() {
+    let rights = format!("change = \"password\"\npassword = \"{}\"", cheap_hash());
+    for (rights, lines) in [
+        ("", ["rollback", "<noise>", "ROLLBACK", "boot"]),
+        (rights.as_str(), ["rollback", "<noise>", "good", "boot"]),
+    ] {
+        let mut model = Model::new();
+        let (shown, _) = play(&mut model, rights, &lines);
+        assert_eq!(live(&model), "live");
+        let says = "The line is not quiet: nothing is done.";
+        assert!(shown.contains(says), "{shown}");
+        assert!(
+            !shown.contains("word> ") && !shown.contains("password: "),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_menu_that_opens_once_more_counts_the_same_time() {
+    let rights = format!("change = \"password\"\npassword = \"{}\"", cheap_hash());
+    let mut guard = guard(&rights);
+    let mut model = Model::new();
+    model.clock.set(Duration::from_secs(10));
+    let bad = ["rollback", "bad"].repeat(5);
+    let first = [&bad[..], &["<20>boot"]].concat();
+    let second = ["rollback", "good", "ROLLBACK", "boot"];
+    for lines in [&first[..], &second] {
+        let mut script = Script::with(&model, lines);
+        menu::run(&mut model, &mut script, &mut guard, SETTINGS);
+        assert!(!script.shown.contains("Too soon"), "{}", script.shown);
+    }
+    assert_eq!(live(&model), "2");
+}
+
+#[test]
+fn a_policy_that_is_not_understood_is_said_on_the_first_screen_with_the_remedy() {
+    let error = policy::parse("[console]\nchange = \"open\"\npassword = \"\"\n").unwrap_err();
+    let policy = policy::Policy {
+        fault: Some(error.to_string()),
+        ..policy::Policy::nothing_allowed()
+    };
+    let mut model = Model::new();
+    let mut script = Script::with(&model, &["boot"]);
+    menu::run(&mut model, &mut script, &mut Guard::new(&policy), SETTINGS);
+    expect_file!["screens/no-policy.txt"].assert_eq(&script.shown);
+    let mut script = Script::with(&model, &[r#"{"do":"boot"}"#]);
+    json::run(&mut model, &mut script, &mut Guard::new(&policy), SETTINGS);
+    let sent = script.shown.lines().next().unwrap();
+    let sent: serde_json::Value = serde_json::from_str(sent).unwrap();
+    let fault = sent["situation"]["policy"].as_str().unwrap();
+    assert!(fault.contains("line 3"), "{fault}");
+}
+
+#[test]
+fn a_sound_disk_that_is_mounted_read_only_is_not_said_to_be_kept_so() {
+    let mut model = Model::new();
+    model.mounts = vec![Way::ReadOnly, Way::NoReplay];
+    let (shown, _) = play(&mut model, "", &["disk ro", "boot"]);
+    assert!(shown.contains("that holds nothing back"), "{shown}");
+    let (shown, _) = play(&mut model, "", &["disk noreplay", "boot"]);
+    assert!(!shown.contains("that holds nothing back"), "{shown}");
 }
 
 #[test]
@@ -125,7 +228,7 @@ fn what_cannot_be_started_any_more_is_not_said_to_start() {
             or_restart,
             ..SETTINGS
         };
-        let mut script = Script::new(&["menu"]);
+        let mut script = Script::with(&model, &["menu"]);
         let choice = menu::run(&mut model, &mut script, &mut guard(""), settings);
         assert_eq!(choice, silent);
         let restarts = script.shown.contains("seconds the machine restarts.");
@@ -142,6 +245,8 @@ fn what_cannot_be_read_as_a_command_is_answered_with_how_it_is_written() {
         "rollback twelve",
         "reset",
         "show 99",
+        "rollback 99",
+        "once 99",
         "x",
         "y",
         "z",
@@ -173,6 +278,9 @@ fn somebody_looks_into_a_version_and_at_what_differs() {
         "diff 2 /boot",
         "diff factory /etc/os-release",
         "diff 9",
+        "diff 2 /sbin",
+        "diff 2 /ect",
+        "diff factory /srv/data/x",
         "look 2",
         "look 2 /etc/os-release",
         "look live /boot",
@@ -202,6 +310,17 @@ fn a_disk_that_does_not_mount_is_explained_and_mounted_in_another_way() {
     ];
     let (shown, _) = play(&mut model, "", &lines);
     expect_file!["screens/unmountable.txt"].assert_eq(&shown);
+}
+
+#[test]
+fn without_a_disk_nobody_is_sent_to_what_is_not_there() {
+    let mut model = Model::new();
+    model.unmounted = Some("no device".to_owned());
+    model.unchangeable = Some("the disk is not mounted".to_owned());
+    model.diskless = true;
+    let (shown, _) = play(&mut model, "", &["boot", "reboot"]);
+    assert!(shown.contains("'disk' says why"), "{shown}");
+    assert!(!shown.contains("'list'"), "{shown}");
 }
 
 #[test]
@@ -251,7 +370,7 @@ fn in_the_running_system_the_same_menu_asks_for_the_next_start() {
         seconds: None,
         ..SETTINGS
     };
-    let mut script = Script::new(&["help", "rollback 1", "no", "exit"]);
+    let mut script = Script::with(&model, &["help", "rollback 1", "no", "exit"]);
     menu::run(&mut model, &mut script, &mut guard(""), settings);
     expect_file!["screens/running.txt"].assert_eq(&script.shown);
 }

@@ -11,32 +11,77 @@ use super::menu::{self, Choice, Settings};
 use super::terminal::{Heard, Terminal};
 use crate::agent::policy;
 use model::Model;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
+
+/// What time it is.
+pub(super) type Clock = Rc<Cell<Duration>>;
 
 /// A terminal on which what is typed was written down before.
 pub(super) struct Script {
-    lines: VecDeque<Heard>,
+    lines: VecDeque<(Duration, Heard)>,
+    /// The model's: a line that is typed late takes time.
+    clock: Clock,
     /// What a person sees, with what they type.
     pub(super) shown: String,
     turn: u32,
 }
 
 impl Script {
-    /// Types these lines, and then nothing any more. `^C` is Control-C, `~` a garbled line, `<taken>` somebody else's turn.
+    /// Types these lines, and then nothing any more. `^C` is Control-C, `~` a garbled line, `<taken>` somebody else's turn,
+    /// `<noise>` a line that does not become quiet. `<90>list` is typed after 90 seconds.
     fn new(lines: &[&str]) -> Script {
-        let heard = |line: &&str| match *line {
-            "^C" => Heard::GivenUp,
-            "~" => Heard::Garbled,
-            "<taken>" => Heard::Taken,
-            line => Heard::Line(line.to_owned()),
+        let heard = |line: &&str| {
+            let (after, line) = match line.strip_prefix('<').and_then(|it| it.split_once('>')) {
+                Some((seconds, rest)) if seconds.parse::<u64>().is_ok() => {
+                    (Duration::from_secs(seconds.parse().unwrap()), rest)
+                }
+                _ => (Duration::ZERO, *line),
+            };
+            let heard = match line {
+                "^C" => Heard::GivenUp,
+                "~" => Heard::Garbled,
+                "<taken>" => Heard::Taken,
+                "<noise>" => Heard::Noise,
+                line => Heard::Line(line.to_owned()),
+            };
+            (after, heard)
         };
         Script {
             lines: lines.iter().map(heard).collect(),
+            clock: Clock::default(),
             shown: String::new(),
             turn: 0,
         }
+    }
+
+    /// By the clock of this model.
+    fn with(model: &Model, lines: &[&str]) -> Script {
+        Script {
+            clock: model.clock.clone(),
+            ..Script::new(lines)
+        }
+    }
+
+    /// What comes next, within this time.
+    fn next(&mut self, silence: Option<Duration>) -> Heard {
+        let Some((after, heard)) = self.lines.front_mut() else {
+            return Heard::Silence;
+        };
+        let passes = silence.map_or(*after, |silence| silence.min(*after));
+        let heard = match passes == *after {
+            true => heard.clone(),
+            false => Heard::Silence,
+        };
+        *after -= passes;
+        if heard != Heard::Silence {
+            self.lines.pop_front();
+        }
+        self.clock.set(self.clock.get() + passes);
+        heard
     }
 }
 
@@ -50,15 +95,18 @@ impl Terminal for Script {
         self.shown.push_str(&format!("{line}\n"));
     }
 
-    fn ask(&mut self, question: &str, _: Option<Duration>, echo: Echo) -> Heard {
-        let heard = self.lines.pop_front().unwrap_or(Heard::Silence);
+    fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        let heard = self.next(silence);
+        if heard == Heard::Noise {
+            return heard;
+        }
         let typed = match (&heard, echo) {
             (Heard::Line(line), Echo::Typed) => line.as_str(),
             (Heard::Line(_), Echo::Nothing) => "",
             (Heard::GivenUp, _) => "^C",
             (Heard::Garbled, _) => "~",
             (Heard::Silence, _) => "(nothing)",
-            (Heard::Taken, _) => "(taken)",
+            (Heard::Taken | Heard::Noise, _) => "(taken)",
         };
         self.shown.push_str(&format!("{question}{typed}\n"));
         if heard == Heard::Taken {
@@ -99,7 +147,7 @@ const SETTINGS: Settings = Settings {
 
 /// Plays a dialogue, and gives what was seen and how it ended.
 fn play(model: &mut Model, rights: &str, lines: &[&str]) -> (String, Choice) {
-    let mut script = Script::new(lines);
+    let mut script = Script::with(model, lines);
     let choice = menu::run(model, &mut script, &mut guard(rights), SETTINGS);
     (script.shown, choice)
 }

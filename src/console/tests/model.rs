@@ -1,6 +1,9 @@
 //! The menu's machine over the store in memory, with the real decisions, plans and execution.
 
+use super::Clock;
 use crate::console::command::{Log, Way};
+use crate::console::inside::{NOT_COMPARED, in_neither};
+use crate::console::look::locate;
 use crate::console::machine::{Answer, Changed, Entry, Look, Machine, Situation, Stage};
 use crate::console::menu::no_version;
 use crate::console::versions::{self, Version};
@@ -17,6 +20,7 @@ use crate::transaction::{catalogue, execute, model};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 pub struct Model {
     pub store: Memory,
@@ -33,6 +37,9 @@ pub struct Model {
     pub notes: Vec<String>,
     pub log: Vec<String>,
     pub shells: u32,
+    /// No disk has come: it cannot be mounted in any way.
+    pub diskless: bool,
+    pub clock: Clock,
 }
 
 impl Model {
@@ -64,6 +71,8 @@ impl Model {
             notes: Vec::new(),
             log: Vec::new(),
             shells: 0,
+            diskless: false,
+            clock: Clock::default(),
         }
     }
 
@@ -112,8 +121,9 @@ impl Machine for Model {
             data: true,
             starts: self.starts && there,
             hibernated: self.hibernated,
-            mounts: !self.hibernated,
+            mounts: !self.hibernated && !self.diskless,
             degraded: false,
+            policy: None,
         }
     }
 
@@ -142,12 +152,24 @@ impl Machine for Model {
     fn compare(
         &mut self,
         version: u32,
+        path: &str,
         found: &mut dyn FnMut(Changed) -> ControlFlow<()>,
     ) -> Answer<()> {
         let old = self.tree(Some(version), Part::System);
         let old = old.ok_or_else(|| no_version(version))?;
         let new = self.tree(None, Part::System).unwrap_or_default();
         let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let (part, below) = locate(self.store.layout(), path);
+        if matches!(part, Part::Data(_)) {
+            return Err(NOT_COMPARED.to_owned());
+        }
+        let lies_there = |it: &&String| {
+            let rest = it.strip_prefix(below.as_str());
+            rest.is_some_and(|rest| below.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        if !paths.iter().any(lies_there) {
+            return Err(in_neither(version, path));
+        }
         for path in paths {
             let what = match (old.get(path), new.get(path)) {
                 (one, other) if one == other => continue,
@@ -201,7 +223,10 @@ impl Machine for Model {
                 },
             })
         };
-        Ok(Look::Directory(tree.iter().filter_map(entry).collect()))
+        Ok(Look::Directory {
+            entries: tree.iter().filter_map(entry).collect(),
+            more: 0,
+        })
     }
 
     fn disk(&mut self) -> Vec<String> {
@@ -217,7 +242,10 @@ impl Machine for Model {
             return Err("It does not mount this way: Input/output error (os error 5)".to_owned());
         }
         self.unmounted = None;
-        self.unchangeable = Some("the disk is mounted read-only, without log replay".to_owned());
+        self.unchangeable = match way {
+            Way::ReadOnly => None,
+            _ => Some("the disk is mounted read-only, without log replay".to_owned()),
+        };
         Ok(())
     }
 
@@ -238,5 +266,13 @@ impl Machine for Model {
 
     fn note(&mut self, line: &str) {
         self.notes.push(line.to_owned());
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.get()
+    }
+
+    fn pause(&mut self, time: Duration) {
+        self.clock.set(self.clock.get() + time);
     }
 }

@@ -8,7 +8,7 @@ use expect_test::expect_file;
 use serde_json::Value;
 
 fn play(model: &mut Model, rights: &str, lines: &[&str]) -> (String, Choice) {
-    let mut script = Script::new(lines);
+    let mut script = Script::with(model, lines);
     let choice = json::run(model, &mut script, &mut guard(rights), SETTINGS);
     (script.shown, choice)
 }
@@ -106,4 +106,79 @@ fn a_locked_menu_says_so_and_nothing_else() {
     );
     assert_eq!(all[0]["locked"], true);
     assert_eq!(all[0]["situation"]["live"], serde_json::json!([]));
+}
+
+#[test]
+fn what_differs_is_sent_of_the_path_that_was_named() {
+    let mut model = Model::new();
+    let paths = |model: &mut Model, path: &str| -> Vec<String> {
+        let line = format!(r#"{{"do":"diff 2 {path}"}}"#);
+        let all = objects(&play(model, "", &[&line, r#"{"do":"boot"}"#]).0);
+        let changed = all.iter().filter(|it| it["event"] == "changed");
+        changed
+            .map(|it| it["path"]["path"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert!(paths(&mut model, "/etc").contains(&"/etc/os-release".to_owned()));
+    assert_eq!(paths(&mut model, "/etc/os-release").len(), 1);
+    assert_eq!(paths(&mut model, "/boot"), Vec::<String>::new());
+    for (path, says) in [("/srv/data", "That is data"), ("/ect", "Neither")] {
+        let line = format!(r#"{{"do":"diff 2 {path}"}}"#);
+        let (shown, _) = play(&mut model, "", &[&line, r#"{"do":"boot"}"#]);
+        let error = objects(&shown)
+            .into_iter()
+            .find(|it| it["event"] == "error");
+        assert!(
+            error.unwrap()["text"].as_str().unwrap().contains(says),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn only_what_is_understood_keeps_it_open() {
+    let hash = cheap_hash();
+    let rights = format!("change = \"password\"\npassword = \"{hash}\"");
+    for (line, kept) in [
+        (r#"{"do":"list"}"#, true),
+        (r#"{"do":"show 77"}"#, true),
+        (r#"{"do":"password","password":"good"}"#, true),
+        ("<taken>", true),
+        (r#"{"do":"password","password":"bad"}"#, false),
+        (r#"{"do":"nonsense"}"#, false),
+        ("nonsense", false),
+        ("~", false),
+    ] {
+        let late = format!("<40>{line}");
+        let (shown, choice) = play(
+            &mut Model::new(),
+            &rights,
+            &[&late, r#"<40>{"do":"reboot"}"#],
+        );
+        assert_eq!(choice == Choice::Reboot, kept, "{line}: {shown}");
+    }
+}
+
+#[test]
+fn a_password_that_comes_too_soon_is_not_said_to_be_wrong() {
+    let hash = cheap_hash();
+    let rights = format!("change = \"password\"\npassword = \"{hash}\"");
+    let lines = [
+        r#"{"do":"password","password":"bad"}"#,
+        r#"{"do":"password","password":"good"}"#,
+        r#"<1>{"do":"password","password":"good"}"#,
+        r#"{"do":"boot"}"#,
+    ];
+    let mut model = Model::new();
+    let (shown, _) = play(&mut model, &rights, &lines);
+    let all = objects(&shown);
+    let answers: Vec<&Value> = all.iter().filter(|it| it["event"] != "ready").collect();
+    assert_eq!(answers[1]["kind"], "password");
+    assert_eq!(answers[2]["kind"], "too-soon");
+    assert_eq!(answers[3]["event"], "situation");
+    let noted = model
+        .notes
+        .iter()
+        .filter(|it| it.contains("wrong password"));
+    assert_eq!(noted.count(), 1);
 }
