@@ -25,6 +25,8 @@ const WORD: &str = "word> ";
 const PASSWORD: &str = "password: ";
 /// The question between pages.
 const MORE: &str = "-- Enter: more, q: stop -- ";
+/// What is said to a line with noise in it.
+pub const GARBLED: &str = "That line was garbled: nothing is done. Type it again.";
 /// How long the word, the password or the next page is waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Lines that are not understood, one after the other, until the hint becomes short.
@@ -121,8 +123,7 @@ impl Menu<'_> {
                     return self.silence("Nothing was typed.");
                 }
                 Heard::Garbled => {
-                    self.terminal
-                        .show("That line was garbled: nothing is done. Type it again.");
+                    self.terminal.show(GARBLED);
                     continue;
                 }
                 Heard::GivenUp => continue,
@@ -131,6 +132,7 @@ impl Menu<'_> {
                     continue;
                 }
             };
+            let holder = self.terminal.holder();
             let command = command::read(&line);
             if !matches!(command, Command::Unknown(_)) {
                 self.session.understood();
@@ -139,6 +141,8 @@ impl Menu<'_> {
             if let Some(choice) = self.obey(command) {
                 return choice;
             }
+            // Whoever has come meanwhile has seen nothing yet.
+            top |= self.terminal.holder() != holder;
         }
     }
 

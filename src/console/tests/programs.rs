@@ -107,3 +107,23 @@ fn a_locked_menu_says_so_and_nothing_else() {
     assert_eq!(all[0]["locked"], true);
     assert_eq!(all[0]["situation"]["live"], serde_json::json!([]));
 }
+
+#[test]
+fn whoever_takes_the_menu_is_told_how_things_stand_before_it_is_ready() {
+    let mut model = Model::new();
+    let lines = ["<taken>", r#"{"do":"take"}"#, r#"{"do":"boot"}"#];
+    let (shown, choice) = play(&mut model, "", &lines);
+    assert_eq!(choice, Choice::Boot);
+    let all = objects(&shown);
+    let events: Vec<&str> = all.iter().filter_map(|it| it["event"].as_str()).collect();
+    let wanted = [
+        "situation",
+        "ready",
+        "situation",
+        "ready",
+        "situation",
+        "ready",
+        "end",
+    ];
+    assert_eq!(events, wanted);
+}
