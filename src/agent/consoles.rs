@@ -15,7 +15,7 @@ use super::log::{self as agent_log, Again, Sent};
 use crate::console::json;
 use crate::console::line::{self, Echo, Editor, QUIET, QUIET_LIMIT, Typed};
 use crate::console::menu::GARBLED;
-use crate::console::terminal::{Heard, Terminal};
+use crate::console::terminal::{Borrower, Heard, Terminal};
 use crate::console::text::plain;
 use crate::say;
 use crate::sys::console::{self, Termios};
@@ -414,6 +414,31 @@ impl Consoles {
         }
     }
 
+    /// While a console is lent: whoever types at another one is told.
+    fn answer_meanwhile(&mut self, lent: &str, wanted: &mut Vec<String>) {
+        let mut gone = Vec::new();
+        for at in 0..self.open.len() {
+            let Some(open) = self.open.get(at) else { break };
+            let name = open.name.clone();
+            let Some(bytes) = open.read() else {
+                gone.push(name);
+                continue;
+            };
+            for byte in bytes {
+                if let Some(Typed::Line(_)) = self.take_byte(at, byte, Echo::Typed) {
+                    let text = format!(
+                        "A shell is open at {lent}; '{TAKE}' is heard once that has ended."
+                    );
+                    self.send_to(|it| it == name, &text);
+                    if !wanted.contains(&name) {
+                        wanted.push(name.clone());
+                    }
+                }
+            }
+        }
+        self.lose(&gone);
+    }
+
     fn is_being_typed(&self) -> bool {
         let mut heard = self.open.iter().filter(|open| self.is_heard(&open.name));
         heard.any(|open| open.editor.is_readable())
@@ -491,7 +516,7 @@ impl Terminal for Consoles {
         self.turn
     }
 
-    fn lend(&mut self, to: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
+    fn lend(&mut self, to: &mut Borrower<'_>) -> Result<(), String> {
         let Some(name) = self.owner.clone() else {
             return Err("nobody has the menu".to_owned());
         };
@@ -500,12 +525,18 @@ impl Terminal for Consoles {
         };
         // Whoever gets it makes it a controlling terminal; the end of that session hangs up everything that is open on it.
         drop(self.open.remove(at));
-        let done = to(&self.dev.join(&name));
+        let path = self.dev.join(&name);
+        let mut wanted = Vec::new();
+        let done = to(&path, &mut || self.answer_meanwhile(&name, &mut wanted));
         agent_log::open_again(&name);
-        match Open::new(&self.dev.join(&name), &name) {
-            Some(open) => self.open.insert(at, open),
+        match Open::new(&path, &name) {
+            Some(open) => self.open.insert(at.min(self.open.len()), open),
             None => self.lose(std::slice::from_ref(&name)),
         }
+        let ended = format!(
+            "The shell at {name} has ended; type '{TAKE}' and Enter to have the menu here."
+        );
+        self.send_to(|it| wanted.iter().any(|wanted| wanted == it), &ended);
         done
     }
 
@@ -838,5 +869,32 @@ mod tests {
             serial.as_mut().unwrap().type_bytes(b"{}\n");
         });
         assert_eq!(heard, line("{}"));
+    }
+
+    #[test]
+    fn while_a_console_is_lent_the_others_are_told() {
+        let mut desk = Desk::new(false);
+        desk.ask(QUESTION, Echo::Typed, |serial, _| {
+            types(serial, QUESTION, b"shell\r");
+        });
+        let second = &mut desk.second;
+        let lent = desk.consoles.lend(&mut |terminal, meanwhile| {
+            assert!(terminal.ends_with("ttyS0"));
+            let second = second.as_mut().unwrap();
+            second.type_bytes(b"take\r");
+            for _ in 0..100 {
+                meanwhile();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            second.sees("A shell is open at ttyS0");
+            Ok(())
+        });
+        assert_eq!(lent, Ok(()));
+        desk.second
+            .as_ref()
+            .unwrap()
+            .sees("The shell at ttyS0 has ended; type 'take'");
+        assert_eq!(desk.consoles.owner.as_deref(), Some("ttyS0"));
+        assert_eq!(desk.consoles.open.len(), 2);
     }
 }

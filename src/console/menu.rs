@@ -15,6 +15,7 @@ use super::text::{self, PAGE};
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 /// The question for a command. Whoever types by a program waits for it.
@@ -378,7 +379,9 @@ impl Menu<'_> {
         } else if self.is_unlocked(Act::Shell) {
             self.session.machine.note("a shell was opened");
             let machine = &mut *self.session.machine;
-            match self.terminal.lend(&mut |terminal| machine.shell(terminal)) {
+            let mut shell =
+                |terminal: &Path, meanwhile: &mut dyn FnMut()| machine.shell(terminal, meanwhile);
+            match self.terminal.lend(&mut shell) {
                 Ok(()) => self.top(),
                 Err(why) => self.show(&why),
             }
