@@ -297,7 +297,7 @@ impl machine::Machine for Running<'_> {
         Err("this system runs, so none lies hibernated on its disk".to_owned())
     }
 
-    fn shell(&mut self, _terminal: &Path) -> Answer<()> {
+    fn shell(&mut self, _terminal: &Path, _: &mut dyn FnMut()) -> Answer<()> {
         Err(HAS_SHELL.to_owned())
     }
 

@@ -5,14 +5,13 @@
 
 use crate::console::line::{self, Echo, Editor, LONGEST, Typed};
 use crate::console::menu::QUESTION;
-use crate::console::terminal::{Heard, Terminal};
+use crate::console::terminal::{Borrower, Heard, Terminal};
 use crate::console::text::plain;
 use crate::sys::raw_terminal::was_continued;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::io::BufRead;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Control-D.
@@ -152,7 +151,7 @@ impl Terminal for Person<'_> {
         0
     }
 
-    fn lend(&mut self, _: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
+    fn lend(&mut self, _: &mut Borrower<'_>) -> Result<(), String> {
         Err(HAS_SHELL.to_owned())
     }
 }
@@ -226,7 +225,7 @@ impl Terminal for Program<'_> {
         0
     }
 
-    fn lend(&mut self, _: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
+    fn lend(&mut self, _: &mut Borrower<'_>) -> Result<(), String> {
         Err(HAS_SHELL.to_owned())
     }
 }

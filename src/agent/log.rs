@@ -6,12 +6,13 @@
 //!   system with `/run`.
 //! * `log::info!` and its kin go to `/dev/kmsg`, one record a line, through simplelog.
 //!
-//! Nothing here can fail aloud: a console that is stopped or gone loses lines after two seconds, never
-//! the boot. Until [`init`] is called (the admin command, tests) lines go to standard error.
+//! Nothing here can fail aloud: a console that takes nothing for two seconds loses lines, never holds up the boot. What
+//! takes its time gets whole lines, and after one that was cut the next begins on a line of its own. Until [`init`] is called (the admin command, tests) lines go to standard error.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,11 +28,18 @@ use crate::sys::{console, kmsg};
 pub const PREFIX: &str = "backstay: ";
 /// Where the lines are recorded for the booted system, below `/run`.
 pub const BOOT_LOG: &str = "backstay/boot.log";
-/// How long one line may wait for a console that takes nothing.
+/// How long a console is waited for that takes nothing, from the last byte that it took.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
+/// After this time a console that was lost is tried again, then after twice that time, and so on.
+const AGAIN: Duration = Duration::from_secs(1);
+/// And so often at least.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 static SPEAKER: Mutex<Option<Speaker>> = Mutex::new(None);
 static WATCHED: OnceLock<File> = OnceLock::new();
+/// The consoles, by device and inode, that took not all of their last line: nobody may read there. They are not waited for
+/// until they take something.
+static STOPPED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 
 /// Says a formatted line to the person at the console: `say!("waiting for {what}")`.
 #[macro_export]
@@ -73,11 +81,18 @@ pub fn keep(text: &str) {
 /// Says `text` (one line or several) to the person at the console; see the module.
 pub fn say(text: &str) {
     alive();
-    say_for_another(text);
+    tell(text);
 }
 
 /// The same by a process beside the one that is watched, which is no sign of that one's life.
 pub fn say_for_another(text: &str) {
+    if let Some(speaker) = speaker().as_mut() {
+        speaker.signs = || ();
+    }
+    tell(text);
+}
+
+fn tell(text: &str) {
     log::debug!("{text}");
     match speaker().as_mut() {
         Some(speaker) => speaker.say(text, &console::consoles()),
@@ -114,7 +129,7 @@ pub fn record_in_run() {
 /// A console was hung up by the session that had it: it is opened anew for the next line.
 pub fn open_again(name: &str) {
     if let Some(speaker) = speaker().as_mut() {
-        speaker.open.retain(|(open, _)| open != name);
+        speaker.open.retain(|output| output.name != name);
     }
 }
 
@@ -152,10 +167,70 @@ struct Kept {
     inherited: bool,
 }
 
+/// When something that failed is tried again: later each time.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    wait: Duration,
+    next: Option<Instant>,
+}
+
+impl Again {
+    /// Whether it may be tried now.
+    pub(super) fn is_due(&self) -> bool {
+        self.next.is_none_or(|next| Instant::now() >= next)
+    }
+
+    /// It failed. True: for the first time, or the first time after it was well for long.
+    pub(super) fn failed(&mut self) -> bool {
+        let now = Instant::now();
+        let first = self.next.is_none_or(|next| now > next + AGAIN_MAX);
+        self.wait = match first {
+            true => AGAIN,
+            false => (self.wait * 2).min(AGAIN_MAX),
+        };
+        self.next = Some(now + self.wait);
+        first
+    }
+}
+
+/// A console for lines.
+struct Output {
+    name: String,
+    file: Option<File>,
+    again: Again,
+}
+
+impl Output {
+    fn open(&mut self, dev: &Path) {
+        if self.file.is_none() && self.again.is_due() {
+            self.file = console::open_for_lines(&dev.join(&self.name)).ok();
+            if self.file.is_none() {
+                self.again.failed();
+            }
+        }
+    }
+
+    fn line(&mut self, dev: &Path, line: &str, signs: fn()) {
+        // The end of a session that had it (a shell, perhaps another process's) hung it up: it is opened once more.
+        for _ in 0..2 {
+            let Some(file) = &mut self.file else { return };
+            if send_line(file, line, signs) != Sent::Gone {
+                return;
+            }
+            self.file = None;
+            self.open(dev);
+        }
+        self.file = None;
+        self.again.failed();
+    }
+}
+
 struct Speaker {
     dev: PathBuf,
     log: PathBuf,
-    open: Vec<(String, File)>,
+    open: Vec<Output>,
+    /// What a byte that was taken is a sign of life to.
+    signs: fn(),
     kept: Vec<Kept>,
     file: Option<File>,
     json: bool,
@@ -167,6 +242,7 @@ impl Speaker {
             dev: dev.to_owned(),
             log: run.join(BOOT_LOG),
             open: Vec::new(),
+            signs: alive,
             kept: Vec::new(),
             file: None,
             json: false,
@@ -181,8 +257,8 @@ impl Speaker {
                 true => crate::console::json::said(&line),
                 false => format!("{PREFIX}{line}"),
             };
-            for (_, file) in &mut self.open {
-                write_line(file, &shown);
+            for output in &mut self.open {
+                output.line(&self.dev, &shown, self.signs);
             }
             self.keep(line);
         }
@@ -196,18 +272,22 @@ impl Speaker {
             .iter()
             .map(|console| console.name.as_str())
             .collect();
-        let names = if names.is_empty() && self.open.is_empty() {
+        let nowhere = self.open.iter().all(|output| output.file.is_none());
+        let names = if names.is_empty() && nowhere {
             &fallback[..]
         } else {
             &names[..]
         };
         for name in names {
-            if self.open.iter().any(|(open, _)| open == name) {
-                continue;
+            if self.open.iter().all(|output| output.name != *name) {
+                self.open.push(Output {
+                    name: (*name).to_owned(),
+                    file: None,
+                    again: Again::default(),
+                });
             }
-            if let Ok(file) = console::open_for_lines(&self.dev.join(name)) {
-                self.open.push(((*name).to_owned(), file));
-            }
+            let named = self.open.iter_mut().filter(|output| output.name == *name);
+            named.for_each(|output| output.open(&self.dev));
         }
     }
 
@@ -257,43 +337,93 @@ impl Speaker {
     }
 }
 
-/// Writes one line, giving up after [`CONSOLE_LIMIT`].
-pub(super) fn write_line(file: &mut File, line: &str) {
+/// What became of a text for a console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it was taken.
+    Whole,
+    /// A part of it, or nothing.
+    Cut,
+    /// The console is gone.
+    Gone,
+}
+
+/// Writes one line, giving up where nothing is taken for [`CONSOLE_LIMIT`].
+pub(super) fn write_line(file: &mut File, line: &str) -> Sent {
+    send_line(file, line, alive)
+}
+
+/// Writes to a console, giving up where nothing is taken for [`CONSOLE_LIMIT`].
+pub(super) fn write(file: &mut File, text: &[u8]) -> Sent {
+    send(file, text, CONSOLE_LIMIT, alive)
+}
+
+fn send_line(file: &mut File, line: &str, signs: fn()) -> Sent {
     // A terminal in raw mode does not turn a newline into both.
     let cooked = rustix::termios::tcgetattr(file.as_fd())
         .is_ok_and(|t| t.output_modes.contains(rustix::termios::OutputModes::OPOST));
-    write(
-        file,
-        format!("{line}{}", if cooked { "\n" } else { "\r\n" }).as_bytes(),
-    );
+    let line = format!("{line}{}", if cooked { "\n" } else { "\r\n" });
+    send(file, line.as_bytes(), CONSOLE_LIMIT, signs)
 }
 
-/// Writes to a console, giving up after [`CONSOLE_LIMIT`].
-pub(super) fn write(file: &mut File, text: &[u8]) {
-    let mut left = text;
-    let until = Instant::now() + CONSOLE_LIMIT;
-    while !left.is_empty() && Instant::now() < until {
-        match file.write(left) {
-            Ok(written) => left = left.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
-                let _ = poll(
-                    &mut fds,
-                    Some(&Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 100_000_000,
-                    }),
-                );
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+/// `signs`: what is called when something was taken, so that a long line on a slow console is no silence.
+fn send(file: &mut File, text: &[u8], limit: Duration, signs: fn()) -> Sent {
+    if text.is_empty() {
+        return Sent::Whole;
+    }
+    let place = file.metadata().map(|it| (it.dev(), it.ino())).ok();
+    let stopped = || STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let was_cut = place.is_some_and(|place| stopped().contains(&place));
+    // The rest of a line that was cut never comes: what comes begins on its own.
+    let text = match was_cut {
+        true => [b"\r\n", text].concat(),
+        false => text.to_vec(),
+    };
+    let sent = send_within(file, &text, limit, was_cut, signs);
+    if let Some(place) = place {
+        stopped().retain(|it| *it != place);
+        if sent == Sent::Cut {
+            stopped().push(place);
         }
     }
+    sent
+}
+
+fn send_within(file: &mut File, text: &[u8], limit: Duration, was_cut: bool, signs: fn()) -> Sent {
+    let mut left = text;
+    let (mut since, mut limit_now) = (Instant::now(), limit);
+    if was_cut {
+        limit_now = Duration::ZERO;
+    }
+    while !left.is_empty() {
+        match file.write(left) {
+            Ok(written) if written > 0 => {
+                left = left.get(written..).unwrap_or_default();
+                (since, limit_now) = (Instant::now(), limit);
+                signs();
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Sent::Gone,
+            _ if since.elapsed() >= limit_now => return Sent::Cut,
+            _ => {
+                // A serial line has room long before it is said to have: it is tried at the end of this time, too.
+                let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
+                let time = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 100_000_000,
+                };
+                let _ = poll(&mut fds, Some(&time));
+            }
+        }
+    }
+    Sent::Whole
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::console::tests::pty;
+    use std::io::Read;
 
     fn console(name: &str) -> console::Console {
         console::Console {
@@ -379,5 +509,83 @@ mod tests {
         pid1.kept.iter_mut().for_each(|line| line.inherited = true);
         pid1.attach();
         assert!(read(dir.path().join(BOOT_LOG)).ends_with("first\n"));
+    }
+
+    #[test]
+    fn a_slow_reader_gets_whole_lines_and_one_that_stopped_is_waited_for_once() {
+        const LIMIT: Duration = Duration::from_millis(500);
+        let (mut there, mut here) = pty();
+        let line = format!("{}\n", "x".repeat(100_000));
+        let reading = std::thread::spawn(move || {
+            let (mut all, mut bytes) = (Vec::new(), [0; 512]);
+            while !all.ends_with(b"\n") {
+                std::thread::sleep(Duration::from_millis(5));
+                let read = there.read(&mut bytes).unwrap();
+                all.extend_from_slice(&bytes[..read]);
+            }
+            (there, all)
+        });
+        let begun = Instant::now();
+        let sent = send(&mut here, line.as_bytes(), LIMIT, || ());
+        assert_eq!(sent, Sent::Whole);
+        assert!(begun.elapsed() > LIMIT, "the reader was too fast");
+        let (mut there, all) = reading.join().unwrap();
+        assert_eq!(all.len(), line.len() + 1);
+        // It stops.
+        assert_eq!(send(&mut here, line.as_bytes(), LIMIT, || ()), Sent::Cut);
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(send(&mut here, b"lost\n", LIMIT, || ()), Sent::Cut);
+        }
+        assert!(begun.elapsed() < 4 * LIMIT, "{:?}", begun.elapsed());
+        // It is back, and takes what came before it stopped.
+        let reading = std::thread::spawn(move || {
+            let (mut all, mut bytes) = (Vec::new(), [0; 512]);
+            while !all.ends_with(b"ready\r\n") {
+                let read = there.read(&mut bytes).unwrap();
+                all.extend_from_slice(&bytes[..read]);
+            }
+            (there, all)
+        });
+        let begun = Instant::now();
+        while send(&mut here, b"ready\n", LIMIT, || ()) != Sent::Whole {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+        }
+        let (_there, all) = reading.join().unwrap();
+        let all = String::from_utf8(all).unwrap();
+        assert_eq!(all.lines().last(), Some("ready"));
+        assert_eq!(send(&mut here, b"more\n", LIMIT, || ()), Sent::Whole);
+    }
+
+    #[test]
+    fn a_console_that_another_ones_shell_hung_up_is_opened_anew_for_the_same_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("ttyS0");
+        let (there, here) = pty();
+        std::os::unix::fs::symlink(console::tests::path(&here), &at).unwrap();
+        let mut speaker = Speaker::new(dir.path(), dir.path());
+        speaker.say("first", &[console("ttyS0")]);
+        drop((there, here));
+        let (mut there, here) = pty();
+        std::fs::remove_file(&at).unwrap();
+        std::os::unix::fs::symlink(console::tests::path(&here), &at).unwrap();
+        for line in ["second", "third"] {
+            speaker.say(line, &[console("ttyS0")]);
+            let mut bytes = [0; 64];
+            let read = there.read(&mut bytes).unwrap();
+            assert_eq!(bytes[..read], *format!("backstay: {line}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_tried_seldom() {
+        let mut again = Again::default();
+        assert!(again.is_due() && again.failed() && !again.is_due());
+        let mut waits = vec![again.wait.as_secs()];
+        for _ in 0..7 {
+            assert!(!again.failed());
+            waits.push(again.wait.as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

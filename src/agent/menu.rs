@@ -392,7 +392,7 @@ impl Machine for Early<'_> {
         Ok(())
     }
 
-    fn shell(&mut self, terminal: &Path) -> Answer<()> {
+    fn shell(&mut self, terminal: &Path, meanwhile: &mut dyn FnMut()) -> Answer<()> {
         if !Path::new(SHELL).exists() {
             return Err(format!("This initramfs holds no shell ({SHELL})."));
         }
@@ -410,6 +410,7 @@ impl Machine for Early<'_> {
         .map_err(failed)?;
         loop {
             agent_log::alive();
+            meanwhile();
             match process::has_ended(child) {
                 Ok(None) => std::thread::sleep(Duration::from_millis(200)),
                 Ok(Some(_)) => return Ok(()),

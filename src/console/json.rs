@@ -27,6 +27,9 @@ const NOT_HEARD: [&str; 5] = ["syntax", "command", "locked", "password", "too-so
 /// The question for an order.
 const READY: &str = "{\"event\":\"ready\"}\n";
 
+/// The order that has the menu at this console; where it is already, it is told how things stand.
+const TAKE: &str = "take";
+
 /// What a program sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,14 +96,14 @@ impl Channel<'_> {
                 Heard::Line(line) => line,
                 Heard::Silence => return self.session.silent(),
                 Heard::Garbled => {
-                    self.refuse(&refused(
-                        "garbled",
-                        "a line with what no program sends: nothing is done",
-                    ));
+                    self.terminal.show(&garbled());
                     continue;
                 }
                 Heard::Taken => {
                     self.session.answered();
+                    // Whoever has it now may have seen nothing yet.
+                    let situation = self.situation();
+                    self.send(&situation);
                     continue;
                 }
                 Heard::GivenUp | Heard::Noise => continue,
@@ -132,7 +135,7 @@ impl Channel<'_> {
     }
 
     fn refuse(&mut self, Refused(kind, text): &Refused) {
-        self.send(&json!({"event": "error", "kind": kind, "text": text}));
+        self.terminal.show(&error(kind, text));
     }
 
     fn situation(&mut self) -> Value {
@@ -175,6 +178,9 @@ impl Channel<'_> {
         };
         if order.line == "password" {
             return self.unlock(order.password.unwrap_or_default());
+        }
+        if order.line == TAKE {
+            return Ok(ControlFlow::Continue(self.situation()));
         }
         self.need(Act::Menu)?;
         let answer = match command::read(&order.line) {
@@ -312,6 +318,29 @@ fn ascii(json: &str) -> String {
         }
     }
     text
+}
+
+fn error(kind: &str, text: &str) -> String {
+    ascii(&json!({"event": "error", "kind": kind, "text": text}).to_string())
+}
+
+/// What is sent for a line that no program sends.
+pub fn garbled() -> String {
+    error(
+        "garbled",
+        "a line with what no program sends: nothing is done",
+    )
+}
+
+/// What is sent to another console than the one `at` which the menu is.
+pub fn busy(at: &str) -> String {
+    let text = format!(r#"the menu is in use at {at}; {{"do":"take"}} has it here"#);
+    error("busy", &text)
+}
+
+/// Whether a line is the order that takes the menu over.
+pub fn is_take(line: &str) -> bool {
+    serde_json::from_str::<Order>(line).is_ok_and(|order| order.line == TAKE)
 }
 
 /// A line for a person, as it is sent where programs listen.

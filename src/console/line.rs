@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 /// How long it must be quiet before a question is asked.
-const QUIET: Duration = Duration::from_millis(150);
+pub const QUIET: Duration = Duration::from_millis(150);
 /// How long that is waited for: noise never ends.
-const QUIET_LIMIT: Duration = Duration::from_secs(2);
+pub const QUIET_LIMIT: Duration = Duration::from_secs(2);
 
 /// Forgets what was typed before a question, until it is quiet: nothing is confirmed that nobody has read. `take` waits
 /// for so long at most, takes what came, and says whether something did. False: it did not become quiet.

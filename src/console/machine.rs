@@ -155,8 +155,8 @@ pub trait Machine {
     /// Gives the hibernated system up; the machine has to restart then.
     fn forget(&mut self) -> Answer<()>;
 
-    /// Runs a shell on this terminal to its end.
-    fn shell(&mut self, terminal: &Path) -> Answer<()>;
+    /// Runs a shell on this terminal to its end; `meanwhile` is called now and then.
+    fn shell(&mut self, terminal: &Path, meanwhile: &mut dyn FnMut()) -> Answer<()>;
 
     /// Writes down what a person did here, where what the agent said is kept.
     fn note(&mut self, line: &str);

@@ -15,6 +15,7 @@ use super::text::{self, PAGE};
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 /// The question for a command. Whoever types by a program waits for it.
@@ -27,6 +28,8 @@ const PASSWORD: &str = "password: ";
 const MORE: &str = "-- Enter: more, q: stop -- ";
 /// The answer where the word or the password was not asked for.
 const NOT_QUIET: &str = "The line is not quiet: nothing is done.";
+/// What is said to a line with noise in it.
+pub const GARBLED: &str = "That line was garbled: nothing is done. Type it again.";
 /// How long the word, the password or the next page is waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Lines that are not understood, one after the other, until the hint becomes short.
@@ -123,8 +126,7 @@ impl Menu<'_> {
                     return self.silence("Nothing was typed.");
                 }
                 Heard::Garbled => {
-                    self.terminal
-                        .show("That line was garbled: nothing is done. Type it again.");
+                    self.terminal.show(GARBLED);
                     continue;
                 }
                 Heard::GivenUp | Heard::Noise => continue,
@@ -134,6 +136,7 @@ impl Menu<'_> {
                     continue;
                 }
             };
+            let holder = self.terminal.holder();
             let command = command::read(&line);
             let is_understood = !matches!(command, Command::Unknown(_));
             if is_understood {
@@ -146,6 +149,8 @@ impl Menu<'_> {
                 // Whoever reads pages or thinks about a word is there.
                 self.session.answered();
             }
+            // Whoever has come meanwhile has seen nothing yet.
+            top |= self.terminal.holder() != holder;
         }
     }
 
@@ -386,7 +391,9 @@ impl Menu<'_> {
         } else if self.is_unlocked(Act::Shell) {
             self.session.machine.note("a shell was opened");
             let machine = &mut *self.session.machine;
-            match self.terminal.lend(&mut |terminal| machine.shell(terminal)) {
+            let mut shell =
+                |terminal: &Path, meanwhile: &mut dyn FnMut()| machine.shell(terminal, meanwhile);
+            match self.terminal.lend(&mut shell) {
                 Ok(()) => self.top(),
                 Err(why) => self.show(&why),
             }

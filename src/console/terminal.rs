@@ -21,6 +21,9 @@ pub enum Heard {
     Noise,
 }
 
+/// Who borrows a terminal: it is given its path, and what is to be called now and then meanwhile.
+pub type Borrower<'a> = dyn FnMut(&Path, &mut dyn FnMut()) -> Result<(), String> + 'a;
+
 /// Where the menu is shown, and its lines are typed.
 pub trait Terminal {
     /// Shows a line; whatever it holds, no more than plain ASCII is sent.
@@ -41,7 +44,7 @@ pub trait Terminal {
     ///
     /// # Errors
     /// For people: it cannot be lent, or what came of it.
-    fn lend(&mut self, to: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String>;
+    fn lend(&mut self, to: &mut Borrower<'_>) -> Result<(), String>;
 
     /// Shows that nothing is asked any more, for whoever comes to another console.
     fn close(&mut self, _why: &str) {}

@@ -171,8 +171,40 @@ pub fn acquire_terminal(path: &Path) -> Result<OwnedFd> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::path::PathBuf;
+
+    /// A pseudo-terminal: the end of who types, and the terminal, where nothing is waited for.
+    pub(crate) fn pty() -> (File, File) {
+        let (mut ours, mut theirs) = (-1, -1);
+        // SAFETY: two descriptors are written; name, modes and size may be null.
+        let made = unsafe {
+            libc::openpty(
+                &mut ours,
+                &mut theirs,
+                std::ptr::null_mut(),
+                std::ptr::null(),
+                std::ptr::null(),
+            )
+        };
+        assert_eq!(made, 0);
+        // SAFETY: nobody else has them.
+        let ours = unsafe { OwnedFd::from_raw_fd(ours) };
+        // SAFETY: the same.
+        let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+        for end in [&ours, &theirs] {
+            rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).unwrap();
+        }
+        rustix::fs::fcntl_setfl(&theirs, rustix::fs::OFlags::NONBLOCK).unwrap();
+        (ours.into(), theirs.into())
+    }
+
+    /// Where the terminal lies.
+    pub(crate) fn path(terminal: &File) -> PathBuf {
+        std::fs::read_link(format!("/proc/self/fd/{}", terminal.as_raw_fd())).unwrap()
+    }
 
     #[test]
     fn consoles_are_read_as_the_kernel_prints_them() {

@@ -145,9 +145,11 @@ fn noise(ctx: &mut Context) -> Result<()> {
         vm.serial().send_paced(line, BAUD)?;
         vm.serial().send_paced(b"\r", BAUD)
     };
-    ctx.step("a line that is noise alone is nobody's");
+    ctx.step("the first line is noise alone, and answered as any other");
     vm.serial().expect_text(QUESTION)?;
     type_slowly(&mut vm, &garbled(&mut random, "list"))?;
+    vm.serial().expect_line(SAYS)?;
+    vm.serial().expect_text(QUESTION)?;
     type_slowly(&mut vm, b"list")?;
     version_row(&mut vm, "< 2 ", "version 2")?;
     for _ in 0..3 {

@@ -96,6 +96,9 @@ fn nothing_but_the_word_itself_changes_anything() {
                 shown.contains("nothing was changed"),
                 "{verb} {word}: {shown}"
             );
+            // Whoever has the menu then sees the first screen.
+            let screens = shown.matches("Somebody asked for this menu.").count();
+            assert_eq!(screens, if word == "<taken>" { 2 } else { 1 }, "{shown}");
         }
     }
 }

@@ -8,7 +8,7 @@ mod programs;
 use super::guard::Guard;
 use super::line::Echo;
 use super::menu::{self, Choice, Settings};
-use super::terminal::{Heard, Terminal};
+use super::terminal::{Borrower, Heard, Terminal};
 use crate::agent::policy;
 use model::Model;
 use std::cell::Cell;
@@ -119,8 +119,8 @@ impl Terminal for Script {
         self.turn
     }
 
-    fn lend(&mut self, to: &mut dyn FnMut(&Path) -> Result<(), String>) -> Result<(), String> {
-        to(Path::new("/dev/ttyS0"))
+    fn lend(&mut self, to: &mut Borrower<'_>) -> Result<(), String> {
+        to(Path::new("/dev/ttyS0"), &mut || ())
     }
 }
 

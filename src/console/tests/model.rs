@@ -258,7 +258,7 @@ impl Machine for Model {
         Ok(())
     }
 
-    fn shell(&mut self, terminal: &Path) -> Answer<()> {
+    fn shell(&mut self, terminal: &Path, _: &mut dyn FnMut()) -> Answer<()> {
         assert_eq!(terminal, Path::new("/dev/ttyS0"));
         self.shells += 1;
         Ok(())

@@ -182,3 +182,23 @@ fn a_password_that_comes_too_soon_is_not_said_to_be_wrong() {
         .filter(|it| it.contains("wrong password"));
     assert_eq!(noted.count(), 1);
 }
+
+#[test]
+fn whoever_takes_the_menu_is_told_how_things_stand_before_it_is_ready() {
+    let mut model = Model::new();
+    let lines = ["<taken>", r#"{"do":"take"}"#, r#"{"do":"boot"}"#];
+    let (shown, choice) = play(&mut model, "", &lines);
+    assert_eq!(choice, Choice::Boot);
+    let all = objects(&shown);
+    let events: Vec<&str> = all.iter().filter_map(|it| it["event"].as_str()).collect();
+    let wanted = [
+        "situation",
+        "ready",
+        "situation",
+        "ready",
+        "situation",
+        "ready",
+        "end",
+    ];
+    assert_eq!(events, wanted);
+}
