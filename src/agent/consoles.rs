@@ -246,10 +246,10 @@ impl Consoles {
         }
     }
 
-    /// Forgets what was typed before the question, until it is quiet.
-    fn forget_what_came_ahead(&mut self) {
+    /// Forgets what was typed before the question, until it is quiet; false: it did not become so.
+    fn forget_what_came_ahead(&mut self) -> bool {
         // At the others somebody may want the menu meanwhile.
-        line::forget_what_came_ahead(|quiet| {
+        let quiet = line::forget_what_came_ahead(|quiet| {
             let came = self.wait(quiet, true);
             if came {
                 let heard = self.open.iter().filter(|open| self.is_heard(&open.name));
@@ -263,6 +263,7 @@ impl Consoles {
         let heard = |open: &&mut Open| owner.as_ref().is_none_or(|owner| *owner == open.name);
         let heard = self.open.iter_mut().filter(heard);
         heard.for_each(|open| open.editor.clear());
+        quiet
     }
 
     /// Waits for a key; `heard`: at a console whose lines are for the menu, not at any.
@@ -443,21 +444,25 @@ impl Consoles {
         let mut heard = self.open.iter().filter(|open| self.is_heard(&open.name));
         heard.any(|open| open.editor.is_readable())
     }
-}
 
-impl Terminal for Consoles {
-    fn show(&mut self, line: &str) {
-        self.send(&plain(line));
-    }
-
-    fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+    /// Asks, and waits for a line. `strict`: not on a line that does not become quiet.
+    fn question(
+        &mut self,
+        question: &str,
+        silence: Option<Duration>,
+        echo: Echo,
+        strict: bool,
+    ) -> Heard {
         let turn = self.turn;
         self.look();
-        self.forget_what_came_ahead();
+        let quiet = self.forget_what_came_ahead();
         self.tell_what_is_gone(false);
         if self.turn != turn {
             // Whoever comes next has not seen what led to the question.
             return Heard::Taken;
+        }
+        if strict && !quiet {
+            return Heard::Noise;
         }
         for at in 0..self.open.len() {
             if let Some(open) = self.open.get_mut(at) {
@@ -510,6 +515,20 @@ impl Terminal for Consoles {
                 key = Instant::now();
             }
         }
+    }
+}
+
+impl Terminal for Consoles {
+    fn show(&mut self, line: &str) {
+        self.send(&plain(line));
+    }
+
+    fn ask(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        self.question(question, silence, echo, false)
+    }
+
+    fn confirm(&mut self, question: &str, silence: Option<Duration>, echo: Echo) -> Heard {
+        self.question(question, silence, echo, true)
     }
 
     fn holder(&self) -> u32 {
@@ -687,6 +706,35 @@ mod tests {
         let seat = seat.as_mut().unwrap();
         seat.sees(after);
         seat.type_bytes(bytes);
+    }
+
+    #[test]
+    fn the_word_is_not_asked_for_on_a_line_that_never_is_quiet() {
+        let mut desk = Desk::new(false);
+        let noise = |consoles: &mut Consoles, seat: &mut Seat, strict| {
+            std::thread::scope(|scope| {
+                let typing = scope.spawn(|| {
+                    for _ in 0..60 {
+                        seat.type_bytes(b" ");
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    seat.type_bytes(b"\r");
+                });
+                let silence = Some(Duration::from_secs(60));
+                let heard = match strict {
+                    true => consoles.confirm(WORD, silence, Echo::Typed),
+                    false => consoles.ask(QUESTION, silence, Echo::Typed),
+                };
+                typing.join().unwrap();
+                heard
+            })
+        };
+        let serial = desk.serial.as_mut().unwrap();
+        assert_eq!(noise(&mut desk.consoles, serial, true), Heard::Noise);
+        assert!(matches!(
+            noise(&mut desk.consoles, serial, false),
+            Heard::Line(_)
+        ));
     }
 
     #[test]
