@@ -33,7 +33,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "what differs between two versions, found by btrfs's trees, against a comparison that reads every file",
         |ctx| checks(ctx, "differ", 49),
     )
-    .usually(250)
+    .usually(900)
     .within(LIMIT),
 ];
 
