@@ -29,10 +29,8 @@ struct Shipped {
     archive: String,
     /// The declaration's file name.
     file: String,
-    /// The application, where the name is one.
-    app: Option<AppName>,
-    /// What it says, or why that cannot be read.
-    declared: core::result::Result<Declaration, String>,
+    /// The application and what it says, or why that cannot be read.
+    declared: core::result::Result<(AppName, Declaration), String>,
 }
 
 /// Reads the paths from standard input, and fails where one of them must not be installed.
@@ -133,7 +131,6 @@ fn inside(
         let Some(file) = file.map(|file| shown(file.as_bytes())) else {
             continue;
         };
-        let app = AppName::of_file(&file);
         let declared = match entry.kind {
             Kind::File => {
                 let mut bytes = Vec::new();
@@ -147,9 +144,7 @@ fn inside(
                     let taken = chunk.len();
                     reader.consume(taken);
                 }
-                declaration::read(&file, &bytes)
-                    .map(|(_, declared)| declared)
-                    .map_err(|error| error.to_string())
+                declaration::read(&file, &bytes).map_err(|error| error.to_string())
             }
             // Where a link leads is known once it is unpacked.
             _ => Err("it is no regular file: ship the declaration itself".to_owned()),
@@ -157,7 +152,6 @@ fn inside(
         found.push(Shipped {
             archive: archive.to_owned(),
             file,
-            app,
             declared,
         });
     }
@@ -180,10 +174,9 @@ fn refused<S: Store>(store: &S, shipped: &[Shipped]) -> Result<Vec<String>> {
     }
     let mut lines = Vec::new();
     for one in shipped {
-        let (app, declared) = match (&one.app, &one.declared) {
-            (Some(app), Ok(declared)) => (app, declared),
-            (_, declared) => {
-                let why = declared.as_ref().err().cloned().unwrap_or_default();
+        let (app, declared) = match &one.declared {
+            Ok((app, declared)) => (app, declared),
+            Err(why) => {
                 lines.push(format!(
                     "{}: {} cannot be read: {why}",
                     one.archive, one.file
@@ -289,9 +282,7 @@ mod tests {
         let shipped = Shipped {
             archive: "ledger_1_all.deb".to_owned(),
             file: "ledger.toml".to_owned(),
-            app: AppName::of_file("ledger.toml"),
             declared: declaration::read("ledger.toml", declaration.as_bytes())
-                .map(|(_, declared)| declared)
                 .map_err(|error| error.to_string()),
         };
         refused(&store, &[shipped]).unwrap()
@@ -311,8 +302,8 @@ mod tests {
             ];
             let found = declarations(&archive(directory.path(), &files, listed)).unwrap();
             assert_eq!(found.len(), 1, "{listed}");
-            assert_eq!(found[0].app, AppName::new("ledger"));
-            assert_eq!(found[0].declared.as_ref().unwrap().state.as_str(), "1");
+            let (app, declared) = found[0].declared.as_ref().unwrap();
+            assert_eq!((app.as_str(), declared.state.as_str()), ("ledger", "1"));
             let none = declarations(&archive(directory.path(), &[], listed)).unwrap();
             assert!(none.is_empty());
         }

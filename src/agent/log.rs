@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::again::Again;
 use super::kmsg::KmsgLines;
 pub use crate::console::text::plain;
 use crate::sys::{console, kmsg};
@@ -30,10 +31,8 @@ pub const PREFIX: &str = "backstay: ";
 pub const BOOT_LOG: &str = "backstay/boot.log";
 /// How long a console is waited for that takes nothing, from the last byte that it took.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
-/// After this time a console that was lost is tried again, then after twice that time, and so on.
-const AGAIN: Duration = Duration::from_secs(1);
-/// And so often at least.
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// The slowest line that is waited for: 300 baud.
+const SLOWEST: Duration = Duration::from_millis(33);
 
 static SPEAKER: Mutex<Option<Speaker>> = Mutex::new(None);
 static WATCHED: OnceLock<File> = OnceLock::new();
@@ -165,32 +164,6 @@ struct Kept {
     text: String,
     /// It was said before a fork: the worker has a copy of it.
     inherited: bool,
-}
-
-/// When something that failed is tried again: later each time.
-#[derive(Debug, Default)]
-pub(super) struct Again {
-    wait: Duration,
-    next: Option<Instant>,
-}
-
-impl Again {
-    /// Whether it may be tried now.
-    pub(super) fn is_due(&self) -> bool {
-        self.next.is_none_or(|next| Instant::now() >= next)
-    }
-
-    /// It failed. True: for the first time, or the first time after it was well for long.
-    pub(super) fn failed(&mut self) -> bool {
-        let now = Instant::now();
-        let first = self.next.is_none_or(|next| now > next + AGAIN_MAX);
-        self.wait = match first {
-            true => AGAIN,
-            false => (self.wait * 2).min(AGAIN_MAX),
-        };
-        self.next = Some(now + self.wait);
-        first
-    }
 }
 
 /// A console for lines.
@@ -391,20 +364,18 @@ fn send(file: &mut File, text: &[u8], limit: Duration, signs: fn()) -> Sent {
 
 fn send_within(file: &mut File, text: &[u8], limit: Duration, was_cut: bool, signs: fn()) -> Sent {
     let mut left = text;
-    let (mut since, mut limit_now) = (Instant::now(), limit);
-    if was_cut {
-        limit_now = Duration::ZERO;
-    }
+    let first = if was_cut { Duration::ZERO } else { limit };
+    let mut patience = Patience::new(Instant::now(), first, limit);
     while !left.is_empty() {
         match file.write(left) {
             Ok(written) if written > 0 => {
                 left = left.get(written..).unwrap_or_default();
-                (since, limit_now) = (Instant::now(), limit);
+                patience.took(written, Instant::now(), limit);
                 signs();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Sent::Gone,
-            _ if since.elapsed() >= limit_now => return Sent::Cut,
+            _ if patience.is_over(Instant::now()) => return Sent::Cut,
             _ => {
                 // A serial line has room long before it is said to have: it is tried at the end of this time, too.
                 let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
@@ -417,6 +388,34 @@ fn send_within(file: &mut File, text: &[u8], limit: Duration, was_cut: bool, sig
         }
     }
     Sent::Whole
+}
+
+/// How long a console is waited for while it takes a text: not without a byte for long, and not for one that takes a byte
+/// now and then, as with a flow control that flutters, which is no slow line.
+struct Patience {
+    /// Until when the next byte is waited for.
+    next: Instant,
+    /// Until when all of it is, at the slowest pace.
+    all: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant, first: Duration, limit: Duration) -> Patience {
+        Patience {
+            next: now + first,
+            all: now + limit,
+        }
+    }
+
+    fn took(&mut self, bytes: usize, now: Instant, limit: Duration) {
+        self.next = now + limit;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.all += SLOWEST.saturating_mul(bytes);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.next.min(self.all)
+    }
 }
 
 #[cfg(test)]
@@ -558,6 +557,29 @@ mod tests {
     }
 
     #[test]
+    fn one_that_takes_a_byte_now_and_then_does_not_hold_the_boot_up() {
+        let begun = Instant::now();
+        let took_for = |bytes: usize, each: Duration| {
+            let mut patience = Patience::new(begun, CONSOLE_LIMIT, CONSOLE_LIMIT);
+            let mut now = begun;
+            for _ in 0..1000 {
+                now += each;
+                if patience.is_over(now) {
+                    return Some(now - begun);
+                }
+                patience.took(bytes, now, CONSOLE_LIMIT);
+            }
+            None
+        };
+        // 300 and 9600 baud.
+        assert_eq!(took_for(1, Duration::from_millis(33)), None);
+        assert_eq!(took_for(960, Duration::from_secs(1)), None);
+        let drips = took_for(1, Duration::from_millis(1900)).unwrap();
+        assert!(drips < 2 * CONSOLE_LIMIT, "{drips:?}");
+        assert_eq!(took_for(4096, CONSOLE_LIMIT), Some(CONSOLE_LIMIT));
+    }
+
+    #[test]
     fn a_console_that_another_ones_shell_hung_up_is_opened_anew_for_the_same_line() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("ttyS0");
@@ -575,17 +597,5 @@ mod tests {
             let read = there.read(&mut bytes).unwrap();
             assert_eq!(bytes[..read], *format!("backstay: {line}\r\n").as_bytes());
         }
-    }
-
-    #[test]
-    fn what_is_gone_is_tried_seldom() {
-        let mut again = Again::default();
-        assert!(again.is_due() && again.failed() && !again.is_due());
-        let mut waits = vec![again.wait.as_secs()];
-        for _ in 0..7 {
-            assert!(!again.failed());
-            waits.push(again.wait.as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

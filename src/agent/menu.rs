@@ -443,14 +443,18 @@ mod tests {
         }
     }
 
+    fn all_of(places: &Places) -> Found {
+        Found {
+            devices: block::list(places),
+            copies: Vec::new(),
+            missing: 0,
+        }
+    }
+
     #[test]
     fn once_a_hibernated_system_lies_on_a_disk_only_what_replays_no_log_mounts() {
         let (_directory, places) = block::tests::machine();
-        let found = Found {
-            devices: block::list(&places),
-            copies: Vec::new(),
-            missing: 0,
-        };
+        let found = all_of(&places);
         let boot = Boot::default();
         let early = early(Some(&found), &boot);
         let all = [
@@ -481,11 +485,7 @@ mod tests {
     #[test]
     fn a_disk_that_takes_no_writes_is_known_before_anything_is_written() {
         let (directory, places) = block::tests::machine();
-        let found = Found {
-            devices: block::list(&places),
-            copies: Vec::new(),
-            missing: 0,
-        };
+        let found = all_of(&places);
         let boot = Boot::default();
         let early = early(Some(&found), &boot);
         let ro = directory.path().join("devices/vda/vda1/ro");

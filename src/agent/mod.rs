@@ -15,10 +15,11 @@
 //! plain     the boot without any verb, after a worker died
 //! menu      a person decides: the menu (crate::console) on every console (consoles); pulse: that it is not dead
 //! kernel_keys  those of SysRq, off while the menu is open
-//! log       lines for a person, and the log; kmsg: the writer below it
+//! log       lines for a person, and the log; kmsg: the writer below it; again: when a lost console is tried anew
 //! ```
 
 pub mod act;
+mod again;
 pub mod asked;
 pub mod block;
 pub mod boot_record;

@@ -8,13 +8,13 @@ use super::command::{self, Command, Unknown, Way};
 use super::guard::{Act, Answer, Guard};
 use super::line::Echo;
 use super::machine::{Changed, Machine, Situation, Stage};
+use super::pager::Pager;
 use super::screens::{self, Rights};
 use super::session::{How, Password, Session, whole};
 use super::terminal::{Heard, Terminal};
-use super::text::{self, PAGE};
+use super::text;
 use crate::agent::policy::console::Right;
 use crate::record::state::Verb;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,14 +24,12 @@ pub const QUESTION: &str = "menu> ";
 const WORD: &str = "word> ";
 /// The question for the password.
 const PASSWORD: &str = "password: ";
-/// The question between pages.
-const MORE: &str = "-- Enter: more, q: stop -- ";
 /// The answer where the word or the password was not asked for.
 const NOT_QUIET: &str = "The line is not quiet: nothing is done.";
 /// What is said to a line with noise in it.
 pub const GARBLED: &str = "That line was garbled: nothing is done. Type it again.";
 /// How long the word, the password or the next page is waited for.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// Lines that are not understood, one after the other, until the hint becomes short.
 const PATIENT: u32 = 3;
 
@@ -472,36 +470,6 @@ impl Menu<'_> {
         let seconds = whole(wait);
         self.show(&format!("{before} next try is taken in {seconds} s."));
         self.session.machine.pause(wait);
-    }
-}
-
-/// Shows rows a page at a time.
-struct Pager<'a> {
-    terminal: &'a mut dyn Terminal,
-    shown: usize,
-}
-
-impl<'a> Pager<'a> {
-    fn new(terminal: &'a mut (dyn Terminal + 'a)) -> Pager<'a> {
-        Pager { terminal, shown: 0 }
-    }
-
-    fn row(&mut self, line: &str) -> ControlFlow<()> {
-        for row in text::rows(line) {
-            if self.shown == PAGE {
-                match self.terminal.ask(MORE, Some(PATIENCE), Echo::Typed) {
-                    Heard::Line(line) if line.trim().is_empty() => {}
-                    _ => {
-                        self.terminal.show("(stopped)");
-                        return ControlFlow::Break(());
-                    }
-                }
-                self.shown = 0;
-            }
-            self.terminal.show(&row);
-            self.shown += 1;
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The menu on a console, in early boot and in the running system.
 //!
 //! ```text
-//! menu      the dialogue; screens: its texts; command: what is typed; text: what a terminal bears
+//! menu      the dialogue; pager: its pages; screens: its texts; command: what is typed; text: what a terminal bears
 //! json      the same for programs; session: what both share
 //! terminal  who types; line: a line that is being typed
 //! guard     who may: rights, password, delays
@@ -18,6 +18,7 @@ pub mod line;
 pub mod look;
 pub mod machine;
 pub mod menu;
+mod pager;
 pub mod password;
 pub mod screens;
 pub mod session;

@@ -176,8 +176,8 @@ pub(crate) mod tests {
     use std::os::fd::{AsRawFd, FromRawFd};
     use std::path::PathBuf;
 
-    /// A pseudo-terminal: the end of who types, and the terminal, where nothing is waited for.
-    pub(crate) fn pty() -> (File, File) {
+    /// A pseudo-terminal: the end of who types, and the terminal.
+    pub(crate) fn ends() -> (OwnedFd, OwnedFd) {
         let (mut ours, mut theirs) = (-1, -1);
         // SAFETY: two descriptors are written; name, modes and size may be null.
         let made = unsafe {
@@ -191,9 +191,12 @@ pub(crate) mod tests {
         };
         assert_eq!(made, 0);
         // SAFETY: nobody else has them.
-        let ours = unsafe { OwnedFd::from_raw_fd(ours) };
-        // SAFETY: the same.
-        let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+        unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }
+    }
+
+    /// The same, not for a child, and nothing is waited for at the terminal.
+    pub(crate) fn pty() -> (File, File) {
+        let (ours, theirs) = ends();
         for end in [&ours, &theirs] {
             rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).unwrap();
         }

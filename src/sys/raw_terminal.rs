@@ -135,7 +135,7 @@ extern "C" fn goes_on(_: i32) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::fd::OwnedFd;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
 
@@ -151,20 +151,7 @@ pub(crate) mod tests {
     /// A test of this program, alone and in a process of its own, at a new pseudo-terminal whose other end is given. It
     /// finds `BACKSTAY_TEST_AT_TERMINAL` set.
     pub(crate) fn at_terminal(test: &str) -> (Child, OwnedFd) {
-        let (mut ours, mut theirs) = (-1, -1);
-        // SAFETY: two descriptors are written; name, modes and size may be null.
-        let made = unsafe {
-            libc::openpty(
-                &mut ours,
-                &mut theirs,
-                std::ptr::null_mut(),
-                std::ptr::null(),
-                std::ptr::null(),
-            )
-        };
-        assert_eq!(made, 0);
-        // SAFETY: nobody else has them.
-        let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+        let (ours, theirs) = console::tests::ends();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", test, "--nocapture", "--test-threads=1"])

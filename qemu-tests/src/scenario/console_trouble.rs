@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::console::{lists, opens, roll_back, switch_off};
-use super::fault::{OFF, digest, off_at_once};
+use super::fault::{OFF, digest, is_finished, off_at_once};
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     MENU_OPENS, NOT_THE_WORD, QUESTION, WORD, agent_begins, agent_says, answer_word, asks_for,
@@ -400,17 +400,7 @@ fn pulled_after_the_commit(ctx: &mut Context) -> Result<()> {
     vm.serial().expect_text("reboot: Restarting system")?;
     vm.pull_plug()?;
     ctx.step("with the disk back, the change is finished");
-    let mut vm = ctx.boot(&disk)?;
-    agent_begins(&mut vm, "starting the system")?;
-    agent_says(
-        &mut vm,
-        &["a change was interrupted: finished now (former system: 3)"],
-    )?;
-    let tiny = vm.tiny()?;
-    tiny.expect("2", "2", TINY_DATA)?;
-    tiny.power_off()?;
-    ctx.expect_store(&disk, &after_previous())?;
-    Ok(())
+    is_finished(ctx, &disk)
 }
 
 fn no_console(ctx: &mut Context) -> Result<()> {

@@ -139,7 +139,12 @@ fn sealed(ctx: &mut Context) -> Result<()> {
 
 fn finished(ctx: &mut Context, step: &str) -> Result<()> {
     let disk = interrupted(ctx, step)?;
-    let mut vm = ctx.boot(&disk)?;
+    is_finished(ctx, &disk)
+}
+
+/// The next start finishes the rollback of [`three_versions`], and all of it is as after one that was not interrupted.
+pub(super) fn is_finished(ctx: &mut Context, disk: &Path) -> Result<()> {
+    let mut vm = ctx.boot(disk)?;
     agent_begins(&mut vm, "starting the system")?;
     agent_says(
         &mut vm,
@@ -148,7 +153,7 @@ fn finished(ctx: &mut Context, step: &str) -> Result<()> {
     let tiny = vm.tiny()?;
     tiny.expect("2", "2", TINY_DATA)?;
     tiny.power_off()?;
-    ctx.expect_store(&disk, &after_previous())?;
+    ctx.expect_store(disk, &after_previous())?;
     Ok(())
 }
 
