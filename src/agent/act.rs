@@ -3,7 +3,7 @@
 use super::asked::{self, Asked};
 use super::pulse::Pulse;
 use super::session::{self, Session};
-use super::{boot_record, kernel, tarball};
+use super::{boot_record, convert, kernel, tarball};
 use crate::console::versions;
 use crate::image::fill::fill;
 use crate::policy::intent::Intent;
@@ -13,16 +13,16 @@ use crate::policy::{self, Decision, Facts, Wish, resolve};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Request, State, Verb};
+use crate::record::state::{Consent, Request, State, Verb};
 use crate::say;
 use crate::store::btrfs::Btrfs;
 use crate::store::{Store, StoreError};
-use crate::transaction::execute::Done;
+use crate::transaction::execute::{Done, Hands};
 use crate::transaction::explain::{Explanation, explain_for};
-use crate::transaction::plan::{Plan, Step, plan};
+use crate::transaction::plan::{Conversion, Plan, Step, plan};
 use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover::{self, Recovered, recover};
-use crate::transaction::{catalogue, execute, history_log};
+use crate::transaction::{catalogue, execute, fenced, history_log};
 use thiserror::Error;
 
 /// Decisions in one boot at the most: a return, the factory snapshot, a verb, and the answer that
@@ -160,8 +160,12 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
         if let Slots::Valid { value, .. } = &state {
             facts.spent = catalogue::spent(&session.store, value)?;
         }
+        facts.fence = catalogue::fenced(&session.store, wish, &state, facts.target)?;
+        let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);
         match policy::decide(wish, &state, &journal, &facts) {
-            Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) if !session.is_copied() => {
+            Decision::Boot(Some(lost @ (Refusal::ParkedLost(..) | Refusal::ParkedFenced(_))))
+                if !session.is_copied() =>
+            {
                 say!("{lost}");
                 forget_parked(session, facts.live_system)?;
             }
@@ -198,6 +202,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 if let Wish::Change {
                     verb,
                     present: false,
+                    ..
                 } = wish
                 {
                     say!("{}", Refusal::NoConsent(verb));
@@ -221,11 +226,15 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     wish = after_factory(wish, request);
                     continue;
                 }
-                let carried = carry_out(session, &intent);
+                let carried = carry_out(session, &intent, consent);
                 if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried) {
                     match error {
                         // It lacks something that a start needs: the next one, or nothing, is taken.
-                        Error::Transaction(crate::transaction::Error::Unbootable(_)) => {
+                        Error::Transaction(
+                            crate::transaction::Error::Unbootable(_)
+                            | crate::transaction::Error::Fenced(_)
+                            | crate::transaction::Error::NotConverted { .. },
+                        ) => {
                             say!("not done: {error}");
                             given_up(session, |state| state.remember_failed(*to));
                             continue;
@@ -266,8 +275,9 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
 /// up by that, and is not asked for again.
 pub(crate) fn after_factory(wish: Wish, request: Option<Request>) -> Wish {
     match (wish, request) {
-        (Wish::Boot, Some(Request { verb, .. })) => Wish::Change {
+        (Wish::Boot, Some(Request { verb, consent, .. })) => Wish::Change {
             verb,
+            consent,
             present: true,
         },
         (wish, _) => wish,
@@ -422,17 +432,31 @@ pub fn can_boot(session: &Session) -> bool {
 
 /// What a verb that a person chose in the menu would do. Where it is refused, what waits to be deleted is kept: see
 /// [`State::attempted`]. `named`: the command line names a default tarball.
-pub fn plan_of(session: &mut Session, verb: Verb, named: bool) -> Result<Explanation, String> {
-    explained(session, verb, named)
+pub fn plan_of(
+    session: &mut Session,
+    verb: Verb,
+    consent: Consent,
+    named: bool,
+) -> Result<Explanation, String> {
+    explained(session, verb, consent, named)
         .inspect_err(|_| given_up(session, |state| state.attempted(verb)))
 }
 
-fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, String> {
+fn explained(
+    session: &Session,
+    verb: Verb,
+    consent: Consent,
+    named: bool,
+) -> Result<Explanation, String> {
     let (records, first) = first_step(session, verb, named)?;
     let intent = resolve::intent(verb, &records.state.value).map_err(|it| it.to_string())?;
     if first != Intent::MakeFactory {
-        let made = make_plan(session, &records, &first).map_err(|error| error.to_string())?;
-        return Ok(made.1);
+        let made = make_plan(session, &records, &first, consent);
+        let (plan, explanation) = made.map_err(|error| error.to_string())?;
+        return match fenced::refused(&plan) {
+            Some(why) => Err(why),
+            None => Ok(explanation),
+        };
     }
     // What is in the tarball is known when it is made.
     let state = catalogue::with_free_id(&session.store, &records.state.value);
@@ -471,13 +495,19 @@ fn first_step(session: &Session, verb: Verb, named: bool) -> Result<(Records, In
 }
 
 /// Does what a person chose in the menu, after the word was typed. The error is for people.
-pub fn by_hand(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Result<(), String> {
+pub fn by_hand(
+    session: &mut Session,
+    verb: Verb,
+    consent: Consent,
+    tarball: Option<&str>,
+) -> Result<(), String> {
     boot_record::requested(&verb.to_string());
     let wish = Wish::Change {
         verb,
+        consent,
         present: true,
     };
-    let done = by_steps(session, verb, tarball, wish);
+    let done = by_steps(session, verb, consent, tarball, wish);
     if let Err(why) = &done {
         boot_record::refused(why);
     }
@@ -487,6 +517,7 @@ pub fn by_hand(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Resu
 fn by_steps(
     session: &mut Session,
     verb: Verb,
+    consent: Consent,
     tarball: Option<&str>,
     wish: Wish,
 ) -> Result<(), String> {
@@ -500,7 +531,7 @@ fn by_steps(
         make_factory(session, tarball, wish).map_err(told)?;
         first = first_step(session, verb, false)?.1;
     }
-    carry_out(session, &first).map_err(told)?;
+    carry_out(session, &first, consent).map_err(told)?;
     if let Some(request) = records.state.value.request
         && is_withdrawn(&session.store)
     {
@@ -516,32 +547,34 @@ fn make_plan(
     session: &Session,
     records: &Records,
     intent: &Intent,
+    consent: Consent,
 ) -> Result<(Plan, Explanation), crate::transaction::Error> {
-    let layout = session.store.layout();
-    let source = match intent.source() {
-        Some(set) => catalogue::manifest(&session.store, set)?,
-        None => None,
-    };
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
-    let plan = plan(intent, &state, layout, source.as_ref(), now());
+    let plan = fenced::plan_for(&session.store, intent, &state, consent, now())?;
     execute::sources(&session.store, &plan)?;
     let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
 }
 
 /// Carries an intent out, and says what was done, whether it lasts and how to undo it.
-pub fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
-    carry_out_with(session, intent, &mut execute::no_image)
+pub fn carry_out(session: &mut Session, intent: &Intent, consent: Consent) -> Result<(), Error> {
+    carry_out_with(session, intent, consent, &mut execute::no_image)
 }
 
 fn carry_out_with(
     session: &mut Session,
     intent: &Intent,
+    consent: Consent,
     fill: execute::Fill<'_, Btrfs>,
 ) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = Records::open_or_begin(&session.store)?;
-    let (plan, explanation) = match make_plan(session, &records, intent) {
+    let made = make_plan(session, &records, intent, consent);
+    let lets = |(plan, explanation): (Plan, _)| match fenced::refusal(&plan) {
+        Some(why) => Err(crate::transaction::Error::Fenced(why)),
+        None => Ok((plan, explanation)),
+    };
+    let (plan, explanation) = match made.and_then(lets) {
         Ok(made) => made,
         Err(error) => {
             if let Some(verb) = intent.verb() {
@@ -559,7 +592,13 @@ fn carry_out_with(
     let now = now();
     let store = &mut session.store;
     let _pulse = Pulse::start("the change");
-    let result = execute::execute_with(store, &mut records, &plan, now, fill, &mut tell);
+    let id = plan.id;
+    let mut convert = |store: &mut Btrfs, at, it: &Conversion| convert::run(store, id, at, it);
+    let mut hands = Hands {
+        fill,
+        convert: &mut convert,
+    };
+    let result = execute::execute_by(store, &mut records, &plan, now, &mut hands, &mut tell);
     let done = match result {
         Ok(done) => done,
         Err(error) => {
@@ -586,7 +625,7 @@ fn make_factory(session: &mut Session, named: Option<&str>, wish: Wish) -> Resul
         Ok(archive) => {
             let mut teller = tarball::teller();
             let mut fill = |store: &mut Btrfs, place| fill(store, place, &archive, &mut teller);
-            carry_out_with(session, &Intent::MakeFactory, &mut fill)
+            carry_out_with(session, &Intent::MakeFactory, Consent::Refuse, &mut fill)
         }
         Err(error) => Err(error.into()),
     };
@@ -610,7 +649,9 @@ fn tell_apart(done: &Done, id: u32) {
 /// The steps that take a moment, as they begin.
 fn tell(step: &Step) {
     match step {
-        Step::Clone { .. }
+        // The runner says which converter it is, and how long it goes on.
+        Step::Convert { .. }
+        | Step::Clone { .. }
         | Step::Create(_)
         | Step::Fill(_)
         | Step::Arm
@@ -639,7 +680,16 @@ mod tests {
         for writes in [false, true] {
             let (mut store, mut records) = machine();
             let verb = Verb::Rollback(None);
-            submit(&mut store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+            submit(
+                &mut store,
+                &mut records,
+                verb,
+                Default::default(),
+                [1; 16],
+                1,
+                &no_spare,
+            )
+            .unwrap();
             if !writes {
                 store.fault = Some((store.operations, Fault::NotDone));
             }
