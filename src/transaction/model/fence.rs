@@ -426,8 +426,10 @@ fn what_was_never_good_gives_the_unconverted_data_back_when_the_machine_falls_ba
     done(&mut store, Act::Agreed(back(2), Consent::Convert));
     done(&mut store, Act::MarkGood);
     assert_eq!(state(&store).live_trial(), None);
-    let refused = booted(&mut store, Act::Present(Verb::Forward));
-    assert_eq!(refused.refusals.len(), 1);
+    // Now it has what came since.
+    let refused = booted(&mut store, Act::Present(back(4)));
+    let four = Version::Snapshot(4);
+    assert_eq!(refused.refusals, [Refusal::Fenced(four, ways(true, true))]);
 }
 
 #[test]
