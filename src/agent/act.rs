@@ -159,6 +159,11 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
         facts.tarball |= asked.tarball.is_some();
         if let Slots::Valid { value, .. } = &state {
             facts.spent = catalogue::spent(&session.store, value)?;
+            if facts.spent.is_some() && wish == Wish::Boot {
+                for id in catalogue::fenced_off(&session.store, value)? {
+                    say!("snapshot {id} was good, but cannot run on the data as it is: not taken");
+                }
+            }
         }
         facts.fence = catalogue::fenced(&session.store, wish, &state, facts.target)?;
         let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);

@@ -147,6 +147,20 @@ pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error>
     let Start::Spent(spent) = trial::start(state) else {
         return Ok(None);
     };
+    let mut good = good(store)?;
+    good.retain(|id| lets_fall_back(store, state, *id));
+    Ok(Some(trial::spent(state, spent, &good)))
+}
+
+/// The good snapshots that are no way out for the machine, because their applications cannot run on the data.
+pub fn fenced_off<S: Store>(store: &S, state: &State) -> Result<Vec<u32>, Error> {
+    let mut good = good(store)?;
+    good.retain(|id| !lets_fall_back(store, state, *id));
+    Ok(good)
+}
+
+/// The sound snapshots that were marked good when they were sealed, oldest first.
+fn good<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
     let mut good = Vec::new();
     for id in ids(store)? {
         let set = Set::Snapshot(id);
@@ -159,11 +173,11 @@ pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error>
                 Ok(Health::Sound | Health::WithoutConfig)
             )
         };
-        if marked && sound() && lets_fall_back(store, state, id) {
+        if marked && sound() {
             good.push(id);
         }
     }
-    Ok(Some(trial::spent(state, spent, &good)))
+    Ok(good)
 }
 
 /// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.

@@ -218,7 +218,8 @@ impl Plan {
             self.aside.insert(part);
             let arms = self.arms();
             if let Some(trial) = self.after.trial.as_mut().filter(|_| arms) {
-                trial.data_of = Some(self.id);
+                // What was live before several changes of which none was proved good is the last that was.
+                trial.data_of.get_or_insert(self.id);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::record::state::{Consent, State, Trial, Verb};
 use crate::record::{Uuid, block};
 use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
-use crate::transaction::catalogue::manifest;
+use crate::transaction::catalogue::{fenced_off, manifest};
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
@@ -400,6 +400,7 @@ fn a_machine_falls_back_by_itself_only_to_what_runs_on_the_data_without_a_loss()
     let mut store = shop();
     declare(&mut store, Version::Live, &lossy);
     let mut store = spent(store);
+    assert_eq!(fenced_off(&store, &state(&store)).unwrap(), [1, 2]);
     let booted = booted(&mut store, Act::Start);
     assert_eq!(booted.refusals, [Refusal::NothingGood]);
     assert!(booted.prompt);
@@ -421,6 +422,17 @@ fn what_was_never_good_gives_the_unconverted_data_back_when_the_machine_falls_ba
     assert_eq!(state(&store).fell_back.unwrap().to, 4);
     // What the one that failed had made of it is kept with it.
     assert!(its(&store, 5).identity(DATA).is_some());
+
+    // However many changes there were since it was good.
+    let mut store = with_shop(good_machine());
+    done(&mut store, Act::Agreed(back(2), Consent::Convert));
+    done(&mut store, Act::Agreed(back(1), Consent::Convert));
+    assert_eq!(now(&store), is("1", "1", Some("shop of 1")));
+    assert_eq!(state(&store).live_trial().unwrap().data_of, Some(4));
+    for _ in 0..3 {
+        done(&mut store, Act::Start);
+    }
+    assert_eq!(now(&store), is("live", "3", None));
 
     let mut store = with_shop(good_machine());
     done(&mut store, Act::Agreed(back(2), Consent::Convert));
