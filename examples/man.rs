@@ -331,8 +331,9 @@ says what is wrong with such files.
 says which version can run on the data as it is now, and
 .B backstay fence graph
 what leads from one state to another.
-Changes do not ask that yet; the check of a factory version wants such files to be TOML.
-docs/fencing.md says what they are for.
+A change to a version that cannot run on the data is refused;
+.B \-\-fence
+says what is agreed to. docs/fencing.md has the rules.
 .SH EXIT STATUS
 .TP
 0
@@ -386,7 +387,9 @@ a list with the factory snapshot first:
 ("sound", or what is wrong),
 .I history
 (steps from the live system, negative for rollback),
-.IR members .
+.IR members ,
+.I data
+(runs, convert, restore, refused; null where nothing is declared).
 .TP
 .B status
 .I state
@@ -464,6 +467,8 @@ and
 .IR lasts ,
 .IR trial ,
 .IR undo ,
+.I fence
+(what the fence says, in lines),
 .IR unchecked .
 .TP
 .BR snapshot ", " "factory seal" ", " "factory build"

@@ -162,9 +162,6 @@ fn entry(out: &mut impl Write, parameter: &Parameter) -> Result {
         }
         out.write_str("\n")?;
         sentence(out, form.meaning, ".")?;
-        if !form.built {
-            out.write_str("Not built in this version: refused by name.\n")?;
-        }
     }
     for text in parameter.help {
         paragraph(out, text)?;

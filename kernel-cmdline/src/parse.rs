@@ -1,8 +1,7 @@
 //! From a command line to a request.
 //!
 //! The order of the checks: each parameter by itself as it comes, then what they say together, then
-//! the sentinel, and last what this version has not built. Nothing is ever resolved by taking the
-//! first or the last of two.
+//! the sentinel. Nothing is ever resolved by taking the first or the last of two.
 
 use crate::refused::{Offending, Refused};
 use crate::request::{Attempt, Level, Request, TARBALL_MAX, Verb};
@@ -21,21 +20,11 @@ const SECONDS_MAX: u32 = 86_400;
 /// Anything that is not exactly right is a [`Refused`]: its text is one line for the console, and
 /// the boot is to go on as if the request had not been made.
 pub fn parse(line: &[u8]) -> Result<Request, Refused> {
-    let (request, unbuilt) = read(line)?;
-    match unbuilt {
-        None => Ok(request),
-        Some(refused) => Err(refused),
-    }
-}
-
-/// The whole grammar; beside the request, the refusal of the first form that is not built.
-pub(crate) fn read(line: &[u8]) -> Result<(Request, Option<Refused>), Refused> {
     let mut request = Request::default();
     let mut verb: Option<&'static Parameter> = None;
     let mut seen: heapless::Vec<&'static Parameter, { TABLE.len() }> = heapless::Vec::new();
     let mut after_separator = false;
     let mut ended = false;
-    let mut unbuilt = None;
 
     for token in raw_tokens(line) {
         if !after_separator && token.is_separator() {
@@ -81,10 +70,6 @@ pub(crate) fn read(line: &[u8]) -> Result<(Request, Option<Refused>), Refused> {
             (Kind::Modifier, _) => {}
         }
         let (form, given) = choose(parameter, token.value)?;
-        if !form.built && unbuilt.is_none() {
-            let value = Offending::new(token.value.unwrap_or_default());
-            unbuilt = Some(Refused::NotBuilt { parameter, value });
-        }
         form.effect.apply(given, &mut request);
     }
 
@@ -98,7 +83,7 @@ pub(crate) fn read(line: &[u8]) -> Result<(Request, Option<Refused>), Refused> {
         Some(verb) if request.verb.is_some_and(|it| it.changes()) && !ended => {
             Err(Refused::NoSentinel { verb })
         }
-        _ => Ok((request, unbuilt)),
+        _ => Ok(request),
     }
 }
 
@@ -224,6 +209,12 @@ fn fits(fit: Fit, verb: Option<Verb>) -> bool {
         Fit::Any => true,
         Fit::NoVerb => verb.is_none(),
         Fit::Changing => verb.is_some_and(|verb| verb.changes()),
+        Fit::Leaving => match verb {
+            Some(Verb::Rollback(_) | Verb::Forward) => true,
+            Some(Verb::Reset(Level::System | Level::Everything)) => true,
+            Some(Verb::Reset(Level::Config | Level::ConfigAndData)) => false,
+            Some(Verb::Select(_) | Verb::Menu(_)) | None => false,
+        },
         Fit::ResetSystem => verb == Some(Verb::Reset(Level::System)),
         Fit::FactoryReset => {
             matches!(verb, Some(Verb::Reset(Level::System | Level::Everything)))

@@ -142,14 +142,6 @@ pub enum Refused {
         /// The token with the open quote.
         token: Offending,
     },
-    /// Right, and not in this version.
-    #[error("backstay.{}{}{value} is not built in this version: take it out", parameter.name, Equals(value))]
-    NotBuilt {
-        /// The parameter.
-        parameter: &'static Parameter,
-        /// Its value, empty where it takes none.
-        value: Offending,
-    },
 }
 
 /// Parameters are compared by their names, which are unique in the table.
@@ -217,17 +209,9 @@ impl Fit {
             Self::Any => "with any verb or none",
             Self::NoVerb => "only where there is no verb",
             Self::Changing => "only with rollback, forward, select or reset",
+            Self::Leaving => "only with rollback, forward, reset=system or reset=everything",
             Self::ResetSystem => "only with reset=system",
             Self::FactoryReset => "only with reset=system or reset=everything",
         }
-    }
-}
-
-/// `=` where a value follows.
-struct Equals<'a>(&'a Offending);
-
-impl fmt::Display for Equals<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(if self.0.as_str().is_empty() { "" } else { "=" })
     }
 }

@@ -48,6 +48,8 @@ pub enum Fit {
     NoVerb,
     /// Only with a verb that changes the live set.
     Changing,
+    /// Only with a verb that leaves the live version for good.
+    Leaving,
     /// Only with `reset=system`.
     ResetSystem,
     /// Only with `reset=system` and `reset=everything`.
@@ -59,8 +61,6 @@ pub enum Fit {
 pub struct Form {
     /// Its grammar.
     pub value: Value,
-    /// Whether this version carries it out. What is not built is parsed, and then refused by name.
-    pub built: bool,
     /// What this form asks for, one line.
     pub meaning: &'static str,
     pub(crate) effect: Effect,
@@ -144,16 +144,6 @@ impl Effect {
 const fn form(value: Value, effect: Effect, meaning: &'static str) -> Form {
     Form {
         value,
-        built: true,
-        meaning,
-        effect,
-    }
-}
-
-const fn not_built(value: Value, effect: Effect, meaning: &'static str) -> Form {
-    Form {
-        value,
-        built: false,
         meaning,
         effect,
     }
@@ -285,19 +275,19 @@ pub const TABLE: &[Parameter] = &[
     Parameter {
         name: "fence",
         kind: Kind::Modifier,
-        fit: Fit::Changing,
+        fit: Fit::Leaving,
         forms: &[
-            not_built(
+            form(
                 Value::Word("refuse"),
                 Effect::Fence(Fence::Refuse),
-                "refuse it",
+                "refuse it, as without this parameter",
             ),
-            not_built(
+            form(
                 Value::Word("convert"),
                 Effect::Fence(Fence::Convert),
-                "convert the data",
+                "convert a copy of the data, by converters that may run before boot",
             ),
-            not_built(
+            form(
                 Value::Word("restore"),
                 Effect::Fence(Fence::Restore),
                 "return to the data as it was before, losing what came since",
@@ -305,8 +295,10 @@ pub const TABLE: &[Parameter] = &[
         ],
         meaning: "what to do with a version that cannot read the present data",
         help: &[
-            "This version does not check whether data can be read, and each plan says so. Even \
-                 fence=refuse is refused by name, since it could not be kept.",
+            "Each is only what it says: convert never goes back, and restore never converts. Where \
+             that does not lead to a version that can read the data, nothing is changed.",
+            "What is replaced stays with the snapshot that is made, and comes back by \
+             fence=restore alone. docs/fencing.md has the rules.",
         ],
     },
     Parameter {

@@ -3,7 +3,7 @@
 mod fence;
 mod state;
 
-pub use fence::{By, Consent, Fence, FenceExplain, FenceGraph, To};
+pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, To};
 pub use state::{Dataset, State};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -87,12 +87,18 @@ pub enum Command {
         /// The snapshot; without it the one before the live system
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         id: Option<u32>,
+        /// About the data
+        #[command(flatten)]
+        agreed: Agreed,
         /// How
         #[command(flatten)]
         how: How,
     },
     /// Ask to undo the last rollback
     Forward {
+        /// About the data
+        #[command(flatten)]
+        agreed: Agreed,
         /// How
         #[command(flatten)]
         how: How,
@@ -389,6 +395,9 @@ pub struct Reset {
     /// With 'system': what stays nevertheless
     #[arg(long, value_name = "WHAT")]
     pub keep: Option<Keep>,
+    /// About the data
+    #[command(flatten)]
+    pub agreed: Agreed,
     /// Do not ask for the word to be typed
     #[arg(long)]
     pub yes: bool,
@@ -471,6 +480,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_agreed_to_is_an_option_of_what_leaves_the_live_version() {
+        use crate::record::state::Consent;
+        for (line, want) in [
+            ("rollback", Consent::Refuse),
+            ("rollback 12 --fence convert", Consent::Convert),
+            ("forward --fence restore", Consent::Restore),
+            (
+                "reset system --keep config --fence convert",
+                Consent::Convert,
+            ),
+        ] {
+            let words = ["backstay"].into_iter().chain(line.split(' '));
+            let agreed = match Cli::try_parse_from(words).unwrap().command {
+                Command::Rollback { agreed, .. } | Command::Forward { agreed, .. } => agreed,
+                Command::Reset(reset) => reset.agreed,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(agreed.consent(), want, "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_arguments_are_refused_with_the_usage_code() {
         for line in [
             "backstay",
@@ -494,6 +525,9 @@ mod tests {
             "backstay state begin shop 1",
             "backstay state set shop",
             "backstay state commit",
+            "backstay rollback --fence yes",
+            "backstay rollback --fence",
+            "backstay select 3 --fence convert",
             "backstay fence",
             "backstay fence explain live",
             "backstay fence explain 0",

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::pristine::{Inside, findings};
 use crate::policy::resolve;
 use crate::record::block::BLOCK;
-use crate::record::layout::Part;
+use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::{Kind, Manifest, Member, Origin, title};
 use crate::record::slots::Slots;
 use crate::record::state::State;
@@ -176,6 +176,7 @@ fn copy<S: Store>(store: &mut S, now: u64, progress: &mut dyn FnMut(&str)) -> Re
         clone_of: None,
         good: false,
         members,
+        aside: DataParts::NONE,
     };
     write_manifest(store, Set::Factory, &manifest)?;
     store.sync()?;

@@ -160,7 +160,8 @@ fn one_that_cannot_be_deleted_is_named_and_tried_again_and_stands_in_the_way_of_
             (Verb::ResetConfig { data: false }, false),
             (Verb::ResetEverything, false),
         ] {
-            let asked = crate::admin::request::preview(&store, &records, verb, 0);
+            let asked =
+                crate::admin::request::preview(&store, &records, verb, Default::default(), 0);
             assert_eq!(asked.is_err(), refused, "{verb}: {asked:?}");
         }
         records = Records::open(&store).unwrap();
@@ -204,7 +205,8 @@ fn going_back_before_the_mark_keeps_the_old_data() {
         (Verb::ResetConfig { data: false }, false),
         (Verb::ResetEverything, false),
     ] {
-        let shown = crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+        let shown =
+            crate::admin::request::preview(&store, &records, verb, Default::default(), 0).unwrap();
         let text = shown.to_string();
         assert_eq!(text.contains("no longer deleted"), said, "{text}");
     }
@@ -222,6 +224,7 @@ fn a_rollback_that_was_asked_for_before_the_mark_keeps_its_snapshot() {
         &mut store,
         &mut records,
         Verb::Rollback(None),
+        Default::default(),
         [1; 16],
         1,
         &link,
@@ -243,6 +246,7 @@ fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
     let back = Verb::Rollback(None);
     let present = Wish::Change {
         verb: back,
+        consent: Default::default(),
         present: true,
     };
     let request = |store: &mut Memory, records: &mut Records| {
@@ -250,6 +254,7 @@ fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
             store,
             records,
             back,
+            Default::default(),
             [1; 16],
             1,
             &crate::admin::request::no_spare,
@@ -323,6 +328,7 @@ fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
     let (mut store, _) = reset();
     let gone = Wish::Change {
         verb: Verb::Rollback(Some(77)),
+        consent: Default::default(),
         present: true,
     };
     assert!(!boot(&mut store, gone, &mut |_| {}).refusals.is_empty());

@@ -8,6 +8,7 @@ use crate::record::manifest::{Kind, Origin};
 use crate::record::state::{State, Verb};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
+use crate::transaction::fenced::{self, Standing};
 use crate::transaction::{catalogue, check};
 use serde::Serialize;
 
@@ -34,6 +35,9 @@ pub struct Entry {
     pub history: Option<i64>,
     /// Its datasets.
     pub members: Vec<String>,
+    /// Whether its applications run on the data that is live: `runs`, after `convert`, by `restore`, or `refused`; absent where
+    /// none declares anything.
+    pub data: Option<&'static str>,
 }
 
 /// The live system.
@@ -168,6 +172,7 @@ fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> 
                 .iter()
                 .map(|member| layout.title(member.part).to_owned())
                 .collect(),
+            data: data(store, state, set)?,
         },
         None => Entry {
             id,
@@ -180,8 +185,19 @@ fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> 
             health,
             history,
             members: Vec::new(),
+            data: None,
         },
     })
+}
+
+fn data<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Option<&'static str>> {
+    let sound = matches!(
+        catalogue::health(store, set)?,
+        Health::Sound | Health::WithoutConfig
+    );
+    let state = state.filter(|_| sound);
+    let standing = state.and_then(|state| fenced::standing(store, state, set));
+    Ok(standing.map(Standing::word))
 }
 
 fn steps(state: &State, set: Set) -> Option<i64> {
@@ -250,12 +266,19 @@ fn word<S: Store>(store: &S, health: Health) -> String {
 
 impl core::fmt::Display for Listing {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Where no application declares anything there is nothing to say.
+        let judged = self.sets.iter().any(|set| set.data.is_some());
+        let row = |cells: [String; 8]| {
+            let all = cells.into_iter().enumerate();
+            let shown = all.filter(|(at, _)| judged || *at != DATA);
+            shown.map(|(_, cell)| cell).collect::<Vec<String>>()
+        };
         let heading = [
-            "ID", "HISTORY", "HEALTH", "DATE", "KERNEL", "CLONE OF", "TITLE",
+            "ID", "HISTORY", "HEALTH", "DATA", "DATE", "KERNEL", "CLONE OF", "TITLE",
         ];
-        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        let mut rows = vec![row(heading.map(str::to_owned))];
         for set in &self.sets {
-            rows.push(vec![
+            rows.push(row([
                 match set.kind {
                     "factory" if set.origin == Some("baseline") => "baseline".to_owned(),
                     "factory" => "factory".to_owned(),
@@ -267,26 +290,31 @@ impl core::fmt::Display for Listing {
                     None => "-".to_owned(),
                 },
                 set.health.clone(),
+                set.data.map_or_else(dash, str::to_owned),
                 set.created.clone().unwrap_or_else(dash),
                 set.kernel.clone().unwrap_or_else(dash),
                 clone_of(set.clone_of),
                 set.title.clone(),
-            ]);
+            ]));
         }
         if let Some(live) = &self.live {
-            rows.push(vec![
+            rows.push(row([
                 "live".to_owned(),
                 "live".to_owned(),
                 if live.good { "good" } else { "not marked" }.to_owned(),
                 dash(),
+                dash(),
                 live.kernel.clone().unwrap_or_else(dash),
                 clone_of(live.clone_of),
                 live.title.clone().unwrap_or_default(),
-            ]);
+            ]));
         }
         f.write_str(&table(&rows))
     }
 }
+
+/// The column that says whether a version runs on the data.
+const DATA: usize = 3;
 
 fn dash() -> String {
     "-".to_owned()
@@ -329,6 +357,35 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_declares_something_says_whether_it_runs_on_the_data() {
+        use crate::fence::names::Version;
+        use crate::fence::tests::declare;
+        let (mut store, records) = machine();
+        let state = &records.state.value;
+        let shown = |store: &crate::store::memory::Memory| {
+            let listing = listing(store, Some(state)).unwrap();
+            let data: Vec<_> = listing.sets.iter().map(|set| set.data).collect();
+            (data, listing.to_string())
+        };
+        let (data, text) = shown(&store);
+        assert_eq!(data, [None; 3]);
+        assert!(!text.contains("DATA"), "{text}");
+        let writes = |state: &str| format!("dataset = \"data\"\nstate = \"{state}\"\n");
+        declare(&mut store, Version::Snapshot(1), &writes("1"));
+        declare(&mut store, Version::Snapshot(2), &writes("2"));
+        let (data, text) = shown(&store);
+        assert_eq!(data, [None, Some("refused"), Some("runs")]);
+        assert!(text.contains("DATA") && text.contains("refused"), "{text}");
+        let converts = "[[converter]]\nfrom = [\"2\"]\nto = \"1\"\ncommand = [\"/usr/bin/down\"]\nlossless = true\n";
+        let live = |early| format!("{}{converts}early = {early}\n", writes("2"));
+        // Before boot, which is where it would be run.
+        for (early, want) in [(true, "convert"), (false, "refused")] {
+            declare(&mut store, Version::Live, &live(early));
+            assert_eq!(shown(&store).0[1], Some(want));
+        }
+    }
+
+    #[test]
     fn what_a_dataset_that_was_declared_later_makes_unusable_is_said() {
         let (store, records) = machine();
         assert_eq!(unusable(&store).unwrap(), Vec::<String>::new());
@@ -349,7 +406,8 @@ mod tests {
         assert_eq!(health, ["no /srv/data", "no /srv/data", "sound"]);
         for (id, refused) in [(1, true), (2, false)] {
             let verb = Verb::Rollback(Some(id));
-            let asked = crate::admin::request::preview(&store, &records, verb, 0);
+            let asked =
+                crate::admin::request::preview(&store, &records, verb, Default::default(), 0);
             assert_eq!(asked.is_err(), refused, "{id}");
         }
     }

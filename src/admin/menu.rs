@@ -21,7 +21,7 @@ use crate::console::{inside, json};
 use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::slots::Slots;
-use crate::record::state::{State, Verb};
+use crate::record::state::{Consent, State, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::File;
@@ -99,9 +99,9 @@ impl Running<'_> {
     }
 
     /// Under the lock: what may be done now.
-    fn planned(&self, verb: Verb) -> Result<(Open, Explanation)> {
+    fn planned(&self, verb: Verb, consent: Consent) -> Result<(Open, Explanation)> {
         let mut open = open(self.root, Lock::Try, self.out)?;
-        let explanation = run_ask::plan(&mut open, verb)?;
+        let explanation = run_ask::plan(&mut open, verb, consent)?;
         Ok((open, explanation))
     }
 
@@ -200,13 +200,13 @@ impl machine::Machine for Running<'_> {
         all.map_err(|error| format!("the snapshots cannot be listed: {error}"))
     }
 
-    fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
-        Ok(self.planned(verb).map_err(said)?.1)
+    fn plan(&mut self, verb: Verb, consent: Consent) -> Answer<Explanation> {
+        Ok(self.planned(verb, consent).map_err(said)?.1)
     }
 
-    fn carry_out(&mut self, verb: Verb) -> Answer<String> {
-        let (mut open, _) = self.planned(verb).map_err(said)?;
-        run_ask::submit(&mut open, verb).map_err(said)?;
+    fn carry_out(&mut self, verb: Verb, consent: Consent) -> Answer<String> {
+        let (mut open, _) = self.planned(verb, consent).map_err(said)?;
+        run_ask::submit(&mut open, verb, consent).map_err(said)?;
         Ok(match self.root {
             None => "It is asked for: the next start does it. 'reboot' restarts now; 'backstay cancel' withdraws it.",
             Some(_) => "It is asked for: the next start of that system does it. 'backstay cancel' with the same --root withdraws it.",
@@ -345,6 +345,7 @@ mod tests {
             &mut store,
             &mut records,
             verb,
+            Default::default(),
             [7; 16],
             1,
             &request::no_spare,

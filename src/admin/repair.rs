@@ -241,9 +241,18 @@ mod tests {
             let newest = &[0xa5; BLOCK];
             store.write_slot(File::State, at.slot, newest).unwrap();
             let mut records = Records::open(&store).unwrap();
-            let shown = request::preview(&store, &records, verb, now).unwrap_err();
+            let shown =
+                request::preview(&store, &records, verb, Default::default(), now).unwrap_err();
             let link = &request::no_spare;
-            let asked = request::submit(&mut store, &mut records, verb, ticket, now, link);
+            let asked = request::submit(
+                &mut store,
+                &mut records,
+                verb,
+                Default::default(),
+                ticket,
+                now,
+                link,
+            );
             for error in [shown, asked.unwrap_err()] {
                 let text = error.to_string();
                 assert!(text.contains("'backstay init --repair'"), "{text}");
@@ -258,7 +267,16 @@ mod tests {
             assert_eq!((state.next_id, state.older.last()), (4, Some(&3)));
             let mut records = Records::open(&store).unwrap();
             assert_eq!(records.state.value, state);
-            request::submit(&mut store, &mut records, verb, ticket, now, link).unwrap();
+            request::submit(
+                &mut store,
+                &mut records,
+                verb,
+                Default::default(),
+                ticket,
+                now,
+                link,
+            )
+            .unwrap();
             let booted = Act::Start.run(&mut store, &mut |_| {});
             assert!(booted.is_ok(), "{booted:?}");
             assert!(matches!(repair(&mut store, None), Err(Error::Repair(_))));

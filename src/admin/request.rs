@@ -13,7 +13,7 @@ use crate::policy::intent::Intent;
 use crate::policy::{self, resolve};
 use crate::record::journal::{Journal, Outcome};
 use crate::record::layout::Part;
-use crate::record::state::{Request, State, Ticket, Verb};
+use crate::record::state::{Consent, Request, State, Ticket, Verb};
 use crate::store::place::{File, Place};
 use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain_for};
@@ -21,7 +21,7 @@ use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
 use crate::transaction::recover::{Recovered, hint_is_stale, recover};
-use crate::transaction::{self, catalogue, check, execute};
+use crate::transaction::{self, catalogue, check, execute, fenced};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
 pub const SPARE: &str = "grub/armed.spare";
@@ -89,6 +89,7 @@ pub fn preview<S: Store>(
     store: &S,
     records: &Records,
     verb: Verb,
+    consent: Consent,
     now: u64,
 ) -> Result<Explanation> {
     idle(records)?;
@@ -96,15 +97,18 @@ pub fn preview<S: Store>(
     // Where the factory snapshot is to be made first, it is checked when it is there.
     let make = first_step(store, state, verb)? == Intent::MakeFactory;
     let intent = resolve::intent(verb, state)?;
-    let manifest = match intent.source().filter(|_| !make) {
-        Some(set) => {
-            check::root(store, set.place(Part::System))?;
-            catalogue::manifest(store, set)?
-        }
-        None => None,
-    };
+    if let Some(set) = intent.source().filter(|_| !make) {
+        check::root(store, set.place(Part::System))?;
+    }
     let state = catalogue::with_free_id(store, state)?;
-    let plan = plan(&intent, &state, store.layout(), manifest.as_ref(), now);
+    let plan = match make {
+        // What it declares is known when it is made.
+        true => plan(&intent, &state, store.layout(), None, now),
+        false => fenced::plan_for(store, &intent, &state, consent, now)?,
+    };
+    if let Some(why) = fenced::refusal(&plan) {
+        return Err(why.into());
+    }
     execute::sources(store, &plan)?;
     for (part, _) in plan.replaced() {
         execute::movable(store, Place::Live(part))?;
@@ -147,6 +151,7 @@ pub fn submit<S: Store>(
     store: &mut S,
     records: &mut Records,
     verb: Verb,
+    consent: Consent,
     ticket: Ticket,
     now: u64,
     link_spare: &dyn Fn() -> std::io::Result<()>,
@@ -169,6 +174,7 @@ pub fn submit<S: Store>(
     state.request = Some(Request {
         ticket,
         verb,
+        consent,
         created: now,
     });
     let written = records.state.write(store, state);
@@ -208,6 +214,7 @@ pub(crate) fn no_spare() -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::names::Version;
     use crate::policy::refusal::Refusal;
     use crate::store::place::{Place, Set};
     use crate::transaction::model::machine;
@@ -227,7 +234,14 @@ mod tests {
     #[test]
     fn a_preview_writes_nothing_and_says_how_to_undo_it() {
         let (store, records) = machine();
-        let explanation = preview(&store, &records, Verb::Rollback(None), 7).unwrap();
+        let explanation = preview(
+            &store,
+            &records,
+            Verb::Rollback(None),
+            Default::default(),
+            7,
+        )
+        .unwrap();
         assert_eq!(explanation.title, "roll back to snapshot 2");
         assert!(explanation.undo.contains("roll forward"));
         assert_eq!(store.operations, machine().0.operations);
@@ -268,11 +282,17 @@ mod tests {
     fn what_cannot_be_done_is_refused_before_anything_is_written() {
         let (mut store, records) = machine();
         assert!(matches!(
-            preview(&store, &records, Verb::Forward, 0),
+            preview(&store, &records, Verb::Forward, Default::default(), 0),
             Err(Error::Refused(Refusal::NothingNewer))
         ));
         assert!(matches!(
-            preview(&store, &records, Verb::Rollback(Some(77)), 0),
+            preview(
+                &store,
+                &records,
+                Verb::Rollback(Some(77)),
+                Default::default(),
+                0
+            ),
             Err(Error::Refused(Refusal::Unsound(Set::Snapshot(77), _)))
         ));
         store.edit(|world, _| {
@@ -281,9 +301,67 @@ mod tests {
             tree.remove("lib/modules/6.12/modules.dep");
         });
         assert!(matches!(
-            preview(&store, &records, Verb::Rollback(None), 0),
+            preview(
+                &store,
+                &records,
+                Verb::Rollback(None),
+                Default::default(),
+                0
+            ),
             Err(Error::Transaction(transaction::Error::Unbootable(_)))
         ));
+    }
+
+    #[test]
+    fn the_fence_is_asked_before_anything_is_written_and_its_answer_is_in_the_plan() {
+        use crate::fence::tests::{declare, label};
+        let (mut store, mut records) = machine();
+        let old = "dataset = \"data\"\nstate = \"1\"\n";
+        let new = "dataset = \"data\"\nstate = \"2\"\n[[converter]]\nfrom = [\"2\"]\nto = \"1\"\n\
+                   command = [\"/usr/bin/down\"]\nlossless = false\nearly = true\n";
+        declare(&mut store, Version::Snapshot(2), old);
+        declare(&mut store, Version::Live, new);
+        let back = Verb::Rollback(None);
+        for consent in [Consent::Refuse, Consent::Restore] {
+            let refused = preview(&store, &records, back, consent, 0);
+            let Err(Error::Refused(why @ Refusal::Fenced(Version::Snapshot(2), _))) = refused
+            else {
+                panic!("{consent:?}: {refused:?}");
+            };
+            assert!(why.to_string().contains("fence=convert"), "{why}");
+        }
+        let explanation = preview(&store, &records, back, Consent::Convert, 0).unwrap();
+        let text = explanation.to_string();
+        for says in [
+            "data: becomes a converted clone of itself",
+            "2 to 1 by down of the live system",
+            "LOST: ",
+            "fence=restore",
+        ] {
+            assert!(text.contains(says), "{says}: {text}");
+        }
+        assert_eq!(explanation.unchecked, "");
+        // The version that reads it says so, and who declares nothing is not called checked.
+        label(&mut store, Place::Live(Part::Data(0)), "1");
+        let explanation = preview(&store, &records, back, Consent::Refuse, 0).unwrap();
+        assert!(explanation.to_string().contains("no conversion needed"));
+        let one = Verb::Rollback(Some(1));
+        let explanation = preview(&store, &records, one, Consent::Refuse, 0).unwrap();
+        assert!(explanation.fence.is_empty() && explanation.unchecked.contains("not checked"));
+        let ticket = [7; 16];
+        let consent = Consent::Convert;
+        submit(
+            &mut store,
+            &mut records,
+            back,
+            consent,
+            ticket,
+            1,
+            &no_spare,
+        )
+        .unwrap();
+        let waits = Records::open(&store).unwrap().state.value.request.unwrap();
+        assert_eq!(waits.consent, consent);
     }
 
     #[test]
@@ -293,6 +371,7 @@ mod tests {
             &mut store,
             &mut records,
             Verb::Rollback(None),
+            Default::default(),
             [7; 16],
             1,
             &no_spare,
@@ -302,6 +381,7 @@ mod tests {
             &mut store,
             &mut records,
             Verb::Forward,
+            Default::default(),
             [8; 16],
             1,
             &no_spare,
@@ -328,6 +408,7 @@ mod tests {
             &mut store,
             &mut records,
             Verb::Rollback(None),
+            Default::default(),
             [7; 16],
             1,
             &no_spare,
@@ -351,6 +432,7 @@ mod tests {
                         &mut store,
                         &mut records,
                         Verb::Rollback(None),
+                        Default::default(),
                         [7; 16],
                         1,
                         &no_spare,
@@ -364,6 +446,7 @@ mod tests {
                         &mut store,
                         &mut records,
                         Verb::Forward,
+                        Default::default(),
                         [7; 16],
                         1,
                         &no_spare,
@@ -389,6 +472,7 @@ mod tests {
                 &mut store,
                 &mut records,
                 Verb::Rollback(None),
+                Default::default(),
                 [7; 16],
                 1,
                 &link,

@@ -58,9 +58,15 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::List => show_list(root, out),
         Command::Status => show_status(root, out),
         Command::Menu => menu::run(root, out),
-        Command::Rollback { id, how } => run_ask::ask(root, Verb::Rollback(*id), *how, out),
-        Command::Forward { how } => run_ask::ask(root, Verb::Forward, *how, out),
-        Command::Select { id, how } => run_ask::ask(root, Verb::Select(*id), *how, out),
+        Command::Rollback { id, agreed, how } => {
+            run_ask::ask(root, Verb::Rollback(*id), agreed.consent(), *how, out)
+        }
+        Command::Forward { agreed, how } => {
+            run_ask::ask(root, Verb::Forward, agreed.consent(), *how, out)
+        }
+        Command::Select { id, how } => {
+            run_ask::ask(root, Verb::Select(*id), Default::default(), *how, out)
+        }
         Command::Reset(args) => run_ask::reset(root, args, out),
         Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),

@@ -12,7 +12,7 @@ use super::run::{Ended, Open, Out, note, open};
 use super::{consent, reboot, request};
 use crate::policy::resolve;
 use crate::record::layout::Part;
-use crate::record::state::{Ticket, Verb};
+use crate::record::state::{Consent, Ticket, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
@@ -28,18 +28,42 @@ pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
     if keep_config && args.what != What::System {
         return Err(Error::KeepNeedsSystem);
     }
+    let keeps_version = matches!(args.what, What::Config | What::ConfigAndData);
+    if keeps_version && args.agreed.fence.is_some() {
+        let others = "'reset system' and 'reset everything'";
+        return Err(Error::FenceNeeds("--fence", others));
+    }
     let verb = match args.what {
         What::Config => Verb::ResetConfig { data: false },
         What::ConfigAndData => Verb::ResetConfig { data: true },
         What::System => Verb::ResetSystem { keep_config },
         What::Everything => Verb::ResetEverything,
     };
-    ask_with(root, verb, args.how, out, !args.yes)
+    let asks = Asks {
+        verb,
+        consent: args.agreed.consent(),
+        typed: !args.yes,
+    };
+    ask_with(root, asks, args.how, out)
 }
 
 /// Asks for a change.
-pub fn ask(root: Option<&Path>, verb: Verb, how: How, out: Out) -> Result<Ended> {
-    ask_with(root, verb, how, out, false)
+pub fn ask(root: Option<&Path>, verb: Verb, consent: Consent, how: How, out: Out) -> Result<Ended> {
+    let asks = Asks {
+        verb,
+        consent,
+        typed: false,
+    };
+    ask_with(root, asks, how, out)
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Asks {
+    verb: Verb,
+    consent: Consent,
+    /// Whether a word has to be typed.
+    typed: bool,
 }
 
 /// A change that was asked for, as `--json` gives it.
@@ -51,23 +75,28 @@ struct Asked<'a> {
     explanation: &'a Explanation,
 }
 
-fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) -> Result<Ended> {
+fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended> {
+    let Asks {
+        verb,
+        consent,
+        typed,
+    } = asks;
     // With --root nobody waits for this machine's reboot.
     if how.reboot && root.is_some() {
         return Err(Error::RebootNeedsRunning);
     }
     if how.dry_run {
-        return dry_run(root, verb, out);
+        return dry_run(root, verb, consent, out);
     }
     let mut open = open(root, Lock::Try, out)?;
-    let explanation = plan(&mut open, verb)?;
+    let explanation = plan(&mut open, verb, consent)?;
     if !out.json {
         output::out(&explanation);
     }
     if typed {
         consent::typed()?;
     }
-    submit(&mut open, verb)?;
+    submit(&mut open, verb, consent)?;
     out.result(&Asked {
         verb: verb.to_string(),
         written: true,
@@ -84,8 +113,8 @@ fn ask_with(root: Option<&Path>, verb: Verb, how: How, out: Out, typed: bool) ->
 
 /// What a change would do. That it was refused is written down, and what waits to be deleted is kept for whoever wanted
 /// to go back to it.
-pub(super) fn plan(open: &mut Open, verb: Verb) -> Result<Explanation> {
-    preview(&open.machine, &open.store, &open.records, verb)
+pub(super) fn plan(open: &mut Open, verb: Verb, consent: Consent) -> Result<Explanation> {
+    preview(&open.machine, &open.store, &open.records, verb, consent)
         .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
 }
 
@@ -97,13 +126,14 @@ fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &E
 }
 
 /// Writes the request down, after [`plan`] under the same lock. On disk on return.
-pub(super) fn submit(open: &mut Open, verb: Verb) -> Result<()> {
+pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()> {
     let grub = open.machine.top.join(STORE);
     let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
     request::submit(
         &mut open.store,
         &mut open.records,
         verb,
+        consent,
         ticket()?,
         now(),
         &link,
@@ -114,7 +144,7 @@ pub(super) fn submit(open: &mut Open, verb: Verb) -> Result<()> {
 
 /// Without the lock, so nothing is written and nothing that is open is settled: it may be another
 /// command's, which runs.
-fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
+fn dry_run(root: Option<&Path>, verb: Verb, consent: Consent, out: Out) -> Result<Ended> {
     let machine = Machine::open(root, Lock::None)?;
     machine.refuse_copies()?;
     let store = machine.store()?;
@@ -122,7 +152,7 @@ fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
     if let Some(why) = request::look(&store, &records)? {
         out.say(&format!("note: {why}"));
     }
-    let explanation = preview(&machine, &store, &records, verb)?;
+    let explanation = preview(&machine, &store, &records, verb, consent)?;
     out.result(&Asked {
         verb: verb.to_string(),
         written: false,
@@ -135,11 +165,17 @@ fn dry_run(root: Option<&Path>, verb: Verb, out: Out) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn preview(machine: &Machine, store: &Btrfs, records: &Records, verb: Verb) -> Result<Explanation> {
+fn preview(
+    machine: &Machine,
+    store: &Btrfs,
+    records: &Records,
+    verb: Verb,
+    consent: Consent,
+) -> Result<Explanation> {
     if let Some(what) = machine.recovery.missing() {
         return Err(Error::NoRecoveryKernel(what));
     }
-    let mut explanation = request::preview(store, records, verb, now())?;
+    let mut explanation = request::preview(store, records, verb, consent, now())?;
     let state = &records.state.value;
     let source = resolve::intent(verb, state)?.source();
     let was = source.and_then(|set| set.place(Part::System).path(store.layout()));
@@ -209,7 +245,14 @@ mod tests {
             phase: Phase::Waits,
         });
         records.state.write(&mut store, state).unwrap();
-        let error = request::preview(&store, &records, Verb::Rollback(Some(77)), 0).unwrap_err();
+        let error = request::preview(
+            &store,
+            &records,
+            Verb::Rollback(Some(77)),
+            Consent::Refuse,
+            0,
+        )
+        .unwrap_err();
         refused(&mut store, &mut records, Verb::Rollback(Some(77)), &error);
         let state = Records::open(&store).unwrap().state.value;
         assert_eq!(state.destroy.unwrap().phase, Phase::Suspended);

@@ -65,6 +65,7 @@ mod tests {
             &mut store,
             &mut records,
             Verb::Rollback(None),
+            Default::default(),
             [1; 16],
             1,
             &no_spare,

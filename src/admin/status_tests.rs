@@ -20,6 +20,7 @@ fn what_waits_is_said_with_the_way_to_withdraw_it() {
         &mut store,
         &mut records,
         Verb::Rollback(None),
+        Default::default(),
         [1; 16],
         0,
         &no_spare,
@@ -59,7 +60,7 @@ fn each_dataset_that_is_missing_is_named_with_a_remedy_that_works() {
         assert!(lines.len() == 1 && lines[0].contains(name), "{text}");
         assert!(lines[0].contains("backstay "), "{text}");
         if let Some(verb) = verb {
-            crate::admin::request::preview(&store, &records, verb, 0).unwrap();
+            crate::admin::request::preview(&store, &records, verb, Default::default(), 0).unwrap();
         }
     }
 }
@@ -86,6 +87,7 @@ fn every_field_that_json_has_is_in_the_manual() {
         &mut store,
         &mut records,
         Verb::Rollback(None),
+        Default::default(),
         [1; 16],
         0,
         &no_spare,

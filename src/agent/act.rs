@@ -18,7 +18,7 @@ use crate::policy::{self, Decision, Facts, Wish};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Request, State};
+use crate::record::state::{Consent, Request, State};
 use crate::say;
 use crate::store::{Store, StoreError};
 use crate::transaction::records::{Records, read_journal, read_state};
@@ -164,9 +164,18 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
         facts.tarball |= asked.tarball.is_some();
         if let Slots::Valid { value, .. } = &state {
             facts.spent = catalogue::spent(&session.store, value)?;
+            if facts.spent.is_some() && wish == Wish::Boot {
+                for id in catalogue::fenced_off(&session.store, value)? {
+                    say!("snapshot {id} was good, but cannot run on the data as it is: not taken");
+                }
+            }
         }
+        facts.fence = catalogue::fenced(&session.store, wish, &state, facts.target)?;
+        let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);
         match policy::decide(wish, &state, &journal, &facts) {
-            Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) if !session.is_copied() => {
+            Decision::Boot(Some(lost @ (Refusal::ParkedLost(..) | Refusal::ParkedFenced(_))))
+                if !session.is_copied() =>
+            {
                 say!("{lost}");
                 forget_parked(session, facts.live_system)?;
             }
@@ -203,6 +212,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 if let Wish::Change {
                     verb,
                     present: false,
+                    ..
                 } = wish
                 {
                     say!("{}", Refusal::NoConsent(verb));
@@ -226,11 +236,15 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     wish = after_factory(wish, request);
                     continue;
                 }
-                let carried = carry_out(session, &intent);
+                let carried = carry_out(session, &intent, consent);
                 if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried) {
                     match error {
                         // It lacks something that a start needs: the next one, or nothing, is taken.
-                        Error::Transaction(crate::transaction::Error::Unbootable(_)) => {
+                        Error::Transaction(
+                            crate::transaction::Error::Unbootable(_)
+                            | crate::transaction::Error::Fenced(_)
+                            | crate::transaction::Error::NotConverted { .. },
+                        ) => {
                             say!("not done: {error}");
                             given_up(session, |state| state.remember_failed(*to));
                             continue;
@@ -271,8 +285,9 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
 /// up by that, and is not asked for again.
 pub(crate) fn after_factory(wish: Wish, request: Option<Request>) -> Wish {
     match (wish, request) {
-        (Wish::Boot, Some(Request { verb, .. })) => Wish::Change {
+        (Wish::Boot, Some(Request { verb, consent, .. })) => Wish::Change {
             verb,
+            consent,
             present: true,
         },
         (wish, _) => wish,
@@ -440,7 +455,16 @@ mod tests {
         for writes in [false, true] {
             let (mut store, mut records) = machine();
             let verb = Verb::Rollback(None);
-            submit(&mut store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+            submit(
+                &mut store,
+                &mut records,
+                verb,
+                Default::default(),
+                [1; 16],
+                1,
+                &no_spare,
+            )
+            .unwrap();
             if !writes {
                 store.fault = Some((store.operations, Fault::NotDone));
             }

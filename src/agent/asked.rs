@@ -1,8 +1,8 @@
 //! What the command line asks of this boot.
 
 use crate::policy::{Wish, resolve};
-use crate::record::state::Verb;
-use kernel_cmdline::{Attempt, Refused, Tarball, Verb as Parameter};
+use crate::record::state::{Consent, Verb};
+use kernel_cmdline::{Attempt, Fence, Refused, Tarball, Verb as Parameter};
 
 /// The parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub fn read(line: &[u8]) -> Asked {
                 Some(verb) => match resolve::asked(verb, request.keep_config) {
                     Some(verb) => Wish::Change {
                         verb,
+                        consent: consent(request.fence),
                         present: request.present,
                     },
                     None => Wish::Boot,
@@ -62,9 +63,17 @@ pub fn first_line(line: &[u8]) -> String {
     match asked.wish {
         Wish::Boot => format!("version {version}: starting the system"),
         Wish::Menu(_) => format!("version {version}: the recovery menu was asked for"),
-        Wish::Change { verb, present } => {
+        Wish::Change { verb, present, .. } => {
             format!("version {version}: {}", change(verb, present))
         }
+    }
+}
+
+fn consent(fence: Option<Fence>) -> Consent {
+    match fence {
+        None | Some(Fence::Refuse) => Consent::Refuse,
+        Some(Fence::Convert) => Consent::Convert,
+        Some(Fence::Restore) => Consent::Restore,
     }
 }
 
@@ -118,6 +127,25 @@ mod tests {
                 let first = format!("backstay: {}", first_line(line.as_bytes()));
                 assert!(!first.contains("refused") && first.len() < 80, "{first}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_agreed_to_is_on_the_command_line() {
+        for (word, want) in [
+            ("", Consent::Refuse),
+            ("backstay.fence=refuse ", Consent::Refuse),
+            ("backstay.fence=convert ", Consent::Convert),
+            ("backstay.fence=restore ", Consent::Restore),
+        ] {
+            let line = format!("backstay.rollback=12 {word}backstay.end");
+            let verb = Verb::Rollback(Some(12));
+            let wish = Wish::Change {
+                verb,
+                consent: want,
+                present: false,
+            };
+            assert_eq!(read(line.as_bytes()).wish, wish, "{line}");
         }
     }
 

@@ -26,7 +26,7 @@ use crate::console::{inside, json};
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{State, Verb};
+use crate::record::state::{Consent, State, Verb};
 use crate::say;
 use crate::store::place::File;
 use crate::store::{Store, StoreError};
@@ -232,15 +232,15 @@ impl Machine for Early<'_> {
         all.map_err(|error| format!("the snapshots cannot be listed: {error}"))
     }
 
-    fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
+    fn plan(&mut self, verb: Verb, consent: Consent) -> Answer<Explanation> {
         let tarball = self.tarball.is_some();
-        by_hand::plan_of(self.session()?, verb, tarball)
+        by_hand::plan_of(self.session()?, verb, consent, tarball)
     }
 
-    fn carry_out(&mut self, verb: Verb) -> Answer<String> {
+    fn carry_out(&mut self, verb: Verb, consent: Consent) -> Answer<String> {
         let tarball = self.tarball;
         let session = self.session()?;
-        let done = by_hand::change(session, verb, tarball);
+        let done = by_hand::change(session, verb, consent, tarball);
         // What failed half-way is on the disk as it is: that is what counts from now on.
         if let Some(session) = self.session.take() {
             match session.settled() {

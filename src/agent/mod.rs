@@ -24,6 +24,7 @@ pub mod asked;
 pub mod block;
 pub mod boot_record;
 pub mod consoles;
+pub mod convert;
 pub mod device;
 pub mod end;
 pub mod erase;

@@ -1,6 +1,6 @@
 //! What a person types in the menu, as data.
 
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 
 /// A line that was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub enum Command {
     Diff(u32, String),
     /// A directory or a file of a version; `None`: of the live system.
     Look(Option<u32>, String),
-    /// A change of what boots.
-    Change(Verb),
+    /// A change of what boots, and what is agreed to about the data.
+    Change(Verb, Consent),
     /// What the disk is and how it is mounted.
     Disk,
     /// The same, mounted in another way.
@@ -124,13 +124,7 @@ pub fn read(line: &str) -> Command {
         }),
         ["once" | "select", id] => snapshot(id).map_or(form(ONCE), |id| change(Verb::Select(id))),
         ["once" | "select", ..] => form(ONCE),
-        ["rollback"] => change(Verb::Rollback(None)),
-        ["rollback", id] => {
-            snapshot(id).map_or(form(ROLLBACK), |id| change(Verb::Rollback(Some(id))))
-        }
-        ["rollback", ..] => form(ROLLBACK),
-        ["forward"] => change(Verb::Forward),
-        ["reset", what @ ..] => reset(what).map_or(form(RESET), change),
+        ["rollback" | "forward" | "reset", ..] => agreed(&words),
         ["disk"] => Command::Disk,
         ["disk", way] => match WAYS.iter().find(|(_, word, _)| word == way) {
             Some((way, ..)) => Command::Mount(*way),
@@ -151,11 +145,44 @@ pub fn read(line: &str) -> Command {
 
 const ONCE: &str = "once N, with a number that 'list' gives";
 const ROLLBACK: &str = "rollback, or rollback N with a number that 'list' gives";
+const FORWARD: &str = "forward, with nothing but fence=convert or fence=restore after it";
 const DIFF: &str = "diff N, or diff N PATH";
 const LOOK: &str = "look N PATH, or look live PATH";
 
 fn change(verb: Verb) -> Command {
-    Command::Change(verb)
+    Command::Change(verb, Consent::Refuse)
+}
+
+/// A change that what is agreed to may follow, as the last word.
+fn agreed(words: &[&str]) -> Command {
+    let fence = |word: &&str| {
+        let said = word.strip_prefix("fence=")?;
+        Consent::ALL.into_iter().find(|it| it.word() == said)
+    };
+    let (words, consent) = match words.split_last() {
+        Some((last, rest)) => match fence(last) {
+            Some(consent) => (rest, consent),
+            None => (words, Consent::Refuse),
+        },
+        None => (words, Consent::Refuse),
+    };
+    let (verb, form) = match words {
+        ["rollback"] => (Some(Verb::Rollback(None)), ROLLBACK),
+        ["rollback", id] => (snapshot(id).map(|id| Verb::Rollback(Some(id))), ROLLBACK),
+        ["rollback", ..] => (None, ROLLBACK),
+        ["forward"] => (Some(Verb::Forward), FORWARD),
+        ["forward", ..] => (None, FORWARD),
+        [_, what @ ..] => (reset(what), RESET),
+        [] => (None, RESET),
+    };
+    match verb {
+        // It keeps its version, and its data or none.
+        Some(Verb::ResetConfig { .. }) if consent != Consent::Refuse => {
+            Command::Unknown(Unknown::Form(RESET))
+        }
+        Some(verb) => Command::Change(verb, consent),
+        None => Command::Unknown(Unknown::Form(form)),
+    }
 }
 
 fn reset(what: &[&str]) -> Option<Verb> {
@@ -234,6 +261,22 @@ mod tests {
                 change(Verb::ResetSystem { keep_config: true }),
             ),
             ("reset everything", change(Verb::ResetEverything)),
+            (
+                "rollback fence=refuse",
+                Command::Change(Verb::Rollback(None), Consent::Refuse),
+            ),
+            (
+                "rollback 12 fence=restore",
+                Command::Change(Verb::Rollback(Some(12)), Consent::Restore),
+            ),
+            (
+                "forward fence=convert",
+                Command::Change(Verb::Forward, Consent::Convert),
+            ),
+            (
+                "reset system keep=config fence=convert",
+                Command::Change(Verb::ResetSystem { keep_config: true }, Consent::Convert),
+            ),
             ("disk noreplay", Command::Mount(Way::NoReplay)),
             ("log kernel", Command::Log(Log::Kernel)),
             ("FORGET", Command::Forget),
@@ -255,6 +298,13 @@ mod tests {
             "reset all",
             "reset system keep",
             "reset config data",
+            "reset config fence=convert",
+            "reset fence=convert",
+            "rollback fence=yes",
+            "rollback fence=convert 12",
+            "rollback 12 fence=convert fence=restore",
+            "forward 12",
+            "once 12 fence=convert",
             "disk fix",
             "diff",
             "look",

@@ -208,19 +208,19 @@ impl Channel<'_> {
                 let look = self.session.machine.look(version, &path).map_err(failed)?;
                 value("look", "look", of(&look))
             }
-            Command::Change(verb) => {
+            Command::Change(verb, consent) => {
                 self.need(Act::Change)?;
-                if let Some(why) = self.session.unchangeable(verb) {
+                if let Some(why) = self.session.unchangeable(verb, consent) {
                     return Err(refused("unchangeable", &why));
                 }
                 let wanted = command::word(verb);
                 match order.word.as_deref() {
                     None => {
-                        let plan = self.session.plan(verb).map_err(failed)?;
+                        let plan = self.session.plan(verb, consent).map_err(failed)?;
                         json!({"event": "plan", "plan": of(&plan), "word": wanted})
                     }
                     Some(word) if word == wanted => {
-                        let done = self.session.carry_out(verb).map_err(failed)?;
+                        let done = self.session.carry_out(verb, consent).map_err(failed)?;
                         json!({"event": "done", "text": done})
                     }
                     Some(_) => return Err(refused("word", "not the word: nothing was changed")),

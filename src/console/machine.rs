@@ -2,7 +2,7 @@
 
 use super::command::{Log, Way};
 use super::versions::Version;
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use crate::transaction::explain::Explanation;
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -126,10 +126,10 @@ pub trait Machine {
 
     /// What a verb would do. Writes nothing, but that somebody tried it: a deletion that waits goes on only if nobody
     /// does.
-    fn plan(&mut self, verb: Verb) -> Answer<Explanation>;
+    fn plan(&mut self, verb: Verb, consent: Consent) -> Answer<Explanation>;
 
     /// Does it, or asks for it at the next start, and says what comes next.
-    fn carry_out(&mut self, verb: Verb) -> Answer<String>;
+    fn carry_out(&mut self, verb: Verb, consent: Consent) -> Answer<String>;
 
     /// The paths that are not the same in a version (0: the factory's) and in the live system, in their order. An error
     /// where `path` lies in neither, or in what is not compared; others than those below it may come, too.

@@ -14,7 +14,7 @@ use super::session::{How, Password, Session, whole};
 use super::terminal::{Heard, Terminal};
 use super::text;
 use crate::agent::policy::console::Right;
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use std::path::Path;
 use std::time::Duration;
 
@@ -208,7 +208,7 @@ impl Menu<'_> {
                 let looked = self.session.machine.look(version, &path);
                 self.tell(looked.map(|it| screens::look(&it)));
             }
-            Command::Change(verb) => self.change(verb),
+            Command::Change(verb, consent) => self.change(verb, consent),
             Command::Disk => {
                 let (lines, situation) = (
                     self.session.machine.disk(),
@@ -333,17 +333,18 @@ impl Menu<'_> {
         }
     }
 
-    fn change(&mut self, verb: Verb) {
+    fn change(&mut self, verb: Verb, consent: Consent) {
         if self.session.right(Act::Change) == Right::Closed {
             self.show("Changes from this menu are closed by the policy of this machine; GRUB's entries are not.");
             return;
         }
-        if let Some(why) = self.session.unchangeable(verb) {
+        if let Some(why) = self.session.unchangeable(verb, consent) {
             return self.show(&format!("Nothing can be changed: {why}"));
         }
-        let explanation = match self.session.plan(verb) {
+        let explanation = match self.session.plan(verb, consent) {
             Ok(explanation) => explanation,
-            Err(why) => return self.show(&why),
+            // What the fence says of it may be long.
+            Err(why) => return self.tell(Ok(why.lines().map(str::to_owned).collect())),
         };
         let lines: Vec<String> = explanation.to_string().lines().map(str::to_owned).collect();
         if !self.page(lines.into_iter()) || !self.is_unlocked(Act::Change) {
@@ -356,7 +357,7 @@ impl Menu<'_> {
             Heard::Noise => return self.show(NOT_QUIET),
             _ => return self.show("That was not the word: nothing was changed."),
         }
-        match self.session.carry_out(verb) {
+        match self.session.carry_out(verb, consent) {
             Ok(text) | Err(text) => self.show(&text),
         }
     }

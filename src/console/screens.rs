@@ -254,10 +254,46 @@ pub fn list(versions: &[Version], situation: &Situation) -> Vec<String> {
     ];
     let ways: Vec<&str> = ways.iter().filter(|it| it.1).map(|it| it.0).collect();
     lines.push(ways.join("   "));
-    if situation.data {
-        lines.push("Whether a version can read the present data is not checked.".to_owned());
-    }
+    lines.extend(data(versions, situation));
     lines
+}
+
+/// Which versions run on the data that is live, where any of them declares something.
+fn data(versions: &[Version], situation: &Situation) -> Vec<String> {
+    if !versions.iter().any(|it| it.data.is_some()) {
+        let line = "Whether a version can read the present data is not checked.";
+        return match situation.data {
+            true => vec![line.to_owned()],
+            false => Vec::new(),
+        };
+    }
+    let named = |word: &str| {
+        let all = versions.iter().filter(|it| it.data == Some(word));
+        let all: Vec<String> = all
+            .map(|it| match it.id {
+                0 => "factory".to_owned(),
+                id => id.to_string(),
+            })
+            .collect();
+        all.join(", ")
+    };
+    let lines = [
+        ("refused", "Cannot run on the present data: "),
+        (
+            "convert",
+            "Only with fence=convert, which converts a copy of the data: ",
+        ),
+        (
+            "restore",
+            "Only with fence=restore, which loses what came since: ",
+        ),
+    ];
+    lines
+        .into_iter()
+        .map(|(word, says)| (named(word), says))
+        .filter(|(named, _)| !named.is_empty())
+        .map(|(named, says)| format!("{says}{named}"))
+        .collect()
 }
 
 fn live(situation: &Situation) -> Vec<String> {
@@ -288,6 +324,18 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
     row("kernel", version.kernel.as_deref().unwrap_or("not known"));
     row("condition", version.health);
     row("last start", version.last_start);
+    let data = match version.data {
+        Some("runs") => Some("its applications run on the data as it is"),
+        Some("convert") => Some("it needs fence=convert: the data is converted, on a copy"),
+        Some("restore") => {
+            Some("it needs fence=restore: the data goes back; what came since is LOST")
+        }
+        Some(_) => Some("its applications CANNOT run on the data"),
+        None => None,
+    };
+    if let Some(data) = data {
+        row("data", data);
+    }
     if version.back || version.ahead {
         let verb = if version.back { "rollback" } else { "forward" };
         row("history", &format!("'{verb}' goes here"));

@@ -6,7 +6,7 @@ use super::machine::{self, Changed, Machine, Situation, Stage};
 use super::menu::{Choice, Settings, no_version};
 use super::password::Typed;
 use crate::agent::policy::console::Right;
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use crate::transaction::explain::Explanation;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -112,9 +112,9 @@ impl<'a> Session<'a> {
     }
 
     /// What a verb would do.
-    pub fn plan(&mut self, verb: Verb) -> machine::Answer<Explanation> {
+    pub fn plan(&mut self, verb: Verb, consent: Consent) -> machine::Answer<Explanation> {
         // It is tried in any case, and then refused in the words of this place.
-        let planned = self.machine.plan(verb);
+        let planned = self.machine.plan(verb, consent);
         let (Err(_), Verb::Rollback(Some(id)) | Verb::Select(id)) = (&planned, verb) else {
             return planned;
         };
@@ -169,20 +169,20 @@ impl<'a> Session<'a> {
     }
 
     /// Why nothing can be changed.
-    pub fn unchangeable(&mut self, verb: Verb) -> Option<String> {
+    pub fn unchangeable(&mut self, verb: Verb, consent: Consent) -> Option<String> {
         let why = self.machine.situation().unchangeable?;
         if self.machine.stage() == Stage::Running {
             // That somebody tried it is written down, as where it is asked for by a command of its own.
-            let _ = self.machine.plan(verb);
+            let _ = self.machine.plan(verb, consent);
         }
         Some(why)
     }
 
     /// Does what the word was given for.
-    pub fn carry_out(&mut self, verb: Verb) -> machine::Answer<String> {
+    pub fn carry_out(&mut self, verb: Verb, consent: Consent) -> machine::Answer<String> {
         let note = format!("{} was {}", command::word(verb), self.how.word());
         self.machine.note(&note);
-        let done = self.machine.carry_out(verb);
+        let done = self.machine.carry_out(verb, consent);
         if done.is_ok() {
             self.settings = self.settings.after_change(self.machine.stage());
         }

@@ -8,6 +8,7 @@ use crate::record::manifest::{Kind, Manifest, Origin};
 use crate::record::state::{Phase, State, Verb};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
+use crate::transaction::fenced::{self, Standing};
 use crate::transaction::{Error, catalogue, check};
 use serde::Serialize;
 
@@ -34,6 +35,9 @@ pub struct Version {
     pub back: bool,
     /// Whether forward goes to it.
     pub ahead: bool,
+    /// Whether its applications run on the data that is live: `runs`, after `convert`, by `restore`, or `refused`; absent where
+    /// none declares anything.
+    pub data: Option<&'static str>,
 }
 
 impl Version {
@@ -73,6 +77,10 @@ fn version<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Versi
         usable: matches!(health, Health::Sound | Health::WithoutConfig),
         back: is(state.and_then(|state| state.older.last())),
         ahead: is(state.and_then(|state| state.newer.first())),
+        data: state
+            .filter(|_| matches!(health, Health::Sound | Health::WithoutConfig))
+            .and_then(|state| fenced::standing(store, state, set))
+            .map(Standing::word),
     })
 }
 
@@ -228,6 +236,7 @@ mod tests {
         state.request = Some(Request {
             ticket: [1; 16],
             verb: Verb::ResetEverything,
+            consent: Default::default(),
             created: 1,
         });
         for (phase, says) in [

@@ -40,7 +40,21 @@ pub fn ask<S: Store>(
         let path = target.place().path(store.layout());
         return Err(Error::Missing(path.unwrap_or_else(|| target.to_string())));
     }
-    let datasets = datasets(store, plan, target)?;
+    let mut few = Versions::new();
+    for version in [Version::Live, target] {
+        if store.dataset(version.place())?.is_some() {
+            few.insert(version, survey::offer(store, version));
+        }
+    }
+    let declares = few.get(&target).is_some_and(|offer| !offer.apps.is_empty());
+    let datasets = match datasets(store, plan, target) {
+        // A version that declares nothing goes with any data, also with what cannot be read: it may be the way out of that.
+        Err(error) if !declares => {
+            log::warn!("the state of the data is not known: {error}");
+            Datasets::new()
+        }
+        other => other?,
+    };
     let answer = |versions: &Versions| {
         infer(&Question {
             versions,
@@ -50,12 +64,6 @@ pub fn ask<S: Store>(
             consent,
         })
     };
-    let mut few = Versions::new();
-    for version in [Version::Live, target] {
-        if store.dataset(version.place())?.is_some() {
-            few.insert(version, survey::offer(store, version));
-        }
-    }
     let judged = |versions: &mut Versions| {
         if let (Version::Live, Some(offer)) = (target, versions.get_mut(&target)) {
             runs_already(offer, &datasets);

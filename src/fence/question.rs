@@ -4,6 +4,7 @@
 use super::declaration::Declaration;
 use super::names::{AppName, AppState, Version};
 use crate::record::layout::Name;
+pub use crate::record::state::Consent;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -81,34 +82,6 @@ pub enum Fate {
 
 /// The config dataset, by the name "config", and the data datasets of the machine.
 pub type Datasets = BTreeMap<Name, Fate>;
-
-/// What is agreed to beforehand: `backstay.fence=`. Each is only what it says: `convert` does not go back, and `restore`
-/// does not convert.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Consent {
-    /// Nothing but what needs no conversion.
-    #[default]
-    Refuse,
-    /// Conversions, with what they lose where none loses nothing.
-    Convert,
-    /// To go back to kept data, and to lose what came since.
-    Restore,
-}
-
-impl Consent {
-    /// All of them, least first.
-    pub const ALL: [Consent; 3] = [Consent::Refuse, Consent::Convert, Consent::Restore];
-
-    /// As in `backstay.fence=`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Consent::Refuse => "refuse",
-            Consent::Convert => "convert",
-            Consent::Restore => "restore",
-        }
-    }
-}
 
 /// Who asks, which decides what can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

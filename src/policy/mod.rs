@@ -15,7 +15,7 @@ use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Request, State, Verb};
+use crate::record::state::{Consent, Request, State, Verb};
 use crate::store::place::Set;
 use intent::Intent;
 use refusal::Refusal;
@@ -32,6 +32,8 @@ pub enum Wish {
     Change {
         /// What.
         verb: Verb,
+        /// What is agreed to, about the data.
+        consent: Consent,
         /// Whether the person is known to be there.
         present: bool,
     },
@@ -88,6 +90,8 @@ pub struct Facts {
     pub target: Health,
     /// What is done about the live system's trial, if no start is left to it.
     pub spent: Option<Spent>,
+    /// Why the fence refuses what [`next`] named.
+    pub fence: Option<Refusal>,
 }
 
 /// What this boot does.
@@ -121,6 +125,7 @@ impl State {
             Wish::Change {
                 verb,
                 present: true,
+                ..
             } => self.attempted(verb),
             _ => {}
         }
@@ -137,21 +142,34 @@ impl State {
 
 /// The set that must be looked at before [`decide`] can answer.
 pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
+    match next(wish, state)? {
+        (Intent::Return { parked }, _) => Some(Set::Snapshot(parked)),
+        (intent, _) => intent.source(),
+    }
+}
+
+/// What [`decide`] decides about, if all that it needs is there, and what is agreed to. What a trial leads to is not
+/// among it: that is asked about where the snapshot is chosen.
+pub fn next(wish: Wish, state: &Slots<State>) -> Option<(Intent, Consent)> {
     match state {
-        Slots::Empty => Some(Set::Factory),
+        Slots::Empty => Some((Intent::FirstBoot, Consent::Refuse)),
         Slots::Newer(_) | Slots::Damaged => None,
         Slots::Valid { value, .. } => {
             if let Some(parked) = value.parked {
-                return Some(Set::Snapshot(parked));
+                return Some((Intent::Return { parked }, Consent::Refuse));
             }
-            let verb = match wish {
-                Wish::Change {
-                    verb,
-                    present: true,
-                } => Some(verb),
-                _ => value.request.map(|request| request.verb),
+            let (verb, consent) = match (wish, value.request) {
+                (
+                    Wish::Change {
+                        verb,
+                        consent,
+                        present: true,
+                    },
+                    _,
+                ) => (verb, consent),
+                (_, request) => request.map(|it| (it.verb, it.consent))?,
             };
-            resolve::intent(verb?, value).ok()?.source()
+            Some((resolve::intent(verb, value).ok()?, consent))
         }
     }
 }
@@ -220,6 +238,10 @@ fn without_state(wish: Wish, changes: bool, facts: &Facts) -> Decision {
         };
     }
     match resolve::sound(Set::Factory, facts.target) {
+        Ok(()) if facts.fence.is_some() => Decision::Menu {
+            seconds: None,
+            why: facts.fence,
+        },
         Ok(()) => Decision::Transact {
             intent: Intent::FirstBoot,
             request: None,
@@ -261,9 +283,12 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
     if let Some(parked) = state.parked {
         return match facts.target {
             // What is parked is not sealed: its datasets count, not its manifest.
-            Health::Parked | Health::NoManifest => Decision::Transact {
-                intent: Intent::Return { parked },
-                request: None,
+            Health::Parked | Health::NoManifest => match facts.fence {
+                Some(why) => Decision::Boot(Some(why)),
+                None => Decision::Transact {
+                    intent: Intent::Return { parked },
+                    request: None,
+                },
             },
             lost => Decision::Boot(Some(Refusal::ParkedLost(parked, lost))),
         };
@@ -273,6 +298,7 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             Wish::Change {
                 verb,
                 present: true,
+                ..
             },
             request,
         ) => (verb, request),
@@ -288,6 +314,7 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
             Wish::Change {
                 verb,
                 present: false,
+                ..
             },
             None,
         ) => {
@@ -299,8 +326,10 @@ fn with_state(wish: Wish, state: &State, facts: &Facts) -> Decision {
         (_, Some(request)) => (request.verb, Some(request)),
         (Wish::Boot, None) => return unasked(facts),
     };
-    match resolve::first_step(verb, state, facts) {
-        Ok(intent) => Decision::Transact { intent, request },
-        Err(refusal) => refuse(wish, facts, refusal),
+    match (resolve::first_step(verb, state, facts), facts.fence) {
+        // What the factory version declares is known when it is made.
+        (Ok(intent), Some(why)) if intent != Intent::MakeFactory => refuse(wish, facts, why),
+        (Ok(intent), _) => Decision::Transact { intent, request },
+        (Err(refusal), _) => refuse(wish, facts, refusal),
     }
 }

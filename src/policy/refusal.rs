@@ -1,6 +1,7 @@
 //! Why something is not done, and what to do instead: one line each.
 
 use super::Health;
+use crate::fence::names::Version;
 use crate::record::layout::Part;
 use crate::record::state::Verb;
 use crate::store::place::Set;
@@ -78,6 +79,15 @@ pub enum Refusal {
         what = lost(.1)
     )]
     ParkedLost(u32, Health),
+    /// The version's applications cannot run on the data.
+    #[error("refused: {0} cannot run on the data as it is; {1}")]
+    Fenced(Version, Ways),
+    /// A snapshot was booted once, and what was parked cannot run on the data as it is by now.
+    #[error(
+        "the system parked as {0} cannot run on the data, which was changed since: what was booted once stays; for the way \
+         back see docs/recovery.md, section 9"
+    )]
+    ParkedFenced(u32),
     /// The machine fell back, and what it fell back to did not start either.
     #[error("neither the system nor the one before it came up: choose a snapshot, or wait")]
     FallbackFailed,
@@ -87,6 +97,28 @@ pub enum Refusal {
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]
     Destroying,
+}
+
+/// What somebody could agree to so that the fence lets a version, beside nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Conversions.
+    pub convert: bool,
+    /// Going back to kept data.
+    pub restore: bool,
+}
+
+impl core::fmt::Display for Ways {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match (self.convert, self.restore) {
+            (true, true) => {
+                "fence=convert (of a copy) or fence=restore (loses what came since) goes there"
+            }
+            (true, false) => "fence=convert, of a copy of it, goes there",
+            (false, true) => "fence=restore, which loses what came since, goes there",
+            (false, false) => "choose another version ('backstay fence explain' says why)",
+        })
+    }
 }
 
 fn lost(health: &Health) -> String {

@@ -2,9 +2,10 @@
 //! that hold for all of them, stated apart from the code that decides.
 
 use super::intent::Intent;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Ways};
 use super::trial::Spent;
-use super::{Decision, Facts, Health, Wish, decide};
+use super::{Decision, Facts, Health, Wish, decide, next};
+use crate::fence::names::Version;
 use crate::record::Uuid;
 use crate::record::journal::{Journal, Preparing};
 use crate::record::layout::Part;
@@ -27,7 +28,11 @@ fn verbs() -> Vec<Verb> {
 fn wishes() -> Vec<Wish> {
     let mut wishes = vec![Wish::Boot, Wish::Menu(None), Wish::Menu(Some(5))];
     for verb in verbs() {
-        wishes.extend([true, false].map(|present| Wish::Change { verb, present }));
+        wishes.extend([true, false].map(|present| Wish::Change {
+            verb,
+            consent: Default::default(),
+            present,
+        }));
     }
     wishes
 }
@@ -50,6 +55,7 @@ fn states() -> Vec<Slots<State>> {
                     state.request = request.map(|verb| Request {
                         ticket: [3; 16],
                         verb,
+                        consent: Default::default(),
                         created: 0,
                     });
                     state.parked = parked;
@@ -123,6 +129,7 @@ fn all_facts() -> Vec<Facts> {
                     has_data: bit(5),
                     target,
                     spent: None,
+                    fence: None,
                 });
             }
         }
@@ -231,6 +238,33 @@ fn nothing_changes_on_a_copied_disk_with_an_unknown_record_or_an_open_journal() 
                 !matches!(decision, Decision::Transact { .. }),
                 "{decision:?}"
             );
+        }
+    });
+}
+
+#[test]
+fn what_the_fence_refuses_is_not_done_and_all_else_is_as_without_it() {
+    let why = Refusal::Fenced(Version::Snapshot(7), Ways::default());
+    for_all(|wish, state, journal, facts, decision| {
+        let fenced = Facts {
+            fence: Some(why),
+            ..*facts
+        };
+        let then = decide(wish, state, journal, &fenced);
+        match decision {
+            // What is in the tarball is not known yet; what a trial leads to was asked about before.
+            Decision::Transact { intent, .. }
+                if !matches!(intent, Intent::MakeFactory | Intent::FallBack { .. }) =>
+            {
+                assert!(next(wish, state).is_some_and(|(named, _)| named == *intent));
+                match then {
+                    Decision::Boot(said) | Decision::Menu { why: said, .. } => {
+                        assert_eq!(said, Some(why), "{intent:?}");
+                    }
+                    Decision::Transact { .. } => panic!("{intent:?} is done"),
+                }
+            }
+            other => assert_eq!(then, *other),
         }
     });
 }
@@ -419,6 +453,15 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
         Refusal::LiveMissing(Part::Config),
         Refusal::ParkedLost(8, Health::Missing(Part::Defaults)),
         Refusal::Destroying,
+        Refusal::Fenced(Version::Snapshot(u32::MAX), Ways::default()),
+        Refusal::Fenced(
+            Version::Snapshot(u32::MAX),
+            Ways {
+                convert: true,
+                restore: true,
+            },
+        ),
+        Refusal::ParkedFenced(8),
     ];
     for refusal in texts {
         let text = refusal.to_string();

@@ -7,7 +7,7 @@
 
 use super::Uuid;
 use super::block::Record;
-use super::layout::MAX_DATA;
+use super::layout::{DataParts, MAX_DATA};
 use super::manifest::{Origin, Title};
 use super::state::State;
 use crate::store::place::Place;
@@ -43,6 +43,7 @@ pub struct Swap {
 
 /// How the set under the transaction's id is recorded at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub enum Outcome {
     /// Sealed, with a manifest and, for GRUB, a menu entry.
     Sealed(Label),
@@ -56,7 +57,7 @@ pub enum Outcome {
 }
 
 /// What a manifest says apart from identities.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// For people.
     pub title: Title,
@@ -68,6 +69,81 @@ pub struct Label {
     pub clone_of: Option<u32>,
     /// It had been marked good.
     pub good: bool,
+    /// Data that stays in the set when it is gone back to.
+    pub aside: DataParts,
+}
+
+/// An outcome on disk; without data that stays aside what it was before there was such, byte for byte. An older backstay
+/// does not know the last one, and leaves the transaction to a newer one.
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    Sealed(Plain),
+    Parked(Plain),
+    Nothing,
+    Factory(Plain),
+    Aside(Plain, DataParts),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Plain {
+    title: Title,
+    origin: Origin,
+    created: u64,
+    clone_of: Option<u32>,
+    good: bool,
+}
+
+impl Plain {
+    fn and(self, aside: DataParts) -> Label {
+        Label {
+            title: self.title,
+            origin: self.origin,
+            created: self.created,
+            clone_of: self.clone_of,
+            good: self.good,
+            aside,
+        }
+    }
+}
+
+impl From<Label> for Plain {
+    fn from(label: Label) -> Plain {
+        Plain {
+            title: label.title,
+            origin: label.origin,
+            created: label.created,
+            clone_of: label.clone_of,
+            good: label.good,
+        }
+    }
+}
+
+impl From<Stored> for Outcome {
+    fn from(stored: Stored) -> Outcome {
+        match stored {
+            Stored::Sealed(plain) => Outcome::Sealed(plain.and(DataParts::NONE)),
+            Stored::Parked(plain) => Outcome::Parked(plain.and(DataParts::NONE)),
+            Stored::Nothing => Outcome::Nothing,
+            Stored::Factory(plain) => Outcome::Factory(plain.and(DataParts::NONE)),
+            Stored::Aside(plain, aside) => Outcome::Sealed(plain.and(aside)),
+        }
+    }
+}
+
+impl From<Outcome> for Stored {
+    fn from(outcome: Outcome) -> Stored {
+        match outcome {
+            Outcome::Sealed(label) if label.aside != DataParts::NONE => {
+                let aside = label.aside;
+                Stored::Aside(label.into(), aside)
+            }
+            Outcome::Sealed(label) => Stored::Sealed(label.into()),
+            // Data is aside in nothing else.
+            Outcome::Parked(label) => Stored::Parked(label.into()),
+            Outcome::Nothing => Stored::Nothing,
+            Outcome::Factory(label) => Stored::Factory(label.into()),
+        }
+    }
 }
 
 /// A transaction past its commit point.
@@ -109,4 +185,47 @@ pub enum Journal {
 
 impl Record for Journal {
     const MAGIC: [u8; 8] = *b"BKSTjour";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::layout::Part;
+    use crate::record::manifest::title;
+
+    #[test]
+    fn an_outcome_without_data_aside_is_on_disk_what_it_was_before_there_was_such() {
+        #[derive(Serialize, Deserialize)]
+        enum Before {
+            Sealed(Plain),
+            Parked(Plain),
+            Nothing,
+            Factory(Plain),
+        }
+        let label = || Label {
+            title: title("x"),
+            origin: Origin::Replaced,
+            created: 300,
+            clone_of: None,
+            good: true,
+            aside: DataParts::NONE,
+        };
+        let plain = || Plain::from(label());
+        for (before, now) in [
+            (Before::Sealed(plain()), Outcome::Sealed(label())),
+            (Before::Parked(plain()), Outcome::Parked(label())),
+            (Before::Nothing, Outcome::Nothing),
+            (Before::Factory(plain()), Outcome::Factory(label())),
+        ] {
+            let bytes = postcard::to_allocvec(&before).unwrap();
+            assert_eq!(postcard::to_allocvec(&now).unwrap(), bytes);
+            assert_eq!(postcard::from_bytes::<Outcome>(&bytes).unwrap(), now);
+        }
+        let mut aside = DataParts::NONE;
+        aside.insert(Part::Data(3));
+        let now = Outcome::Sealed(Label { aside, ..label() });
+        let bytes = postcard::to_allocvec(&now).unwrap();
+        assert_eq!(postcard::from_bytes::<Outcome>(&bytes).unwrap(), now);
+        assert!(postcard::from_bytes::<Before>(&bytes).is_err());
+    }
 }

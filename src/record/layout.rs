@@ -58,6 +58,32 @@ pub enum Part {
     System,
 }
 
+/// Some of the data datasets: bit n is that with index n in [`Layout::data`], of which there are [`MAX_DATA`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DataParts(u8);
+
+impl DataParts {
+    /// None of them.
+    pub const NONE: DataParts = DataParts(0);
+
+    /// Adds one; parts that are no data are none.
+    pub fn insert(&mut self, part: Part) {
+        self.0 |= bit(part);
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(self, part: Part) -> bool {
+        self.0 & bit(part) != 0
+    }
+}
+
+fn bit(part: Part) -> u8 {
+    match part {
+        Part::Data(index) => 1u8.checked_shl(index.into()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 impl Layout {
     /// The parts that a snapshot's set has on this machine, in the order of the exchanges.
     pub fn set(&self) -> impl Iterator<Item = Part> + use<> {

@@ -1,7 +1,7 @@
 //! What a snapshot is: written once, after its datasets were sealed.
 
 use super::block::Record;
-use super::layout::{MAX_DATA, Part};
+use super::layout::{DataParts, MAX_DATA, Part};
 use super::{Identity, Uuid};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,7 @@ pub struct Member {
 
 /// The record beside a snapshot's datasets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Manifest {
     /// Its number; 0 for the factory snapshot.
     pub id: u32,
@@ -80,6 +81,83 @@ pub struct Manifest {
     /// Its members in the order of the exchanges. Of a parked set only the UUIDs count: it is not
     /// sealed, and what was written to it since is what returns.
     pub members: Vec<Member, { MAX_DATA + 3 }>,
+    /// Data among the members that stays here when the set is gone back to: what took its place was made of it, or chosen
+    /// instead of it, with somebody's consent, and has what came since. Data that a reset replaced is not among these.
+    pub aside: DataParts,
+}
+
+/// A manifest on disk. Without data that stays aside it is what it was before there was such, byte for byte; with it the
+/// kind is one that an older backstay does not know: it would bring that data back, and so it takes nothing of the set.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: u32,
+    kind: StoredKind,
+    origin: Origin,
+    title: Title,
+    created: u64,
+    kernel: Option<Release>,
+    clone_of: Option<u32>,
+    good: bool,
+    members: Vec<Member, { MAX_DATA + 3 }>,
+}
+
+/// The first four are [`Kind`]'s.
+#[derive(Serialize, Deserialize)]
+enum StoredKind {
+    Snapshot,
+    Factory,
+    Parked,
+    FormerFactory,
+    /// A snapshot with data that stays aside.
+    Aside(DataParts),
+}
+
+impl From<Stored> for Manifest {
+    fn from(it: Stored) -> Manifest {
+        let (kind, aside) = match it.kind {
+            StoredKind::Snapshot => (Kind::Snapshot, DataParts::NONE),
+            StoredKind::Factory => (Kind::Factory, DataParts::NONE),
+            StoredKind::Parked => (Kind::Parked, DataParts::NONE),
+            StoredKind::FormerFactory => (Kind::FormerFactory, DataParts::NONE),
+            StoredKind::Aside(aside) => (Kind::Snapshot, aside),
+        };
+        Manifest {
+            id: it.id,
+            kind,
+            origin: it.origin,
+            title: it.title,
+            created: it.created,
+            kernel: it.kernel,
+            clone_of: it.clone_of,
+            good: it.good,
+            members: it.members,
+            aside,
+        }
+    }
+}
+
+impl From<Manifest> for Stored {
+    fn from(it: Manifest) -> Stored {
+        let kind = match it.kind {
+            Kind::Snapshot if it.aside != DataParts::NONE => StoredKind::Aside(it.aside),
+            Kind::Snapshot => StoredKind::Snapshot,
+            // Data is aside in nothing else.
+            Kind::Factory => StoredKind::Factory,
+            Kind::Parked => StoredKind::Parked,
+            Kind::FormerFactory => StoredKind::FormerFactory,
+        };
+        Stored {
+            id: it.id,
+            kind,
+            origin: it.origin,
+            title: it.title,
+            created: it.created,
+            kernel: it.kernel,
+            clone_of: it.clone_of,
+            good: it.good,
+            members: it.members,
+        }
+    }
 }
 
 impl Record for Manifest {
@@ -93,6 +171,11 @@ impl Manifest {
             .iter()
             .find(|member| member.part == part)
             .map(|member| member.identity)
+    }
+
+    /// Whether going back to this set brings that data back.
+    pub fn brings(&self, part: Part) -> bool {
+        self.identity(part).is_some() && !self.aside.contains(part)
     }
 
     /// The recorded UUID of a member.
@@ -114,4 +197,90 @@ pub fn title(text: &str) -> Title {
         }
     }
     title
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::block::{Block, decode, encode};
+
+    /// As it was before data could stay aside.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Before {
+        id: u32,
+        kind: Kind,
+        origin: Origin,
+        title: Title,
+        created: u64,
+        kernel: Option<Release>,
+        clone_of: Option<u32>,
+        good: bool,
+        members: Vec<Member, { MAX_DATA + 3 }>,
+    }
+
+    impl Record for Before {
+        const MAGIC: [u8; 8] = Manifest::MAGIC;
+    }
+
+    fn manifest(kind: Kind, aside: DataParts) -> Manifest {
+        let identity = Identity {
+            uuid: Uuid([7; 16]),
+            ctransid: 300,
+        };
+        let parts = [Part::Data(0), Part::Data(7), Part::System].into_iter();
+        Manifest {
+            id: 300,
+            kind,
+            origin: Origin::Replaced,
+            title: title("x"),
+            created: 1_790_000_000,
+            kernel: None,
+            clone_of: Some(12),
+            good: true,
+            members: parts.map(|part| Member { part, identity }).collect(),
+            aside,
+        }
+    }
+
+    #[test]
+    fn without_data_aside_it_is_on_disk_what_it_was_before_there_was_such() {
+        for kind in [
+            Kind::Snapshot,
+            Kind::Factory,
+            Kind::Parked,
+            Kind::FormerFactory,
+        ] {
+            let now = manifest(kind, DataParts::NONE);
+            let before = Before {
+                id: now.id,
+                kind,
+                origin: now.origin,
+                title: now.title.clone(),
+                created: now.created,
+                kernel: None,
+                clone_of: now.clone_of,
+                good: now.good,
+                members: now.members.clone(),
+            };
+            assert_eq!(encode(1, &now), encode(1, &before));
+            let read = decode::<Manifest>(&encode(1, &before).unwrap());
+            assert_eq!(read, Block::Valid { seq: 1, value: now });
+        }
+    }
+
+    #[test]
+    fn an_older_backstay_takes_nothing_of_a_set_with_data_aside() {
+        let mut aside = DataParts::NONE;
+        aside.insert(Part::Data(7));
+        aside.insert(Part::System);
+        let now = manifest(Kind::Snapshot, aside);
+        assert!(now.brings(Part::Data(0)) && !now.brings(Part::Data(7)));
+        assert!(now.brings(Part::System) && !now.brings(Part::Data(1)));
+        let bytes = encode(1, &now).unwrap();
+        assert_eq!(
+            decode::<Manifest>(&bytes),
+            Block::Valid { seq: 1, value: now }
+        );
+        assert!(matches!(decode::<Before>(&bytes), Block::Newer(1)));
+    }
 }

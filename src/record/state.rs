@@ -60,18 +60,106 @@ impl core::fmt::Display for Verb {
     }
 }
 
+/// What is agreed to beforehand, about data that the version to go to cannot read: `backstay.fence=`. Each is only what
+/// it says: `convert` does not go back, and `restore` does not convert.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consent {
+    /// Nothing but what needs no conversion.
+    #[default]
+    Refuse,
+    /// Conversions, with what they lose where none loses nothing.
+    Convert,
+    /// To go back to kept data, and to lose what came since.
+    Restore,
+}
+
+impl Consent {
+    /// All of them, least first.
+    pub const ALL: [Consent; 3] = [Consent::Refuse, Consent::Convert, Consent::Restore];
+
+    /// As in `backstay.fence=`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Consent::Refuse => "refuse",
+            Consent::Convert => "convert",
+            Consent::Restore => "restore",
+        }
+    }
+}
+
 /// A random number that ties a request to the one time it is carried out.
 pub type Ticket = [u8; 16];
 
 /// What the running system asked the agent to do at the next boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Taken out of the state, durably, before anything is done.
     pub ticket: Ticket,
     /// What is asked.
     pub verb: Verb,
+    /// What is agreed to.
+    pub consent: Consent,
     /// Seconds since 1970; shown only.
     pub created: u64,
+}
+
+/// A request on disk. Without a consent it is what it was before there was one, byte for byte; with one it is a third
+/// variant, which an older backstay does not know: it changes nothing then.
+mod stored {
+    use super::{Consent, Request, Ticket, Verb};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Stored {
+        /// As `Option::None`.
+        None,
+        /// As `Option::Some`.
+        Plain(Plain),
+        Agreed(Plain, Consent),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Plain {
+        ticket: Ticket,
+        verb: Verb,
+        created: u64,
+    }
+
+    pub fn serialize<S: Serializer>(
+        request: &Option<Request>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let plain = |it: &Request| Plain {
+            ticket: it.ticket,
+            verb: it.verb,
+            created: it.created,
+        };
+        match request {
+            None => Stored::None,
+            Some(it) if it.consent == Consent::Refuse => Stored::Plain(plain(it)),
+            Some(it) => Stored::Agreed(plain(it), it.consent),
+        }
+        .serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Request>, D::Error> {
+        let (plain, consent) = match Stored::deserialize(deserializer)? {
+            Stored::None => return Ok(None),
+            Stored::Plain(plain) => (plain, Consent::Refuse),
+            Stored::Agreed(plain, consent) => (plain, consent),
+        };
+        Ok(Some(Request {
+            ticket: plain.ticket,
+            verb: plain.verb,
+            consent,
+            created: plain.created,
+        }))
+    }
 }
 
 /// The datasets that boot.
@@ -122,8 +210,8 @@ pub struct Trial {
     /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
     /// an upgrade in place.
     pub clone_of: Option<u32>,
-    /// The snapshot with the data that a reset exchanged, if it was not marked good since: falling back to that one
-    /// brings the data back.
+    /// The snapshot with the data that a reset, or the fence's answer, exchanged, if it was not marked good since: falling
+    /// back to that one brings the data back.
     pub data_of: Option<u32>,
     /// GRUB starts the recovery kernel first, which counts. Not where that would keep the system from its
     /// own kernel.
@@ -190,6 +278,7 @@ pub struct State {
     /// Snapshots after the live set, nearest first: the first one is where forward goes.
     pub newer: Ids,
     /// Waits for the next boot.
+    #[serde(with = "stored")]
     pub request: Option<Request>,
     /// A snapshot is booted once; what was live lies parked under this id and returns.
     pub parked: Option<u32>,
@@ -318,6 +407,48 @@ pub fn prepend(ids: &mut Ids, id: u32) {
 mod tests {
     use super::*;
     use serde::Serialize;
+
+    #[test]
+    fn a_request_without_consent_is_on_disk_what_it_was_before_there_was_one() {
+        #[derive(Serialize, serde::Deserialize)]
+        struct Before {
+            ticket: Ticket,
+            verb: Verb,
+            created: u64,
+        }
+        #[derive(Serialize, serde::Deserialize)]
+        struct Now(#[serde(with = "stored")] Option<Request>);
+        let (ticket, verb, created) = ([3; 16], Verb::Rollback(Some(300)), 1_790_000_000);
+        let before = |some: bool| {
+            let before = Before {
+                ticket,
+                verb,
+                created,
+            };
+            postcard::to_allocvec(&some.then_some(before)).unwrap()
+        };
+        let now = |consent| Request {
+            ticket,
+            verb,
+            consent,
+            created,
+        };
+        for (bytes, request) in [
+            (before(false), None),
+            (before(true), Some(now(Consent::Refuse))),
+        ] {
+            let read: Now = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read.0, request);
+            assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+        }
+        for consent in [Consent::Convert, Consent::Restore] {
+            let bytes = postcard::to_allocvec(&Now(Some(now(consent)))).unwrap();
+            let read: Now = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read.0, Some(now(consent)));
+            // An older backstay does not take it for a request without consent.
+            assert!(postcard::from_bytes::<Option<Before>>(&bytes).is_err());
+        }
+    }
 
     #[test]
     fn a_destruction_that_was_recorded_with_a_flag_is_read() {

@@ -148,6 +148,16 @@ pub fn as_stdio(file: BorrowedFd<'_>) -> Result<()> {
     rustix::stdio::dup2_stderr(file).call(|| "dup2(console, 2)".into())
 }
 
+/// Makes `input` the standard input, and `output` the standard output and error.
+///
+/// # Errors
+/// `EBUSY`, `EMFILE`: what dup2(2) says.
+pub fn as_streams(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<()> {
+    rustix::stdio::dup2_stdin(input).call(|| "dup2(input, 0)".into())?;
+    rustix::stdio::dup2_stdout(output).call(|| "dup2(output, 1)".into())?;
+    rustix::stdio::dup2_stderr(output).call(|| "dup2(output, 2)".into())
+}
+
 /// Makes this process the leader of a session of its own, and `path` its controlling terminal.
 ///
 /// `/dev/console` can never be one: give the real device of [`consoles`].

@@ -68,6 +68,32 @@ pub fn die_with(parent: rustix::process::Pid) -> Result<()> {
     Ok(())
 }
 
+/// Has this process killed when whoever started it ends, in a process name space whose first process it is: that one cannot
+/// be named here.
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn die_with_any_parent() -> Result<()> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .call(|| "prctl(PR_SET_PDEATHSIG, SIGKILL)".into())
+}
+
+/// Name spaces of its own: no network but a loopback that is down, and no IPC and host name of others. The next child is the
+/// first process of a process name space, which ends with it.
+///
+/// # Errors
+/// Those of unshare(2): `EINVAL` where the kernel lacks one of them.
+pub fn apart() -> Result<()> {
+    use nix::sched::CloneFlags;
+    let spaces = CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWPID;
+    nix::sched::unshare(spaces)
+        .call(|| "unshare(CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWUTS|CLONE_NEWPID)".into())
+}
+
 /// Waits for any child, orphans included, and returns its id and end.
 ///
 /// # Errors
@@ -135,13 +161,26 @@ pub fn kill_all_others() -> Result<()> {
 /// Replaces this program by `path` with `argv` (argv\[0\] included), keeping the environment.
 /// Returns only the error.
 pub fn exec(path: &Path, argv: &[String]) -> Error {
+    replaced(path, argv, None)
+}
+
+/// The same with another environment, lines of `NAME=value`.
+pub fn exec_with(path: &Path, argv: &[String], environment: &[String]) -> Error {
+    replaced(path, argv, Some(environment))
+}
+
+fn c_strings(all: &[String]) -> Option<Vec<CString>> {
+    let all = all.iter().map(|text| CString::new(text.as_bytes()).ok());
+    all.collect()
+}
+
+fn replaced(path: &Path, argv: &[String], environment: Option<&[String]>) -> Error {
     let shown = || format!("execv({path:?}, {argv:?})");
-    let c_path = CString::new(path.as_os_str().as_bytes());
-    let c_argv: std::result::Result<Vec<CString>, _> = argv
-        .iter()
-        .map(|argument| CString::new(argument.as_bytes()))
-        .collect();
-    let (Ok(c_path), Ok(c_argv)) = (c_path, c_argv) else {
+    let c_path = CString::new(path.as_os_str().as_bytes()).ok();
+    let c_environment = c_strings(environment.unwrap_or_default());
+    let (Some(c_path), Some(c_argv), Some(c_environment)) =
+        (c_path, c_strings(argv), c_environment)
+    else {
         return Error::new(shown(), Errno::INVAL);
     };
     // SAFETY: SIG_DFL is no handler of ours: nothing of this program can run from it.
@@ -152,7 +191,11 @@ pub fn exec(path: &Path, argv: &[String]) -> Error {
             nix::sys::signal::SigHandler::SigDfl,
         )
     };
-    match nix::unistd::execv(&c_path, &c_argv) {
+    let replaced = match environment {
+        Some(_) => nix::unistd::execve(&c_path, &c_argv, &c_environment),
+        None => nix::unistd::execv(&c_path, &c_argv),
+    };
+    match replaced {
         Ok(never) => match never {},
         Err(errno) => Error::new(shown(), Errno::from_raw_os_error(errno as i32)),
     }
@@ -168,6 +211,21 @@ mod tests {
         assert_eq!(wait_for(exits).unwrap(), Ended::Exit(7));
         let aborts = fork(|| std::process::abort()).unwrap();
         assert_eq!(wait_for(aborts).unwrap(), Ended::Signal(libc::SIGABRT));
+    }
+
+    #[test]
+    fn a_program_gets_the_environment_that_it_is_given() {
+        let sh = |test: &str| {
+            let argv = ["sh", "-c", test].map(str::to_owned);
+            let environment = ["GIVEN=x".to_owned()];
+            let child = fork(|| {
+                exec_with(Path::new("/bin/sh"), &argv, &environment);
+                99
+            });
+            wait_for(child.unwrap()).unwrap()
+        };
+        assert_eq!(sh("test \"$GIVEN\" = x"), Ended::Exit(0));
+        assert_eq!(sh("test -z \"$HOME\""), Ended::Exit(0));
     }
 
     #[test]

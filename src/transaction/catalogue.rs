@@ -1,12 +1,16 @@
 //! What the store holds: snapshots with their manifests, and whether they are what they were.
 
-use super::Error;
+use super::{Error, fenced};
+use crate::policy::intent::Intent;
+use crate::policy::refusal::Refusal;
 use crate::policy::trial::{self, Spent, Start};
-use crate::policy::{Facts, Health};
+use crate::policy::{self, Facts, Health, Wish};
+use crate::record::Uuid;
 use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Manifest, Origin};
-use crate::record::state::State;
+use crate::record::slots::Slots;
+use crate::record::state::{Consent, Live, State};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 
@@ -143,6 +147,20 @@ pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error>
     let Start::Spent(spent) = trial::start(state) else {
         return Ok(None);
     };
+    let mut good = good(store)?;
+    good.retain(|id| lets_fall_back(store, state, *id));
+    Ok(Some(trial::spent(state, spent, &good)))
+}
+
+/// The good snapshots that are no way out for the machine, because their applications cannot run on the data.
+pub fn fenced_off<S: Store>(store: &S, state: &State) -> Result<Vec<u32>, Error> {
+    let mut good = good(store)?;
+    good.retain(|id| !lets_fall_back(store, state, *id));
+    Ok(good)
+}
+
+/// The sound snapshots that were marked good when they were sealed, oldest first.
+fn good<S: Store>(store: &S) -> Result<Vec<u32>, Error> {
     let mut good = Vec::new();
     for id in ids(store)? {
         let set = Set::Snapshot(id);
@@ -159,7 +177,7 @@ pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error>
             good.push(id);
         }
     }
-    Ok(Some(trial::spent(state, spent, &good)))
+    Ok(good)
 }
 
 /// Gathers what a decision needs. `target` is what [`crate::policy::target`] named.
@@ -194,5 +212,46 @@ pub fn facts<S: Store>(store: &S, target: Option<Set>, copied_disk: bool) -> Res
         tarball: store.has_tarball()?,
         target: target.map_or(Ok(Health::Absent), |set| health(store, set))?,
         spent: None,
+        fence: None,
     })
+}
+
+/// Why the fence refuses what this wish leads to; `None` also where that is refused for its own sake. Reads nothing where
+/// nothing changes.
+pub fn fenced<S: Store>(
+    store: &S,
+    wish: Wish,
+    state: &Slots<State>,
+    target: Health,
+) -> Result<Option<Refusal>, Error> {
+    let Some((intent, consent)) = policy::next(wish, state) else {
+        return Ok(None);
+    };
+    let there = match (&intent, intent.source()) {
+        (Intent::Return { .. }, _) => matches!(target, Health::Parked | Health::NoManifest),
+        (_, Some(_)) => matches!(target, Health::Sound | Health::WithoutConfig),
+        (_, None) => true,
+    };
+    if !there {
+        return Ok(None);
+    }
+    let live = Live {
+        system: Uuid::NONE,
+        clone_of: Some(0),
+    };
+    let none = State::new(live);
+    let state = match state {
+        Slots::Valid { value, .. } => value,
+        _ => &none,
+    };
+    let plan = fenced::plan_for(store, &intent, state, consent, 0)?;
+    Ok(fenced::refusal(&plan))
+}
+
+/// Whether the machine may fall back to a snapshot: its applications live with the data, or with what converters make of
+/// it that lose nothing. Nobody is there to agree to more.
+fn lets_fall_back<S: Store>(store: &S, state: &State, to: u32) -> bool {
+    let intent = Intent::FallBack { to };
+    let plan = fenced::plan_for(store, &intent, state, Consent::Refuse, 0);
+    plan.is_ok_and(|plan| fenced::refusal(&plan).is_none())
 }

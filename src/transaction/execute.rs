@@ -3,10 +3,11 @@
 use super::check;
 use super::factory::{self, uuid_at};
 use super::finish::{finish, with_ballast};
-use super::plan::{Ending, Plan, Step};
+use super::plan::{Conversion, Ending, Plan, Step};
 use super::records::Records;
 use super::recover::undo;
-use super::{Error, catalogue, named};
+use super::{Error, catalogue, fenced, named};
+use crate::fence::labels::STATE;
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -22,6 +23,9 @@ pub const ARMED: &[u8] = b"set backstay_armed=1\n";
 
 /// So many subvolumes are named one by one: a serial line is slow.
 pub const TOLD: usize = 10;
+
+/// Runs a converter on the clone of the data at a place. Where it fails, the clone goes with all that was prepared.
+pub type Convert<'a, S> = &'a mut dyn FnMut(&mut S, Place, &Conversion) -> Result<(), Error>;
 
 /// Fills the empty dataset at a place.
 pub type Fill<'a, S> = &'a mut dyn FnMut(&mut S, Place) -> Result<(), Error>;
@@ -79,6 +83,14 @@ pub fn no_image<S: Store>(_: &mut S, _: Place) -> Result<(), Error> {
     Err(Error::Image("there is no default tarball".to_owned()))
 }
 
+/// Converts nothing: for plans that have nothing to convert.
+pub fn no_converter<S: Store>(_: &mut S, _: Place, conversion: &Conversion) -> Result<(), Error> {
+    Err(Error::NotConverted {
+        app: conversion.app.to_string(),
+        why: "no converter can be run here".to_owned(),
+    })
+}
+
 /// The same for a plan that fills datasets: `fill` puts into the empty one at a place what belongs there.
 pub fn execute_with<S: Store>(
     store: &mut S,
@@ -86,6 +98,28 @@ pub fn execute_with<S: Store>(
     plan: &Plan,
     now: u64,
     fill: Fill<'_, S>,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Done, Error> {
+    let convert = &mut no_converter;
+    let mut hands = Hands { fill, convert };
+    execute_by(store, records, plan, now, &mut hands, progress)
+}
+
+/// What a plan needs besides the store.
+pub struct Hands<'a, S> {
+    /// For [`Step::Fill`].
+    pub fill: Fill<'a, S>,
+    /// For [`Step::Convert`].
+    pub convert: Convert<'a, S>,
+}
+
+/// The same for a plan that fills datasets or converts data.
+pub fn execute_by<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    hands: &mut Hands<'_, S>,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Done, Error> {
     if records.journal.value != Journal::Closed {
@@ -101,7 +135,7 @@ pub fn execute_with<S: Store>(
         }
         records.state.write_anew(store, state)?;
     }
-    let (committing, left_out) = match prepare(store, records, plan, now, fill, progress) {
+    let (committing, left_out) = match prepare(store, records, plan, now, hands, progress) {
         Ok(prepared) => prepared,
         // The next start undoes it, so GRUB stays armed.
         Err(error @ Error::Uncertain(_)) => return Err(error),
@@ -134,7 +168,9 @@ pub fn try_out<S: Store>(
     if records.journal.value != Journal::Closed {
         return Err(Error::Open);
     }
-    match prepare(store, records, plan, now, fill, &mut |_| {}) {
+    let convert = &mut no_converter;
+    let mut hands = Hands { fill, convert };
+    match prepare(store, records, plan, now, &mut hands, &mut |_| {}) {
         Ok(_) => undo(store, records),
         // The next start undoes it, so GRUB stays armed.
         Err(error @ Error::Uncertain(_)) => Err(error),
@@ -174,10 +210,13 @@ fn prepare<S: Store>(
     records: &mut Records,
     plan: &Plan,
     now: u64,
-    fill: Fill<'_, S>,
+    hands: &mut Hands<'_, S>,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<(Committing, std::vec::Vec<String>), Error> {
     let mut left_out = std::vec::Vec::new();
+    if let Some(why) = fenced::refusal(plan) {
+        return Err(Error::Fenced(why));
+    }
     brings_data(store, plan)?;
     if plan.intent == Intent::MakeFactory
         && let Some(why) = store.factory_held()?
@@ -194,7 +233,8 @@ fn prepare<S: Store>(
                 progress(step);
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
-                if matches!(from, Place::Snapshot(..)) {
+                // Of live data, because it is converted, while nobody writes to it.
+                if matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_))) {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
                     let below = |nested: &Nested| format!("{from}/{}", nested.name());
@@ -210,7 +250,17 @@ fn prepare<S: Store>(
             }
             Step::Fill(place) => {
                 progress(step);
-                fill(store, *place)?;
+                (hands.fill)(store, *place)?;
+            }
+            Step::Convert { at, nth } => {
+                progress(step);
+                if let Some(conversion) = plan.conversions.get(*nth) {
+                    (hands.convert)(store, *at, conversion)?;
+                    // On the clone, so that data and state become live together.
+                    let label = format!("{STATE}.{}", conversion.app);
+                    let state = conversion.step.to.as_str().as_bytes();
+                    with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
+                }
             }
             Step::SealFactory(id) => {
                 progress(step);
@@ -278,7 +328,7 @@ fn brings_data<S: Store>(store: &S, plan: &Plan) -> Result<(), Error> {
     let lost = store
         .layout()
         .data_parts()
-        .find(|part| manifest.identity(*part).is_some() && !replaced.contains(part));
+        .find(|part| manifest.brings(*part) && !replaced.contains(part));
     match lost {
         Some(part) => Err(missing(store, Place::Snapshot(to, part))),
         None => Ok(()),
@@ -437,6 +487,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         created: now,
         clone_of: plan.was_clone_of,
         good: is_good,
+        aside: plan.aside,
     })
 }
 

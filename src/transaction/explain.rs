@@ -5,9 +5,11 @@ use super::catalogue::has_baseline;
 use super::check::{is_unlocked_by_measurement, marks_itself_good};
 use super::inside::inside;
 use super::plan::{Plan, Step};
+use crate::fence::verdict::{Answer, AppVerdict, Verdict};
+use crate::fence::words;
 use crate::policy::intent::Intent;
 use crate::policy::trial::TRIES;
-use crate::record::layout::{Layout, Part};
+use crate::record::layout::{DataParts, Layout, Part};
 use crate::store::Store;
 use crate::store::place::Place;
 use serde::Serialize;
@@ -31,6 +33,8 @@ pub struct Explanation {
     pub trial: String,
     /// How to undo it.
     pub undo: String,
+    /// What the fence says, where any application is judged: a line each.
+    pub fence: Vec<String>,
     /// What was not looked at.
     pub unchecked: String,
 }
@@ -38,11 +42,21 @@ pub struct Explanation {
 /// Puts a plan into words.
 pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
     let replaced: Vec<_> = plan.replaced().collect();
+    let converted = |part: Part| plan.conversions.iter().any(|it| it.dataset == part);
     let changes = replaced
         .iter()
         .map(|(part, from)| {
             let name = layout.title(*part);
             match from {
+                Some(Place::Live(_)) if converted(*part) => {
+                    format!("{name}: becomes a converted clone of itself")
+                }
+                Some(from) if plan.aside.contains(*part) => {
+                    format!(
+                        "{name}: returns to what is kept with {}",
+                        source(*from, layout)
+                    )
+                }
                 Some(from) => format!("{name}: becomes a clone of {}", source(*from, layout)),
                 None => format!("{name}: returns to what it was"),
             }
@@ -62,12 +76,26 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         changes,
         stays,
         goes_along: Vec::new(),
-        lost: lost(&plan.intent, plan.id),
+        lost: lost(plan),
         lasts: lasts(&plan.intent),
         trial: String::new(),
-        undo: undo(plan),
+        undo: match plan.aside == DataParts::NONE {
+            true => undo(plan),
+            false => format!("{}; with fence=restore the data is as it was", undo(plan)),
+        },
+        fence: fence(plan),
         unchecked: unchecked(plan, layout),
     }
+}
+
+/// What the fence says, if it had anything to judge.
+fn fence(plan: &Plan) -> Vec<String> {
+    let judged = |verdict: &&Verdict| {
+        let alone = |it: &AppVerdict| matches!(it.answer, Answer::LeftAlone(_));
+        !verdict.faults.is_empty() || !verdict.apps.iter().all(alone)
+    };
+    let verdict = plan.fence.as_ref().filter(judged);
+    verdict.map(words::lines).unwrap_or_default()
 }
 
 /// The same with a look at what is live: a set that lacks a part cannot be gone back to.
@@ -161,8 +189,19 @@ fn source(place: Place, layout: &Layout) -> String {
     }
 }
 
-fn lost(intent: &Intent, id: u32) -> Vec<String> {
-    match intent {
+fn lost(plan: &Plan) -> Vec<String> {
+    let id = plan.id;
+    match &plan.intent {
+        Intent::Rollback { .. } | Intent::Forward { .. } | Intent::ResetSystem { .. }
+            if plan.fence.as_ref().is_some_and(Verdict::loses) =>
+        {
+            vec![
+                "in the data that becomes live, what came since, or what no converter".to_owned(),
+                format!(
+                    "keeps. As it is now it stays with snapshot {id}: fence=restore goes there"
+                ),
+            ]
+        }
         Intent::ResetEverything => vec![
             "the old data, what lies in nested subvolumes, and every".to_owned(),
             format!("snapshot up to {id} are deleted once the new system was"),
@@ -216,7 +255,7 @@ fn unchecked(plan: &Plan, layout: &Layout) -> String {
         .iter()
         .any(|step| matches!(step, Step::Exchange { live, .. } if live.part() == Part::System));
     match (system, layout.data.is_empty()) {
-        (true, false) => "data compatibility not checked".to_owned(),
+        (true, false) if fence(plan).is_empty() => "data compatibility not checked".to_owned(),
         _ => String::new(),
     }
 }
@@ -236,6 +275,9 @@ impl core::fmt::Display for Explanation {
         }
         for (i, line) in self.lost.iter().enumerate() {
             writeln!(f, "  {}{line}", if i == 0 { "LOST: " } else { "      " })?;
+        }
+        for line in &self.fence {
+            writeln!(f, "  {line}")?;
         }
         for line in [&self.lasts, &self.trial, &self.undo, &self.unchecked] {
             if !line.is_empty() {

@@ -10,7 +10,7 @@ use super::{Error, catalogue, check, named};
 use crate::policy::Health;
 use crate::record::Uuid;
 use crate::record::journal::{Committing, Label};
-use crate::record::layout::Part;
+use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::{Kind, Manifest, Origin, title};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
@@ -44,6 +44,7 @@ pub(super) fn label<S: Store>(store: &S, now: u64) -> Result<Label, Error> {
         created: now,
         clone_of: None,
         good: false,
+        aside: DataParts::NONE,
     })
 }
 
@@ -107,6 +108,7 @@ fn manifest<S: Store>(store: &mut S, id: u32, now: u64) -> Result<Manifest, Erro
         clone_of: None,
         good: false,
         members,
+        aside: DataParts::NONE,
     })
 }
 
@@ -130,6 +132,7 @@ fn retire<S: Store>(store: &mut S, id: u32, label: &Label) -> Result<(), Error> 
         clone_of: None,
         good: false,
         members,
+        aside: DataParts::NONE,
     };
     write_manifest(store, set, &manifest)?;
     Ok(store.remove(File::MenuCfg(set))?)

@@ -163,7 +163,11 @@ fn a_waiting_rollback_stops_the_destruction() {
     let (mut store, mut records) = machine();
     go(&mut store, &mut records, &Intent::ResetEverything).unwrap();
     let verb = crate::record::state::Verb::Rollback(None);
-    submit(&mut store, &mut records, verb, [7; 16], 1, &|| Ok(())).unwrap();
+    let consent = Default::default();
+    submit(&mut store, &mut records, verb, consent, [7; 16], 1, &|| {
+        Ok(())
+    })
+    .unwrap();
     let marked = mark_good(&mut store, &mut records, None, false, &mut |_| {}).unwrap();
     assert!(marked.deleted.is_empty(), "{:?}", marked.deleted);
 }

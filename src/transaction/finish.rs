@@ -275,6 +275,7 @@ fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<M
         clone_of: label.clone_of,
         good: label.good,
         members: Bounded::new(),
+        aside: label.aside,
     })
 }
 

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod factory;
 #[cfg(test)]
 mod faults;
+pub mod fenced;
 pub mod finish;
 pub mod history_log;
 pub mod inside;
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod records;
 pub mod recover;
 
+use crate::policy::refusal::Refusal;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
 use crate::store::StoreError;
@@ -106,6 +108,20 @@ pub enum Error {
     /// The default tarball could not be used.
     #[error("{0}")]
     Image(String),
+    /// The fence refuses it.
+    #[error(transparent)]
+    Fenced(Refusal),
+    /// A converter failed, or could not be run.
+    #[error(
+        "the data of {app} was not converted ({why}): it is as it was, and so is all else; choose another version, or see \
+         what the converter needs"
+    )]
+    NotConverted {
+        /// The application.
+        app: String,
+        /// What happened, in words.
+        why: String,
+    },
     /// The factory snapshot cannot change places with another one.
     #[error(
         "{STORE}/factory is {0}, so no other factory snapshot can take its place: mend that \

@@ -15,7 +15,16 @@ use crate::store::place::{File, Place};
 
 fn ask(store: &mut Memory, verb: Verb) {
     let mut records = Records::open(store).unwrap();
-    submit(store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+    submit(
+        store,
+        &mut records,
+        verb,
+        Default::default(),
+        [1; 16],
+        1,
+        &no_spare,
+    )
+    .unwrap();
 }
 
 fn lose(store: &mut Memory, place: Place) {
@@ -28,7 +37,7 @@ fn what_was_asked_for_while_the_live_system_is_missing_brings_one_back() {
     for verb in [Verb::Rollback(None), Verb::ResetEverything] {
         let (mut store, records) = machine();
         lose(&mut store, live);
-        preview(&store, &records, verb, 1).unwrap();
+        preview(&store, &records, verb, Default::default(), 1).unwrap();
         ask(&mut store, verb);
         let booted = boot(&mut store, Wish::Boot, &mut |_| {});
         assert!(booted.is_quiet(), "{verb}: {booted:?}");
@@ -79,7 +88,14 @@ fn a_set_that_lacks_a_part_is_not_where_a_roll_back_goes() {
             !state.older.contains(&3) && !state.newer.contains(&3),
             "{part:?} {verb}"
         );
-        preview(&store, &records, Verb::Rollback(None), 1).unwrap();
+        preview(
+            &store,
+            &records,
+            Verb::Rollback(None),
+            Default::default(),
+            1,
+        )
+        .unwrap();
     }
 }
 
@@ -105,10 +121,21 @@ fn a_missing_template_is_refused_when_asking_and_at_the_start_with_what_makes_it
     for verb in [Verb::ResetEverything, Verb::ResetConfig { data: true }] {
         let (mut store, mut records) = machine();
         lose(&mut store, Place::Template(Part::Data(0)));
-        let refused = preview(&store, &records, verb, 1).unwrap_err().to_string();
+        let refused = preview(&store, &records, verb, Default::default(), 1)
+            .unwrap_err()
+            .to_string();
         // It went after it was asked for.
         let live = store.world().datasets.clone();
-        submit(&mut store, &mut records, verb, [1; 16], 1, &no_spare).unwrap();
+        submit(
+            &mut store,
+            &mut records,
+            verb,
+            Default::default(),
+            [1; 16],
+            1,
+            &no_spare,
+        )
+        .unwrap();
         let booted = boot(&mut store, Wish::Boot, &mut |_| {});
         let [error] = booted.errors.as_slice() else {
             panic!("{booted:?}")

@@ -1,11 +1,14 @@
 //! A transaction as data: the steps that `--dry-run` prints, the agent executes and tests check.
 
 use super::catalogue;
+use crate::fence::graph;
+use crate::fence::names::AppName;
+use crate::fence::verdict::Verdict;
 use crate::policy::history;
 use crate::policy::intent::Intent;
 use crate::policy::trial;
 use crate::record::journal::Outcome;
-use crate::record::layout::{Layout, Part};
+use crate::record::layout::{DataParts, Layout, Part};
 use crate::record::manifest::{Manifest, Origin};
 use crate::record::state::{Destroy, FellBack, Last, Live, Phase, State, Trial, Verb};
 use crate::store::Access;
@@ -29,6 +32,13 @@ pub enum Step {
     Create(Place),
     /// What the default tarball has for this part, into the empty dataset.
     Fill(Place),
+    /// Run a converter of an application on the clone of its data at this place.
+    Convert {
+        /// The clone.
+        at: Place,
+        /// Which of [`Plan::conversions`].
+        nth: usize,
+    },
     /// The root at this place has an init, its kernel's modules, and no pin to another root.
     Check(Place),
     /// The set under this id becomes read-only, as it is: the new factory snapshot.
@@ -73,6 +83,24 @@ pub struct Plan {
     pub spared: Option<u32>,
     /// The state afterwards; the UUID of a new system is filled in when it is known.
     pub after: State,
+    /// What the fence says of it; `None` where it was not asked. A plan that it refuses is not carried out.
+    pub fence: Option<Verdict>,
+    /// The converters that are run, in their order.
+    pub conversions: Vec<Conversion>,
+    /// Live data that the fence's answer replaces. In the set under `id` it stays aside: going back there does not bring it
+    /// back, since what takes its place has what comes from now on.
+    pub aside: DataParts,
+}
+
+/// A converter that is run on a clone of the data. Nothing that is live is touched by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// The dataset.
+    pub dataset: Part,
+    /// Whose data it is.
+    pub app: AppName,
+    /// What is run, in which version, for how long at the most, and the states of the data before and after it.
+    pub step: graph::Step,
 }
 
 /// The end of the set under the plan's id.
@@ -188,6 +216,9 @@ pub fn plan(
         was_clone_of,
         spared: spared.map(|destroy| destroy.up_to),
         after,
+        fence: None,
+        conversions: Vec::new(),
+        aside: DataParts::NONE,
     }
 }
 
@@ -218,6 +249,9 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         ending: Ending::FormerFactory,
         was_clone_of: None,
         spared: None,
+        fence: None,
+        conversions: Vec::new(),
+        aside: DataParts::NONE,
     }
 }
 
@@ -250,16 +284,17 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
             let set = Set::Snapshot(*id);
             // A boot once is for looking: it goes on with the present data. So does a fallback, unless what failed
             // began with a reset of the data: nothing that is good ever worked with the fresh one.
-            let brings = match intent {
+            let brings = |manifest: &Manifest, part| match intent {
                 Intent::Select { .. } => false,
                 Intent::FallBack { to } => {
-                    state.live_trial().and_then(|trial| trial.data_of) == Some(*to)
+                    let has = manifest.identity(part).is_some();
+                    has && state.live_trial().and_then(|trial| trial.data_of) == Some(*to)
                 }
-                _ => true,
+                _ => manifest.brings(part),
             };
-            let data = layout.data_parts().filter(|part| {
-                brings && source.is_some_and(|manifest| manifest.identity(*part).is_some())
-            });
+            let data = layout
+                .data_parts()
+                .filter(|part| source.is_some_and(|manifest| brings(manifest, *part)));
             // So that its changes to the configuration do not stay either.
             let once = [Part::Config, Part::Defaults].into_iter();
             let is_once = matches!(intent, Intent::Select { .. });

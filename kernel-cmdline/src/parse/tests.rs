@@ -105,7 +105,21 @@ fn each_modifier_is_read() {
             "backstay.fence=refuse backstay.rollback=previous",
             Request {
                 fence: Some(Fence::Refuse),
+                ..rollback.clone()
+            },
+        ),
+        (
+            "backstay.rollback=previous backstay.fence=convert",
+            Request {
+                fence: Some(Fence::Convert),
                 ..rollback
+            },
+        ),
+        (
+            "backstay.reset=system backstay.fence=restore",
+            Request {
+                fence: Some(Fence::Restore),
+                ..system.clone()
             },
         ),
         (
@@ -124,11 +138,7 @@ fn each_modifier_is_read() {
         ),
     ] {
         let line = format!("{line} backstay.end");
-        assert_eq!(
-            read(line.as_bytes()).map(|(request, _)| request),
-            Ok(request),
-            "{line}"
-        );
+        assert_eq!(parse(line.as_bytes()), Ok(request), "{line}");
     }
 }
 
@@ -220,8 +230,20 @@ fn each_refusal_says_what_is_wrong_and_what_to_do() {
         ),
         (
             "backstay.fence=refuse",
-            "backstay.fence goes only with rollback, forward, select or reset: take it out or \
-             correct the verb"
+            "backstay.fence goes only with rollback, forward, reset=system or reset=everything: take \
+             it out or correct the verb"
+                .into(),
+        ),
+        (
+            "backstay.select=3 backstay.fence=convert backstay.end",
+            "backstay.fence goes only with rollback, forward, reset=system or reset=everything: take \
+             it out or correct the verb"
+                .into(),
+        ),
+        (
+            "backstay.reset=config,data backstay.fence=restore backstay.end",
+            "backstay.fence goes only with rollback, forward, reset=system or reset=everything: take \
+             it out or correct the verb"
                 .into(),
         ),
         (
@@ -266,18 +288,6 @@ fn each_refusal_says_what_is_wrong_and_what_to_do() {
             "a quote in dyndbg is not closed and swallows backstay's parameters: close it with \""
                 .into(),
         ),
-        (
-            "backstay.forward backstay.fence=convert backstay.end",
-            "backstay.fence=convert is not built in this version: take it out".into(),
-        ),
-        (
-            "backstay.forward backstay.fence=refuse backstay.end",
-            "backstay.fence=refuse is not built in this version: take it out".into(),
-        ),
-        (
-            "backstay.forward backstay.fence=restore backstay.end",
-            "backstay.fence=restore is not built in this version: take it out".into(),
-        ),
     ];
     for (line, text) in cases {
         assert_eq!(&refusal(line), text, "{line}");
@@ -318,7 +328,7 @@ fn numbers_are_strict() {
 fn a_tarballs_location_has_a_source_and_a_path() {
     let location = |value: &str| {
         let line = format!("backstay.reset=everything backstay.tarball={value} backstay.end");
-        read(line.as_bytes()).map(|(request, _)| request.tarball.unwrap().to_string())
+        parse(line.as_bytes()).map(|request| request.tarball.unwrap().to_string())
     };
     for value in [
         "LABEL=usb:/factory.tar.zst",

@@ -38,9 +38,10 @@ pub struct FenceExplain {
     /// What is agreed to: 'refuse' if it is absent, 'convert' or 'restore'; each is only what it says
     #[arg(long, value_name = "CONSENT", default_value = "refuse")]
     pub consent: Consent,
-    /// Who asks, which decides what can be run: 'running' if it is absent, 'console' for GRUB's entries and the menu of
-    /// early boot, or 'itself' for the machine that falls back
-    #[arg(long, value_name = "WHO", default_value = "running")]
+    /// Who asks, which decides what can be run: 'console' if it is absent, for all that is carried out before boot, which
+    /// requests are, too; 'itself' for the machine that falls back; or 'running' to see what converters there are that
+    /// cannot run before boot
+    #[arg(long, value_name = "WHO", default_value = "console")]
     pub by: By,
 }
 
@@ -114,12 +115,29 @@ impl From<Consent> for question::Consent {
     }
 }
 
+/// What is agreed to about data that the version cannot read as it is.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Agreed {
+    /// What is agreed to where that version cannot run on the data: 'refuse' if it is absent; 'convert', to convert a copy
+    /// of the data; or 'restore', to go back to data that was kept and lose what came since. 'backstay fence explain' says
+    /// what there is
+    #[arg(long, value_name = "CONSENT")]
+    pub fence: Option<Consent>,
+}
+
+impl Agreed {
+    /// Nothing, unless something is said.
+    pub fn consent(self) -> question::Consent {
+        self.fence.map(question::Consent::from).unwrap_or_default()
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// A person in the running system, where every converter can be run
+    /// As if every converter could be run
     Running,
-    /// A person before boot, at GRUB or in the menu: only early converters
+    /// A person, before boot: only early converters
     Console,
     /// The machine, which falls back with nobody there to agree: only early converters that lose nothing
     Itself,

@@ -8,27 +8,41 @@ use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::{Wish, resolve};
 use crate::record::journal::Journal;
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use crate::say;
 use crate::store::Store;
-use crate::transaction::catalogue;
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::plan;
 use crate::transaction::records::Records;
+use crate::transaction::{catalogue, fenced};
 
 /// What a verb that a person chose in the menu would do. Where it is refused, what waits to be deleted is kept: see
 /// [`State::attempted`]. `named`: the command line names a default tarball.
-pub fn plan_of(session: &mut Session, verb: Verb, named: bool) -> Result<Explanation, String> {
-    explained(session, verb, named)
+pub fn plan_of(
+    session: &mut Session,
+    verb: Verb,
+    consent: Consent,
+    named: bool,
+) -> Result<Explanation, String> {
+    explained(session, verb, consent, named)
         .inspect_err(|_| given_up(session, |state| state.attempted(verb)))
 }
 
-fn explained(session: &Session, verb: Verb, named: bool) -> Result<Explanation, String> {
+fn explained(
+    session: &Session,
+    verb: Verb,
+    consent: Consent,
+    named: bool,
+) -> Result<Explanation, String> {
     let (records, first) = first_step(session, verb, named)?;
     let intent = resolve::intent(verb, &records.state.value).map_err(|it| it.to_string())?;
     if first != Intent::MakeFactory {
-        let made = make_plan(session, &records, &first).map_err(|error| error.to_string())?;
-        return Ok(made.1);
+        let made = make_plan(session, &records, &first, consent);
+        let (plan, explanation) = made.map_err(|error| error.to_string())?;
+        return match fenced::refused(&plan) {
+            Some(why) => Err(why),
+            None => Ok(explanation),
+        };
     }
     // What is in the tarball is known when it is made.
     let state = catalogue::with_free_id(&session.store, &records.state.value);
@@ -67,13 +81,19 @@ fn first_step(session: &Session, verb: Verb, named: bool) -> Result<(Records, In
 }
 
 /// Does what a person chose in the menu, after the word was typed. The error is for people.
-pub fn change(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Result<(), String> {
+pub fn change(
+    session: &mut Session,
+    verb: Verb,
+    consent: Consent,
+    tarball: Option<&str>,
+) -> Result<(), String> {
     boot_record::requested(&verb.to_string());
     let wish = Wish::Change {
         verb,
+        consent,
         present: true,
     };
-    let done = by_steps(session, verb, tarball, wish);
+    let done = by_steps(session, verb, consent, tarball, wish);
     if let Err(why) = &done {
         boot_record::refused(why);
     }
@@ -83,6 +103,7 @@ pub fn change(session: &mut Session, verb: Verb, tarball: Option<&str>) -> Resul
 fn by_steps(
     session: &mut Session,
     verb: Verb,
+    consent: Consent,
     tarball: Option<&str>,
     wish: Wish,
 ) -> Result<(), String> {
@@ -105,7 +126,7 @@ fn by_steps(
         make_factory(session, tarball, wish).map_err(|error| told(session, error))?;
         first = first_step(session, verb, false)?.1;
     }
-    carry_out(session, &first).map_err(|error| told(session, error))?;
+    carry_out(session, &first, consent).map_err(|error| told(session, error))?;
     if let Some(request) = records.state.value.request
         && is_withdrawn(&session.store)
     {

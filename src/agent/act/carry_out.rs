@@ -3,49 +3,55 @@
 use super::{Error, given_up, now};
 use crate::agent::pulse::Pulse;
 use crate::agent::session::Session;
-use crate::agent::{boot_record, tarball};
+use crate::agent::{boot_record, convert, tarball};
 use crate::image::fill::fill;
 use crate::policy::Wish;
 use crate::policy::intent::Intent;
+use crate::record::state::Consent;
 use crate::say;
-use crate::store::Store;
 use crate::store::btrfs::Btrfs;
-use crate::transaction::execute::Done;
+use crate::transaction::execute::{Done, Hands};
 use crate::transaction::explain::{Explanation, explain_for};
-use crate::transaction::plan::{Plan, Step, plan};
+use crate::transaction::plan::{Conversion, Plan, Step};
 use crate::transaction::records::Records;
-use crate::transaction::{catalogue, execute, history_log};
+use crate::transaction::{catalogue, execute, fenced, history_log};
 
 pub(super) fn make_plan(
     session: &Session,
     records: &Records,
     intent: &Intent,
+    consent: Consent,
 ) -> Result<(Plan, Explanation), crate::transaction::Error> {
-    let layout = session.store.layout();
-    let source = match intent.source() {
-        Some(set) => catalogue::manifest(&session.store, set)?,
-        None => None,
-    };
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
-    let plan = plan(intent, &state, layout, source.as_ref(), now());
+    let plan = fenced::plan_for(&session.store, intent, &state, consent, now())?;
     execute::sources(&session.store, &plan)?;
     let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
 }
 
 /// Carries an intent out, and says what was done, whether it lasts and how to undo it.
-pub(super) fn carry_out(session: &mut Session, intent: &Intent) -> Result<(), Error> {
-    carry_out_with(session, intent, &mut execute::no_image)
+pub(super) fn carry_out(
+    session: &mut Session,
+    intent: &Intent,
+    consent: Consent,
+) -> Result<(), Error> {
+    carry_out_with(session, intent, consent, &mut execute::no_image)
 }
 
 fn carry_out_with(
     session: &mut Session,
     intent: &Intent,
+    consent: Consent,
     fill: execute::Fill<'_, Btrfs>,
 ) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = Records::open_or_begin(&session.store)?;
-    let (plan, explanation) = match make_plan(session, &records, intent) {
+    let made = make_plan(session, &records, intent, consent);
+    let lets = |(plan, explanation): (Plan, _)| match fenced::refusal(&plan) {
+        Some(why) => Err(crate::transaction::Error::Fenced(why)),
+        None => Ok((plan, explanation)),
+    };
+    let (plan, explanation) = match made.and_then(lets) {
         Ok(made) => made,
         Err(error) => {
             if let Some(verb) = intent.verb() {
@@ -63,7 +69,13 @@ fn carry_out_with(
     let now = now();
     let store = &mut session.store;
     let _pulse = Pulse::start("the change");
-    let result = execute::execute_with(store, &mut records, &plan, now, fill, &mut tell);
+    let id = plan.id;
+    let mut convert = |store: &mut Btrfs, at, it: &Conversion| convert::run(store, id, at, it);
+    let mut hands = Hands {
+        fill,
+        convert: &mut convert,
+    };
+    let result = execute::execute_by(store, &mut records, &plan, now, &mut hands, &mut tell);
     let done = match result {
         Ok(done) => done,
         Err(error) => {
@@ -94,7 +106,7 @@ pub(super) fn make_factory(
         Ok(archive) => {
             let mut teller = tarball::teller();
             let mut fill = |store: &mut Btrfs, place| fill(store, place, &archive, &mut teller);
-            carry_out_with(session, &Intent::MakeFactory, &mut fill)
+            carry_out_with(session, &Intent::MakeFactory, Consent::Refuse, &mut fill)
         }
         Err(error) => Err(error.into()),
     };
@@ -118,7 +130,9 @@ pub(super) fn tell_apart(done: &Done, id: u32) {
 /// The steps that take a moment, as they begin.
 pub(super) fn tell(step: &Step) {
     match step {
-        Step::Clone { .. }
+        // The runner says which converter it is, and how long it goes on.
+        Step::Convert { .. }
+        | Step::Clone { .. }
         | Step::Create(_)
         | Step::Fill(_)
         | Step::Arm

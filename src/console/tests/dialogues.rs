@@ -379,6 +379,43 @@ fn in_the_running_system_the_same_menu_asks_for_the_next_start() {
 }
 
 #[test]
+fn what_a_version_needs_of_the_data_is_said_where_it_is_chosen() {
+    use crate::fence::names::Version;
+    use crate::fence::tests::declare;
+    let mut model = Model::new();
+    let old = "dataset = \"data\"\nstate = \"1\"\n";
+    let new = "dataset = \"data\"\nstate = \"2\"\n[[converter]]\nfrom = [\"2\"]\nto = \"1\"\n\
+               command = [\"/usr/bin/down\"]\nlossless = false\nearly = true\n";
+    declare(&mut model.store, Version::Snapshot(1), old);
+    declare(&mut model.store, Version::Live, new);
+    let lines = [
+        "list",
+        "show 1",
+        "rollback 1",
+        "rollback 1 fence=restore",
+        "rollback 1 fence=convert",
+        "no",
+        "boot",
+    ];
+    let (shown, _) = play(&mut model, "", &lines);
+    // As it is said, wherever its lines are broken.
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let flat = words.join(" ");
+    for says in [
+        "Only with fence=convert, which converts a copy of the data: 1",
+        "it needs fence=convert: the data is converted, on a copy",
+        "fence=convert, of a copy of it, goes there",
+        "that version reads 1",
+        "LOST: in the data that becomes live",
+        "2 to 1 by down of the live system",
+        "That was not the word: nothing was changed.",
+    ] {
+        assert!(flat.contains(says), "{says}: {shown}");
+    }
+    assert!(shown.lines().all(|line| line.len() < 80), "{shown}");
+}
+
+#[test]
 fn what_waits_and_what_failed_is_on_the_first_screens() {
     let mut model = Model::new();
     let mut state = model.records.state.value.clone();
@@ -386,6 +423,7 @@ fn what_waits_and_what_failed_is_on_the_first_screens() {
     state.request = Some(crate::record::state::Request {
         ticket: [1; 16],
         verb: Verb::Rollback(None),
+        consent: Default::default(),
         created: 1,
     });
     model.records.state.value = state;

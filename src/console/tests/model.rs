@@ -9,14 +9,14 @@ use crate::console::menu::no_version;
 use crate::console::versions::{self, Version};
 use crate::policy::resolve;
 use crate::record::layout::Part;
-use crate::record::state::Verb;
-use crate::store::Store;
+use crate::record::state::{Consent, Verb};
+use crate::store::Store as _;
 use crate::store::memory::{Content, Memory, Tree};
 use crate::store::place::{Place, Set};
 use crate::transaction::explain::{Explanation, explain_for};
-use crate::transaction::plan::{Plan, plan};
+use crate::transaction::plan::Plan;
 use crate::transaction::records::Records;
-use crate::transaction::{catalogue, execute, model};
+use crate::transaction::{catalogue, execute, fenced, model};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -85,16 +85,18 @@ impl Model {
         Some(Tree::clone(&self.store.world().datasets.get(&place)?.tree))
     }
 
-    fn made(&self, verb: Verb) -> Answer<Plan> {
+    fn made(&self, verb: Verb, consent: Consent) -> Answer<Plan> {
         let state = &self.records.state.value;
         let intent = resolve::intent(verb, state).map_err(|it| it.to_string())?;
         let facts = catalogue::facts(&self.store, intent.source(), false);
         let facts = facts.map_err(|it| it.to_string())?;
         let intent = resolve::allowed(verb, state, &facts).map_err(|it| it.to_string())?;
-        let source = intent.source();
-        let source = source.and_then(|set| catalogue::manifest(&self.store, set).unwrap());
-        let layout = self.store.layout();
-        Ok(plan(&intent, state, layout, source.as_ref(), 7))
+        let plan = fenced::plan_for(&self.store, &intent, state, consent, 7);
+        let plan = plan.map_err(|it| it.to_string())?;
+        match fenced::refused(&plan) {
+            Some(why) => Err(why),
+            None => Ok(plan),
+        }
     }
 }
 
@@ -137,13 +139,13 @@ impl Machine for Model {
         versions::list(&self.store, Some(state)).map_err(|it| it.to_string())
     }
 
-    fn plan(&mut self, verb: Verb) -> Answer<Explanation> {
-        let plan = self.made(verb)?;
+    fn plan(&mut self, verb: Verb, consent: Consent) -> Answer<Explanation> {
+        let plan = self.made(verb, consent)?;
         explain_for(&self.store, &plan).map_err(|it| it.to_string())
     }
 
-    fn carry_out(&mut self, verb: Verb) -> Answer<String> {
-        let plan = self.made(verb)?;
+    fn carry_out(&mut self, verb: Verb, consent: Consent) -> Answer<String> {
+        let plan = self.made(verb, consent)?;
         execute::execute(&mut self.store, &mut self.records, &plan, 7, &mut |_| {})
             .map_err(|it| it.to_string())?;
         Ok("Type 'boot' to start it.".to_owned())

@@ -378,6 +378,32 @@ fn the_version_that_stays_is_not_judged_by_data_that_stays() {
 }
 
 #[test]
+fn data_that_cannot_be_read_keeps_nobody_from_a_version_that_declares_nothing() {
+    let (mut store, records) = machine();
+    let failed = |store: &Memory| {
+        let plan = planned(store, &records, &Intent::Rollback { to: 1 });
+        let mut store = store.clone();
+        let before = store.looks.get();
+        ask(&store, &plan, By::Console, Consent::Refuse).unwrap();
+        let all = before..store.looks.get();
+        let failed = all.filter(|at| {
+            store.looks.set(before);
+            store.blind = Some(*at);
+            ask(&store, &plan, By::Console, Consent::Refuse).is_err()
+        });
+        failed.count()
+    };
+    // Whether the target and the live system are there at all.
+    assert_eq!(failed(&store), 3);
+    declare(
+        &mut store,
+        Version::Snapshot(1),
+        "dataset = \"data\"\nstate = \"2\"\n",
+    );
+    assert!(failed(&store) > 5);
+}
+
+#[test]
 fn where_nothing_is_declared_the_answer_is_cheap() {
     let (mut store, records) = machine();
     let looks = |store: &Memory| {

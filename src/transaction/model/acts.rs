@@ -7,7 +7,7 @@ use crate::admin::good::mark_good;
 use crate::admin::request::{cancel, no_spare, submit};
 use crate::admin::snapshot::snapshot;
 use crate::policy::Wish;
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use crate::store::memory::Memory;
 
 /// One thing that is asked of a machine.
@@ -17,10 +17,14 @@ pub enum Act {
     Start,
     /// A start at which a person confirms this verb.
     Present(Verb),
+    /// The same, and agrees to something about the data.
+    Agreed(Verb, Consent),
     /// A start at which nobody confirms this verb.
     Unconfirmed(Verb),
     /// The running system asks for this verb.
     Request(Verb),
+    /// The same, and agrees to something about the data.
+    RequestAgreed(Verb, Consent),
     /// The running system withdraws what it asked for.
     Cancel,
     /// The running system takes a snapshot.
@@ -60,10 +64,17 @@ impl Act {
             Act::Start => Wish::Boot,
             Act::Present(verb) => Wish::Change {
                 verb,
+                consent: Consent::Refuse,
+                present: true,
+            },
+            Act::Agreed(verb, consent) => Wish::Change {
+                verb,
+                consent,
                 present: true,
             },
             Act::Unconfirmed(verb) => Wish::Change {
                 verb,
+                consent: Consent::Refuse,
                 present: false,
             },
             _ => return Ended::Command(self.command(store)),
@@ -82,8 +93,12 @@ impl Act {
         }
         let mut records = Records::open(store)?;
         let records = &mut records;
+        let ask = |store: &mut Memory, records: &mut Records, verb, consent| {
+            submit(store, records, verb, consent, [7; 16], 1, &no_spare)
+        };
         match self {
-            Act::Request(verb) => submit(store, records, verb, [7; 16], 1, &no_spare),
+            Act::Request(verb) => ask(store, records, verb, Consent::Refuse),
+            Act::RequestAgreed(verb, consent) => ask(store, records, verb, consent),
             Act::Cancel => cancel(store, records).map(|_| ()),
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
             _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),

@@ -1,8 +1,9 @@
 //! A start of the agent, as far as it concerns the store: what `agent/act.rs` does, without a
 //! console and without a mount.
 
-use super::super::execute::{execute_with, sources};
-use super::super::plan::{Plan, plan};
+use super::super::execute::{Hands, execute_by, sources};
+use super::super::fenced::plan_for;
+use super::super::plan::{Conversion, Plan};
 use super::super::records::{Records, read_journal, read_state};
 use super::super::recover::{self, recover};
 use super::super::{Error, catalogue};
@@ -11,13 +12,12 @@ use crate::agent::act;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::trial;
-use crate::policy::{Decision, Wish, decide, target};
+use crate::policy::{self, Decision, Wish, decide, target};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::State;
-use crate::store::Store;
-use crate::store::memory::Memory;
+use crate::record::state::{Consent, State};
+use crate::store::memory::{Content, Memory};
 use crate::store::place::Place;
 
 /// Decisions in one boot at the most, as in the agent.
@@ -44,13 +44,14 @@ impl Booted {
 }
 
 /// The plan that the agent makes for an intent.
-pub fn make_plan(intent: &Intent, store: &Memory, state: &State) -> Result<Plan, Error> {
-    let source = match intent.source() {
-        Some(set) => catalogue::manifest(store, set)?,
-        None => None,
-    };
+pub fn make_plan(
+    intent: &Intent,
+    store: &Memory,
+    state: &State,
+    consent: Consent,
+) -> Result<Plan, Error> {
     let state = catalogue::with_free_id(store, state)?;
-    let plan = plan(intent, &state, store.layout(), source.as_ref(), 1000);
+    let plan = plan_for(store, intent, &state, consent, 1000)?;
     sources(store, &plan)?;
     Ok(plan)
 }
@@ -62,6 +63,23 @@ fn fill(store: &mut Memory, place: Place) -> Result<(), Error> {
         _ => tree("tarball"),
     };
     store.fill(place, content)?;
+    Ok(())
+}
+
+/// The converter that fails.
+pub const FAILS: &str = "/usr/bin/fails";
+
+/// What a converter does: the data says of itself in which state it is.
+pub fn convert(store: &mut Memory, at: Place, it: &Conversion) -> Result<(), Error> {
+    if it.step.command == [FAILS] {
+        return Err(Error::NotConverted {
+            app: it.app.to_string(),
+            why: "exit status 1".to_owned(),
+        });
+    }
+    let content = format!("{} of {}", it.app, it.step.to);
+    let tree = [("converted".to_owned(), Content::File(content.into_bytes()))];
+    store.fill(at, tree.into_iter().collect())?;
     Ok(())
 }
 
@@ -87,8 +105,10 @@ fn act(
         if let Slots::Valid { value, .. } = &state {
             facts.spent = catalogue::spent(store, value)?;
         }
+        facts.fence = catalogue::fenced(store, wish, &state, facts.target)?;
+        let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);
         match decide(wish, &state, &journal, &facts) {
-            Decision::Boot(Some(lost @ Refusal::ParkedLost(..))) => {
+            Decision::Boot(Some(lost @ (Refusal::ParkedLost(..) | Refusal::ParkedFenced(_)))) => {
                 booted.refusals.push(lost);
                 let mut records = Records::open(store)?;
                 let mut state = records.state.value.clone();
@@ -116,13 +136,14 @@ fn act(
                 if let Wish::Change {
                     verb,
                     present: false,
+                    ..
                 } = wish
                 {
                     booted.refusals.push(Refusal::NoConsent(verb));
                     wish = Wish::Boot;
                 }
                 let mut records = Records::open_or_begin(store)?;
-                let plan = match make_plan(&intent, store, &records.state.value) {
+                let plan = match make_plan(&intent, store, &records.state.value, consent) {
                     Ok(plan) => plan,
                     Err(error) => {
                         if let Some(verb) = intent.verb() {
@@ -135,7 +156,11 @@ fn act(
                         return Err(error);
                     }
                 };
-                let done = execute_with(store, &mut records, &plan, 1000, &mut fill, &mut |_| {});
+                let mut hands = Hands {
+                    fill: &mut fill,
+                    convert: &mut convert,
+                };
+                let done = execute_by(store, &mut records, &plan, 1000, &mut hands, &mut |_| {});
                 if let (Intent::FallBack { to }, Err(error)) = (&intent, &done)
                     && !matches!(error, Error::Unfinished(_))
                 {

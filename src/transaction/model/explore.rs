@@ -184,7 +184,7 @@ fn used_up(disk: &Memory, act: Act) -> Memory {
     };
     let mut state = records.state.value.clone();
     let verb = match act {
-        Act::Present(verb) => Some(verb),
+        Act::Present(verb) | Act::Agreed(verb, _) => Some(verb),
         _ => None,
     };
     for verb in asked.map(|request| request.verb).into_iter().chain(verb) {

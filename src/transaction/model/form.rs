@@ -6,10 +6,10 @@ use crate::policy::Health;
 use crate::record::Uuid;
 use crate::record::block::{Block, decode};
 use crate::record::journal::Journal;
-use crate::record::layout::Part;
+use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::{Manifest, Title};
 use crate::record::slots::Slots;
-use crate::record::state::{Phase, State, Verb};
+use crate::record::state::{Consent, Phase, State, Verb};
 use crate::store::Store;
 use crate::store::memory::{Content, Memory, Subvolume, Tree, World};
 use crate::store::place::{File, Place, Set};
@@ -23,7 +23,7 @@ struct StateForm {
     clone_of: Option<u32>,
     older: Vec<u32>,
     newer: Vec<u32>,
-    request: Option<Verb>,
+    request: Option<(Verb, Consent)>,
     parked: Option<u32>,
     destroy: Option<(Option<Place>, u32, Phase)>,
     good: Option<Option<Place>>,
@@ -42,6 +42,7 @@ struct ManifestForm {
     title: Title,
     clone_of: Option<u32>,
     members: Vec<Part>,
+    aside: DataParts,
     health: Health,
 }
 
@@ -109,7 +110,7 @@ fn state_form(world: &World, state: &State) -> StateForm {
         clone_of: state.live.clone_of,
         older: state.older.to_vec(),
         newer: state.newer.to_vec(),
-        request: state.request.map(|request| request.verb),
+        request: state.request.map(|request| (request.verb, request.consent)),
         parked: state.parked,
         destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.phase)),
         good: state.good.map(place),
@@ -145,6 +146,7 @@ impl Form {
                     // Not the kernel: where it cannot be read at that moment it is left out.
                     what: format!("{:?} {:?}", value.kind, value.origin),
                     members: value.members.iter().map(|member| member.part).collect(),
+                    aside: value.aside,
                     title: value.title,
                     clone_of: value.clone_of,
                     health: catalogue::health(store, *set).unwrap(),

@@ -4,7 +4,7 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs` what is explored; `controls.rs` stores that are wrong and
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs` what is explored; `controls.rs` stores that are wrong and
 //!   must be caught
 
 pub(crate) mod acts;
@@ -13,13 +13,14 @@ pub(crate) mod boot;
 mod controls;
 mod errors;
 pub(super) mod explore;
+mod fence;
 pub(super) mod form;
 mod lost_state;
 mod trials;
 mod verbs;
 
 use super::records::Records;
-use crate::record::layout::{Dataset, Layout, Part};
+use crate::record::layout::{DataParts, Dataset, Layout, Part};
 use crate::record::manifest::{Kind, Manifest, Member, Origin, title};
 use crate::record::state::{Live, State};
 use crate::record::{Identity, block};
@@ -188,6 +189,7 @@ fn sealed(store: &mut Memory, set: Set, name: &str) {
         clone_of: None,
         good: false,
         members,
+        aside: DataParts::NONE,
     };
     store.edit(|world, _| {
         world.directories.insert(id);

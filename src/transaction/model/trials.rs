@@ -18,7 +18,7 @@ const UNIT: &str = "etc/systemd/system/multi-user.target.wants/backstay-mark-goo
 const LAYOUT: &str = "usr/lib/backstay/layout.toml";
 
 /// The machine of the model, whose systems mark themselves good; the live one was, and is kept as 3.
-fn good_machine() -> Memory {
+pub(super) fn good_machine() -> Memory {
     let (mut store, _) = machine();
     store.edit(|world, _| {
         for (place, dataset) in world.datasets.iter_mut() {

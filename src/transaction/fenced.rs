@@ -1,0 +1,226 @@
+//! A plan with the fence's answer in it.
+//!
+//! ```text
+//!  the answer      what it adds before the commit            and after it
+//!  nothing         –                                         –
+//!  convert         a clone of the live data, the converters  the exchange; the data as it was stays in the sealed set
+//!  restore         a clone of the data that was kept         the same
+//!  refuse          the plan is not carried out               –
+//! ```
+//! A converter works on the clone alone, so one that fails, or a power cut in it, costs the clone. Data and system change
+//! places in one transaction, the system last.
+//!
+//! What the answer replaced is kept in the set under the plan's number, but *aside*: another move to that set does not bring
+//! it back by itself, since what took its place has what came since. It is returned to with consent alone. Only where
+//! what became live was never marked good is it brought back without: as after a reset of the data, nothing that is good
+//! has written to what took its place.
+
+use super::plan::{Conversion, Plan, Step};
+use super::{Error, catalogue, plan};
+use crate::fence::ask::{ask, holds_data};
+use crate::fence::names::Version;
+use crate::fence::question::{By, Consent};
+use crate::fence::verdict::{Answer, AppVerdict, Verdict};
+use crate::fence::words;
+use crate::policy::intent::Intent;
+use crate::policy::refusal::{Refusal, Ways};
+use crate::record::layout::{Layout, Part};
+use crate::record::state::State;
+use crate::store::place::{Place, Set};
+use crate::store::{Access, Store};
+
+/// Makes the plan for an intent that can be carried out, and asks the fence. `now` is in seconds since 1970.
+pub fn plan_for<S: Store>(
+    store: &S,
+    intent: &Intent,
+    state: &State,
+    consent: Consent,
+    now: u64,
+) -> Result<Plan, Error> {
+    let source = intent.source();
+    let manifest = source.map_or(Ok(None), |set| catalogue::manifest(store, set))?;
+    let plan = plan::plan(intent, state, store.layout(), manifest.as_ref(), now);
+    let verdict = ask(store, &plan, by(intent), counts(intent, consent))?;
+    Ok(match verdict {
+        Some(verdict) => amended(plan, verdict, store.layout()),
+        None => plan,
+    })
+}
+
+/// Who asks. What the running system asks for is carried out before boot, where only early converters can run.
+fn by(intent: &Intent) -> By {
+    match intent {
+        Intent::FallBack { .. } => By::Itself,
+        _ => By::Console,
+    }
+}
+
+/// What of a consent counts: a boot once is for looking, and goes on with the present data, which the return has to find
+/// as it was; nobody agrees to a return or to a first boot.
+fn counts(intent: &Intent, consent: Consent) -> Consent {
+    match intent {
+        Intent::Rollback { .. }
+        | Intent::Forward { .. }
+        | Intent::ResetSystem { .. }
+        | Intent::ResetEverything => consent,
+        Intent::Select { .. }
+        | Intent::FallBack { .. }
+        | Intent::Return { .. }
+        | Intent::ResetConfig { .. }
+        | Intent::FirstBoot
+        | Intent::MakeFactory
+        | Intent::Snapshot { .. } => Consent::Refuse,
+    }
+}
+
+/// Why the fence refuses a plan, in one line with the way out.
+pub fn refusal(plan: &Plan) -> Option<Refusal> {
+    let verdict = plan.fence.as_ref().filter(|verdict| !verdict.goes)?;
+    let would = |intent: &Intent, consent| counts(intent, consent) == consent;
+    let offers = |consent| verdict.possible.contains(&consent) && would(&plan.intent, consent);
+    let ways = Ways {
+        convert: offers(Consent::Convert),
+        restore: offers(Consent::Restore),
+    };
+    Some(match plan.intent {
+        Intent::Return { parked } => Refusal::ParkedFenced(parked),
+        _ => Refusal::Fenced(verdict.target, ways),
+    })
+}
+
+/// How a version stands to the data that is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs on it.
+    Runs,
+    /// After a conversion.
+    Converts,
+    /// With the data as it was, losing what came since.
+    Returns,
+    /// Not at all.
+    Not,
+}
+
+impl Standing {
+    /// As `--json` gives it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Runs => "runs",
+            Standing::Converts => "convert",
+            Standing::Returns => "restore",
+            Standing::Not => "refused",
+        }
+    }
+}
+
+/// How a set's version stands to the data that is live, for a person before boot; `None` where no application is judged, and
+/// where that cannot be told.
+pub fn standing<S: Store>(store: &S, state: &State, set: Set) -> Option<Standing> {
+    let intent = match set {
+        Set::Snapshot(to) => Intent::Rollback { to },
+        Set::Factory => Intent::ResetSystem { keep_config: false },
+    };
+    let plan = plan_for(store, &intent, state, Consent::Refuse, 0).ok()?;
+    let verdict = plan.fence?;
+    let alone = |it: &AppVerdict| matches!(it.answer, Answer::LeftAlone(_));
+    if verdict.faults.is_empty() && verdict.apps.iter().all(alone) {
+        return None;
+    }
+    Some(match verdict.possible.as_slice() {
+        all if all.contains(&Consent::Refuse) => Standing::Runs,
+        all if all.contains(&Consent::Convert) => Standing::Converts,
+        all if all.contains(&Consent::Restore) => Standing::Returns,
+        _ => Standing::Not,
+    })
+}
+
+/// The same with all that the fence says, for whoever can ask nothing more; lines.
+pub fn refused(plan: &Plan) -> Option<String> {
+    let why = refusal(plan)?;
+    let lines = plan.fence.as_ref().map(words::lines).unwrap_or_default();
+    Some(format!("{why}\n{}", lines.join("\n")))
+}
+
+/// The plan with what the answer asks for.
+fn amended(mut plan: Plan, verdict: Verdict, layout: &Layout) -> Plan {
+    let part_of = |name: &str| {
+        let mut all = holds_data(layout);
+        all.find(|(other, _)| other.as_str() == name)
+            .map(|(_, part)| part)
+    };
+    let set = match verdict.target {
+        Version::Live => None,
+        Version::Snapshot(id) => Some(Set::Snapshot(id)),
+        Version::Factory => Some(Set::Factory),
+    };
+    for name in verdict.returns() {
+        if let (Some(part), Some(set)) = (part_of(name), set) {
+            plan.takes(part, set.place(part));
+        }
+    }
+    for (name, steps) in verdict.conversions() {
+        let Some(part) = part_of(name) else {
+            continue;
+        };
+        plan.takes(part, Place::Live(part));
+        for (app, step) in steps {
+            let nth = plan.conversions.len();
+            plan.conversions.push(Conversion {
+                dataset: part,
+                app: app.clone(),
+                step: step.clone(),
+            });
+            let at = Place::Snapshot(plan.id, part);
+            plan.prepares(Step::Convert { at, nth });
+        }
+    }
+    plan.fence = Some(verdict);
+    plan
+}
+
+impl Plan {
+    /// Adds a step that can fail, after the others that make something.
+    fn prepares(&mut self, step: Step) {
+        let judges = |step: &Step| matches!(step, Step::Check(_) | Step::Commit);
+        let at = self.steps.iter().position(judges);
+        self.steps.insert(at.unwrap_or(0), step);
+    }
+
+    /// Lets a clone of `from` take the place of a part, unless something takes it already.
+    fn takes(&mut self, part: Part, from: Place) {
+        let to = Place::Snapshot(self.id, part);
+        let mut there = false;
+        self.steps.retain_mut(|step| match step {
+            Step::Clone {
+                to: other, access, ..
+            } if *other == to => {
+                there |= *access == Access::Writable;
+                // The copy that would be kept: what is live comes there itself.
+                *access == Access::Writable
+            }
+            _ => true,
+        });
+        if there {
+            return;
+        }
+        let access = Access::Writable;
+        self.prepares(Step::Clone { from, to, access });
+        let live = Place::Live(part);
+        let later = |step: &Step| match step {
+            Step::Exchange { live, .. } => live.part() > part,
+            _ => false,
+        };
+        let commit = self.steps.iter().position(|step| *step == Step::Commit);
+        let after_commit = commit.map_or(self.steps.len(), |at| at.saturating_add(1));
+        let at = self.steps.iter().position(later).unwrap_or(after_commit);
+        self.steps.insert(at, Step::Exchange { live, staged: to });
+        if matches!(part, Part::Data(_)) {
+            self.aside.insert(part);
+            let arms = self.arms();
+            if let Some(trial) = self.after.trial.as_mut().filter(|_| arms) {
+                // What was live before several changes of which none was proved good is the last that was.
+                trial.data_of.get_or_insert(self.id);
+            }
+        }
+    }
+}
