@@ -77,15 +77,23 @@ fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb>
             keep_config: args.keep_config,
         },
         To::Forward => Verb::Forward,
-        To::Previous if By::from(args.by) == By::Itself => {
-            Verb::Rollback(fall_back_to(store, state)?)
-        }
+        To::Previous if By::from(args.by) == By::Itself => Verb::Rollback(by_itself(store, state)?),
         To::Previous => Verb::Rollback(None),
         To::Snapshot(id) => Verb::Rollback(Some(id)),
     };
     Ok(match resolve::intent(verb, state)? {
         Intent::Rollback { to } | Intent::Forward { to } if args.once => Verb::Select(to),
         _ => verb,
+    })
+}
+
+/// Where the machine would fall back to; where the fence leaves it nothing, the newest that it keeps it from.
+fn by_itself<S: Store>(store: &S, state: &State) -> Result<Option<u32>> {
+    Ok(match fall_back_to(store, state)? {
+        None if state.live_trial().is_some() => {
+            catalogue::fenced_off(store, state)?.last().copied()
+        }
+        to => to,
     })
 }
 
