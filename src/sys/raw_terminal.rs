@@ -160,12 +160,14 @@ pub(crate) mod tests {
             .stdout(Stdio::from(theirs))
             // A group that nobody could continue is never stopped.
             .process_group(0);
-        // SAFETY: between fork and exec two system calls are made. Under nohup it would ignore the signal; and those that
-        // it hears are for the thread of the test, where [`heard_here`] lets them in.
+        // SAFETY: between fork and exec only system calls are made. Under nohup, or in the background of a script, it would
+        // ignore signals; and those that it hears are for the thread of the test, where [`heard_here`] lets them in.
         unsafe {
             command.pre_exec(|| {
-                if libc::signal(libc::SIGHUP, libc::SIG_DFL) == libc::SIG_ERR {
-                    return Err(std::io::Error::last_os_error());
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                    if libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR {
+                        return Err(std::io::Error::last_os_error());
+                    }
                 }
                 Ok(signals().thread_block()?)
             });
