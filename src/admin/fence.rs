@@ -77,9 +77,7 @@ fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb>
             keep_config: args.keep_config,
         },
         To::Forward => Verb::Forward,
-        To::Previous if By::from(args.by) == By::Itself => {
-            Verb::Rollback(fall_back_to(store, state)?)
-        }
+        To::Previous if By::from(args.by) == By::Itself => Verb::Rollback(by_itself(store, state)?),
         To::Previous => Verb::Rollback(None),
         To::Snapshot(id) => Verb::Rollback(Some(id)),
     };
@@ -87,6 +85,15 @@ fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb>
         Intent::Rollback { to } | Intent::Forward { to } if args.once => Verb::Select(to),
         _ => verb,
     })
+}
+
+/// The good snapshot that the machine falls back to, or else the newest one from which the fence alone keeps it.
+fn by_itself<S: Store>(store: &S, state: &State) -> Result<Option<u32>> {
+    let found = fall_back_to(store, state)?;
+    if found.is_some() || state.live_trial().is_none() {
+        return Ok(found);
+    }
+    Ok(catalogue::fenced_off(store, state)?.into_iter().max())
 }
 
 /// The plan of a verb, as far as the fence looks at it.
