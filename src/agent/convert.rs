@@ -11,6 +11,12 @@
 //! It has a mount, process, network, IPC and host name space of its own: no network, and whatever it started ends with
 //! it. What it prints goes into the log, and the consoles say how long it goes on. Past its time it is killed.
 //!
+//! ```text
+//! this process ──▶ enclosed: the name spaces ──▶ first of them: the room ──▶ the converter, and what it starts
+//! ```
+//! Each of the first three ends with the one before it, and the kernel ends all that is in a process space with its first
+//! process. The converter cannot be that one: it may give up being root, and then does not end with its parent any more.
+//!
 //! Nothing live is touched here, and nothing has to be tidied up on the disk: the mounts end with the process, and the clone
 //! is the transaction's, which drops it where this fails or the power goes.
 
@@ -64,6 +70,8 @@ pub fn run(store: &mut Btrfs, id: u32, at: Place, conversion: &Conversion) -> Re
 
 /// What the converter is to see, as paths below the store's top level, and what is run.
 struct Room {
+    /// Where it is built.
+    at: PathBuf,
     top: OwnedFd,
     root: String,
     data: (String, PathBuf),
@@ -95,6 +103,7 @@ impl Room {
         };
         let top = store.top().try_clone_to_owned();
         Ok(Room {
+            at: PathBuf::from(ROOT),
             top: top.map_err(|error| format!("dup(top level): {error}"))?,
             root: path(conversion.step.shipped_by.place())?,
             data: (path(at)?, mount_of(its)),
@@ -259,41 +268,65 @@ impl Output {
     }
 }
 
-/// In the child: a room of its own for another child, and that one's end as its own.
+/// In the child: name spaces of its own for another child, and that one's end as its own.
 fn enclosed(room: &Room, output: &OwnedFd, parent: rustix::process::Pid) -> i32 {
-    let told = |error: &dyn core::fmt::Display| {
-        let line = format!("{error}\n");
-        // Whoever reads the other end tells the last line.
-        let _ = rustix::io::write(output, line.as_bytes());
-        126
-    };
-    let apart = || -> sys::Result<()> {
+    let apart = || -> sys::Result<Trees> {
         process::die_with(parent)?;
         process::apart()?;
-        mount::apart()
+        let trees = Trees::of(room)?;
+        mount::apart()?;
+        Ok(trees)
     };
-    if let Err(error) = apart() {
-        return told(&error);
-    }
-    // The first process of the process space: whatever it starts ends with it.
-    let child = process::fork(|| match inside(room, output) {
-        Ok(never) => match never {},
-        Err(error) => told(&error),
-    });
-    match child.and_then(process::wait_for) {
+    let trees = match apart() {
+        Ok(trees) => trees,
+        Err(error) => return told(output, &error),
+    };
+    let child = process::fork(|| first(room, &trees, output));
+    status(child.and_then(process::wait_for), output)
+}
+
+/// Whoever reads the other end tells the last line.
+fn told(output: &OwnedFd, error: &dyn core::fmt::Display) -> i32 {
+    let line = format!("{error}\n");
+    let _ = rustix::io::write(output, line.as_bytes());
+    126
+}
+
+fn status(ended: sys::Result<Ended>, output: &OwnedFd) -> i32 {
+    match ended {
         Ok(Ended::Exit(status)) => status,
-        Ok(Ended::Signal(number)) => told(&format!("signal {number}")),
-        Err(error) => told(&error),
+        Ok(Ended::Signal(number)) => told(output, &format!("signal {number}")),
+        Err(error) => told(output, &error),
     }
 }
 
-/// Builds the room and becomes the converter.
+/// The first process of the process space: the room, the converter as a child in it, and the end of all with that one's.
+fn first(room: &Room, trees: &Trees, output: &OwnedFd) -> i32 {
+    let furnished = process::die_with_any_parent().and_then(|()| furnish(room, trees));
+    if let Err(error) = furnished {
+        return told(output, &error);
+    }
+    let child = process::fork(|| match inside(room, output) {
+        Ok(never) => match never {},
+        Err(error) => told(output, &error),
+    });
+    let ended = child.and_then(|child| {
+        loop {
+            // Whatever it leaves behind is this one's child by then.
+            let (ended, how) = process::reap()?;
+            if ended == child {
+                return Ok(how);
+            }
+        }
+    });
+    status(ended, output)
+}
+
+/// Becomes the converter.
 fn inside(room: &Room, output: &OwnedFd) -> sys::Result<core::convert::Infallible> {
-    process::die_with_any_parent()?;
-    furnish(room)?;
     let null = File::open("/dev/null").call(|| "open(/dev/null)".to_owned())?;
     console::as_streams(null.as_fd(), output.as_fd())?;
-    mount::chdir(Path::new(ROOT))?;
+    mount::chdir(&room.at)?;
     mount::chroot_here()?;
     mount::chdir(Path::new("/"))?;
     let program = room.command.first().cloned().unwrap_or_default();
@@ -304,25 +337,46 @@ fn inside(room: &Room, output: &OwnedFd) -> sys::Result<core::convert::Infallibl
     ))
 }
 
-fn furnish(room: &Room) -> sys::Result<()> {
-    let root = Path::new(ROOT);
+/// The subvolumes that are seen in the room. Only in the mount name space in which the store is mounted can they be made.
+struct Trees {
+    root: OwnedFd,
+    config: Option<OwnedFd>,
+    data: OwnedFd,
+}
+
+impl Trees {
+    fn of(room: &Room) -> sys::Result<Trees> {
+        let tree = |path: &str| {
+            let from = mount::open_in_root(room.top.as_fd(), Path::new(path))?;
+            mount::detached(from.as_fd())
+        };
+        let config = room.config.as_ref().map(|(path, _)| tree(path));
+        Ok(Trees {
+            root: tree(&room.root)?,
+            config: config.transpose()?,
+            data: tree(&room.data.0)?,
+        })
+    }
+}
+
+fn furnish(room: &Room, trees: &Trees) -> sys::Result<()> {
+    let root = room.at.as_path();
     make(root)?;
-    bound(room, &room.root, root)?;
-    read_only(root)?;
+    attach(room, &trees.root, Path::new(""))?;
+    mount::read_only(trees.root.as_fd())?;
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    fresh("proc", "proc", strict, "")?;
-    fresh("sysfs", "sys", strict | MountFlags::RDONLY, "")?;
+    fresh(root, "proc", "proc", strict, "")?;
+    fresh(root, "sysfs", "sys", strict | MountFlags::RDONLY, "")?;
     let memory = MountFlags::NOSUID | MountFlags::NODEV;
     for (at, mode) in [("run", "0755"), ("tmp", "1777"), ("var/tmp", "1777")] {
-        fresh("tmpfs", at, memory, &format!("mode={mode},size=20%"))?;
+        fresh(root, "tmpfs", at, memory, &format!("mode={mode},size=20%"))?;
     }
-    devices()?;
-    if let Some((path, at)) = &room.config {
-        bound(room, path, &root.join(at))?;
-        read_only(&root.join(at))?;
+    devices(root)?;
+    if let (Some((_, at)), Some(tree)) = (&room.config, &trees.config) {
+        attach(room, tree, at)?;
+        mount::read_only(tree.as_fd())?;
     }
-    let (path, at) = &room.data;
-    bound(room, path, &root.join(at))?;
+    attach(room, &trees.data, &room.data.1)?;
     let Some(from) = &room.paths_from else {
         return Ok(());
     };
@@ -344,25 +398,18 @@ fn make(at: &Path) -> sys::Result<()> {
     }
 }
 
-/// A subvolume of the store's top level over a directory of the room, or the room itself. Links on the way inside the
-/// room are followed as its own.
-fn bound(room: &Room, path: &str, at: &Path) -> sys::Result<()> {
-    let from = mount::open_in_root(room.top.as_fd(), Path::new(path))?;
-    let root = mount::open_dir_path(Path::new(ROOT))?;
-    let inside = at.strip_prefix(ROOT).unwrap_or(at);
-    let to = mount::open_in_root(root.as_fd(), inside)?;
-    mount::bind(from.as_fd(), to.as_fd())
-}
-
-fn read_only(at: &Path) -> sys::Result<()> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY;
-    let remounted = rustix::mount::mount_remount(at, flags, "");
-    remounted.call(|| format!("mount({at:?}, MS_REMOUNT|{flags:?})"))
+/// A tree over a directory of the room, or as the room itself. Links on the way inside the room are followed as its own,
+/// and what is mounted in the room later stays in it.
+fn attach(room: &Room, tree: &OwnedFd, at: &Path) -> sys::Result<()> {
+    let root = mount::open_dir_path(&room.at)?;
+    let to = mount::open_in_root(root.as_fd(), at)?;
+    mount::attach(tree.as_fd(), to.as_fd())?;
+    mount::private(tree.as_fd())
 }
 
 /// One of the kernel's file systems in the room; where the version has no such directory it has none.
-fn fresh(fs: &str, at: &str, flags: MountFlags, data: &str) -> sys::Result<()> {
-    let at = Path::new(ROOT).join(at);
+fn fresh(root: &Path, fs: &str, at: &str, flags: MountFlags, data: &str) -> sys::Result<()> {
+    let at = root.join(at);
     let is_directory = std::fs::symlink_metadata(&at).is_ok_and(|it| it.is_dir());
     match is_directory {
         true => mount::mount(fs, &at, fs, flags, data),
@@ -380,16 +427,11 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-fn devices() -> sys::Result<()> {
-    let data = "mode=0755,size=64k";
-    fresh(
-        "tmpfs",
-        "dev",
-        MountFlags::NOSUID | MountFlags::NOEXEC,
-        data,
-    )?;
+fn devices(root: &Path) -> sys::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    fresh(root, "tmpfs", "dev", flags, "mode=0755,size=64k")?;
     for (name, major, minor) in DEVICES {
-        let at = Path::new(ROOT).join("dev").join(name);
+        let at = root.join("dev").join(name);
         let made = rustix::fs::mknodat(
             rustix::fs::CWD,
             &at,
@@ -403,80 +445,5 @@ fn devices() -> sys::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fence::graph;
-    use crate::fence::tests::{app, state};
-    use crate::transaction::model::layout;
-    use std::io::Write as _;
-
-    fn output(text: &[u8]) -> Output {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
-        File::from(writer).write_all(text).unwrap();
-        Output::new(reader.into())
-    }
-
-    #[test]
-    fn the_last_line_is_told_however_it_ends() {
-        for (text, told) in [
-            (&b""[..], "exit status 3"),
-            (b"\n \n", "exit status 3"),
-            (b"one\ntwo\n\n", "exit status 3, its last line: two"),
-            (
-                b"one\ntw\x1b[2Jo",
-                "exit status 3, its last line: tw\u{fffd}[2Jo",
-            ),
-        ] {
-            let mut output = output(text);
-            output.take();
-            assert_eq!(output.ending("exit status 3"), told);
-        }
-        let mut output = output(&[b'x'; 5000]);
-        output.take();
-        output.end_line();
-        assert_eq!(output.last.len(), LINE_MAX);
-    }
-
-    #[test]
-    fn what_is_said_meanwhile_fits_a_terminal() {
-        let line = goes_on(
-            "postgresql: 15 to 14",
-            Duration::from_secs(86_399),
-            Duration::from_secs(86_400),
-        );
-        assert!(line.len() < 100, "{line}");
-        assert!(line.contains("86399 s of 86400"), "{line}");
-    }
-
-    #[test]
-    fn a_converter_is_told_what_it_is_to_do() {
-        let conversion = Conversion {
-            dataset: Part::Data(0),
-            app: app("shop"),
-            step: graph::Step {
-                from: state("2"),
-                to: state("1"),
-                shipped_by: crate::fence::names::Version::Live,
-                command: vec!["/usr/bin/down".to_owned()],
-                lossless: true,
-                cost: 1,
-                early: true,
-                seconds: 600,
-            },
-        };
-        let layout = layout();
-        let its = dataset(&layout, conversion.dataset).unwrap();
-        assert_eq!(mount_of(its), Path::new("srv/data"));
-        let environment = environment(&conversion, its);
-        for line in [
-            "BACKSTAY_APP=shop",
-            "BACKSTAY_FROM=2",
-            "BACKSTAY_TO=1",
-            "BACKSTAY_DATA=/srv/data",
-        ] {
-            assert!(environment.iter().any(|it| it == line), "{line}");
-        }
-        assert!(dataset(&layout, Part::Data(5)).is_err());
-    }
-}
+#[path = "convert_tests.rs"]
+mod tests;

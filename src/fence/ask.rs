@@ -65,8 +65,12 @@ pub fn ask<S: Store>(
         })
     };
     let judged = |versions: &mut Versions| {
-        if let (Version::Live, Some(offer)) = (target, versions.get_mut(&target)) {
-            runs_already(offer, &datasets);
+        if let Some(offer) = versions.get_mut(&target) {
+            match (&plan.intent, target) {
+                (Intent::Return { .. }, _) => ran_before(offer),
+                (_, Version::Live) => runs_already(offer, &datasets),
+                _ => {}
+            }
         }
         answer(versions)
     };
@@ -112,6 +116,17 @@ fn runs_already(offer: &mut Offer, datasets: &Datasets) {
         let fate = dataset.and_then(|name| datasets.get(name));
         matches!(fate, Some(Fate::Exchanged(_) | Fate::Fresh))
     });
+}
+
+/// What was parked was live on this data before something else was booted once. Only what that may have done to the data
+/// since keeps it from returning: a state that it does not read, a conversion that was interrupted. That the data never had
+/// a label, or that a declaration of its own cannot be read, was no different then.
+fn ran_before(offer: &mut Offer) {
+    offer.faults.clear();
+    offer.apps.retain(|_, declared| declared.is_ok());
+    for declared in offer.apps.values_mut().flatten() {
+        declared.reads_unknown = true;
+    }
 }
 
 /// What each version declares whose programs may be run: the live one, the sound ones, and the one that is asked about.

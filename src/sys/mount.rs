@@ -1,8 +1,8 @@
 //! Mounts: `mount(2)`, bind by descriptor, move, unmount, `pivot_root(2)`, `statfs(2)`.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -64,22 +64,64 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// `ENOTDIR`: one is a directory and the other is not. `EPERM` without CAP_SYS_ADMIN.
 pub fn bind(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    let tree = rustix::mount::open_tree(
+    attach(detached(from)?.as_fd(), to)
+}
+
+/// A mount of its own of the object behind `from` (an O_PATH descriptor), not recursive and nowhere yet. It ends with the
+/// descriptor, unless it was attached.
+///
+/// # Errors
+/// `EINVAL`: what `from` lies on is not mounted in this process's mount name space. `EPERM` without CAP_SYS_ADMIN.
+pub fn detached(from: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::mount::open_tree(
         from,
         "",
         OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH,
     )
-    .call(|| "open_tree(from, OPEN_TREE_CLONE)".into())?;
+    .call(|| "open_tree(from, OPEN_TREE_CLONE)".into())
+}
+
+/// Puts a mount of [`detached`] over the object behind `to` (an O_PATH descriptor), in the mount name space of that.
+///
+/// # Errors
+/// `ENOTDIR`: one is a directory and the other is not. `EPERM` without CAP_SYS_ADMIN.
+pub fn attach(tree: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(
-        tree.as_fd(),
+        tree,
         "",
         to,
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
     .call(|| "move_mount(tree, to)".into())
+}
+
+/// Where the kernel shows an open descriptor. As a path it leads to that very object, whatever lies over it by now; /proc
+/// must be mounted.
+fn by_descriptor(at: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", at.as_raw_fd()))
+}
+
+/// Makes the mount whose root is behind `at` read-only; other mounts of the same file system stay as they are.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn read_only(at: BorrowedFd<'_>) -> Result<()> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY;
+    rustix::mount::mount_remount(by_descriptor(at), flags, "")
+        .call(|| format!("mount(fd, MS_REMOUNT|{flags:?})"))
+}
+
+/// What is mounted below the mount whose root is behind `at` is seen nowhere else from here on.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn private(at: BorrowedFd<'_>) -> Result<()> {
+    let propagation = rustix::mount::MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change(by_descriptor(at), propagation)
+        .call(|| "mount(fd, MS_PRIVATE)".into())
 }
 
 /// Unmounts what is at `at`.
@@ -147,6 +189,7 @@ pub fn open_dir_path(path: &Path) -> Result<OwnedFd> {
     )
     .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
+
 /// A mount namespace of its own: nothing that is mounted or unmounted from here on is seen outside.
 ///
 /// # Errors

@@ -15,10 +15,9 @@ use qemu_tests::crash::keep::Keep;
 use qemu_tests::crash::lab::{Lab, Played};
 use qemu_tests::crash::machine::HELPER;
 use qemu_tests::crash::progress::Progress;
-use qemu_tests::crash::rows::{CONTROL, VERBS};
 use qemu_tests::crash::run::{self, Choice, Tally};
-use qemu_tests::crash::verbs::{Verb, named};
-use qemu_tests::crash::{helper, host, report, selfcheck};
+use qemu_tests::crash::verbs::{self, CONTROLS, Verb, named};
+use qemu_tests::crash::{converter, helper, host, report, selfcheck};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 const HELP: &str = "\
@@ -30,7 +29,7 @@ cargo crash [VERB...]  cuts the power at many points of these verbs, of all with
   --boots N            starts about N of the disks in a virtual machine, too (none; with --all those on both
                        sides of each exchange, and at least 60)
   --seed N             chooses the states that N chooses
-  --control            plays a deliberate bug alone, which must fail
+  --control            plays the deliberate bugs alone, each of which must fail
   --state NAME         plays one state again that failed in the last run of VERB
   --jobs N             verbs at a time (2)
 Needs root, FUSE, loop devices and btrfs in the running kernel.
@@ -43,7 +42,7 @@ const FULL_OF_ONE: usize = 600;
 const SAMPLE_OF_ONE: usize = 15;
 /// Starts of a full run, at least.
 const BOOTS: usize = 60;
-/// States of the control.
+/// States of a control.
 const CONTROL_STATES: usize = 60;
 
 /// What is played again.
@@ -147,9 +146,10 @@ fn run() -> Result<bool> {
         return Ok(true);
     };
     if arguments.list {
-        VERBS.iter().for_each(|verb| println!("{}", verb.name));
+        verbs::all().for_each(|verb| println!("{}", verb.name));
         return Ok(true);
     }
+    converter::build()?;
     host::prepare()?;
     selfcheck::run().context("the recorder does not see what is written")?;
     let keep = Keep::below(target().join("crash"));
@@ -158,13 +158,13 @@ fn run() -> Result<bool> {
     }
     let verbs: Vec<&Verb> = match arguments.verbs.as_slice() {
         [] if arguments.control => Vec::new(),
-        [] => VERBS.iter().collect(),
+        [] => verbs::all().collect(),
         named => named.to_vec(),
     };
     let seed = arguments.seed.map_or_else(clock, Ok)?;
     let choice = Choice {
         states: match arguments.all {
-            true => FULL.div_ceil(VERBS.len()).max(FULL_OF_ONE),
+            true => FULL.div_ceil(verbs::all().count()).max(FULL_OF_ONE),
             false => (arguments.sample / verbs.len().max(1)).max(SAMPLE_OF_ONE),
         },
         seed,
@@ -196,10 +196,15 @@ fn run() -> Result<bool> {
             println!("on a full disk {} is refused: {said}", tally.verb);
         }
     }
-    let checked = control(choice.seed, &keep, &stop)?;
-    println!("{}", report::control(&checked));
-    if checked.failures.is_empty() {
-        println!("the deliberate bug was NOT caught: nothing above proves anything");
+    let mut checked = Vec::new();
+    for (verb, bug) in CONTROLS {
+        let tally = control(verb, choice.seed, &keep, &stop)?;
+        println!("{}", report::control(bug, &tally));
+        checked.push((bug, tally));
+    }
+    let caught = checked.iter().all(|(_, tally)| !tally.failures.is_empty());
+    if !caught {
+        println!("a deliberate bug was NOT caught: nothing above proves anything");
     }
     let wanted = boots::Wanted {
         count: arguments
@@ -224,7 +229,7 @@ fn run() -> Result<bool> {
     }
     let failures: usize = tallies.iter().map(|tally| tally.failures.len()).sum();
     println!("{} states, {failures} failed", report::sum(&tallies).all());
-    Ok(failures == 0 && !broken && !checked.failures.is_empty() && booted.failures.is_empty())
+    Ok(failures == 0 && !broken && caught && booted.failures.is_empty())
 }
 
 fn not_stopped(stop: &AtomicBool) -> Result<()> {
@@ -264,13 +269,13 @@ fn clock() -> Result<u64> {
     Ok(since.as_secs())
 }
 
-/// The deliberate bug; stops at no failure, so that their number says how hard it is to miss.
-fn control(seed: u64, keep: &Keep, stop: &AtomicBool) -> Result<Tally> {
+/// A deliberate bug; stops at no failure, so that their number says how hard it is to miss.
+fn control(verb: &'static Verb, seed: u64, keep: &Keep, stop: &AtomicBool) -> Result<Tally> {
     let choice = Choice {
         states: CONTROL_STATES,
         seed,
     };
-    run::verb(&CONTROL, &choice, keep, stop, &|_| {})
+    run::verb(verb, &choice, keep, stop, &|_| {})
 }
 
 /// Plays the verbs, `jobs` at a time; their books in the order of the table, and whether any broke down.

@@ -19,6 +19,10 @@ pub enum Act {
     GarbleState,
     /// A rollback to this snapshot by an exchange that is two renames: it must be caught.
     TwoRenames(u32),
+    /// One that converts the live data itself: the same.
+    InPlace(u32),
+    /// One that labels what is live before the commit: the same.
+    LabelledFirst(u32),
 }
 
 impl Act {
@@ -46,6 +50,10 @@ pub enum Stage {
     Used,
     /// The same, and every version marks itself good, as the live one was.
     Good,
+    /// As [`Stage::Used`] with an application whose data the older versions cannot read, and converters.
+    Books,
+    /// The same as [`Stage::Good`].
+    GoodBooks,
     /// As [`Stage::Used`] with a default tarball, and somebody has written into its factory.
     Tampered,
     /// Prepared for its first boot, with a default tarball and without a factory.
@@ -77,6 +85,6 @@ pub struct Answer {
     pub failure: Option<String>,
     /// What it wrote on its console.
     pub console: String,
-    /// What a start started: what system and configuration say that they are.
-    pub started: Option<[String; 2]>,
+    /// What a start started: what system, configuration and data say that they are.
+    pub started: Option<[String; 3]>,
 }

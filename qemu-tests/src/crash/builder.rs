@@ -18,10 +18,13 @@ use backstay::transaction::records::Records;
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::act::Stage;
+use super::converter;
 use super::helper::admin;
 
 /// The system's live name.
 pub const SYSTEM: &str = "@rootfs";
+/// The data's live name.
+pub const DATA: &str = "@data";
 /// A subvolume inside the live system, as systemd makes it.
 pub const NESTED: &str = "@rootfs/var/lib/machines";
 /// One inside the live data.
@@ -34,6 +37,8 @@ pub const TARBALL_CONFIG: &str = "@tarball-config";
 
 /// Where the configuration is mounted in the system.
 pub const CONFIG: &str = "var/lib/backstay/config";
+/// The same of the data.
+pub const DATA_SEEN: &str = "srv/data";
 
 const LAYOUT: &str = r#"
 [[dataset]]
@@ -90,15 +95,15 @@ pub fn build(top: &Path, stage: Stage) -> Result<()> {
         Stage::NewAgent => version(top, "live", &["@data"]),
         Stage::SetUp => version(top, "live", &["@data"]),
         Stage::FirstBoot => admin("factory seal --first-boot"),
-        Stage::Used => used(top),
-        Stage::Good => {
+        Stage::Used | Stage::Books => used(top, stage == Stage::Books),
+        Stage::Good | Stage::GoodBooks => {
             marks_itself_good(&top.join(SYSTEM))?;
-            used(top)?;
+            used(top, stage == Stage::GoodBooks)?;
             admin("mark-good")?;
             without_kexec(top)
         }
         Stage::Tampered => {
-            used(top)?;
+            used(top, false)?;
             keep_tarball(top)?;
             tamper(&top.join("@backstay/factory/system"))
         }
@@ -165,7 +170,13 @@ fn tamper(dataset: &Path) -> Result<()> {
     Ok(ioctl::set_read_only(&fd, true)?)
 }
 
-fn used(top: &Path) -> Result<()> {
+/// `books`: the versions have an application that keeps some in the data.
+fn used(top: &Path, books: bool) -> Result<()> {
+    let install = |version: &str| match books {
+        true => converter::install(&top.join(SYSTEM), version),
+        false => Ok(()),
+    };
+    install("factory")?;
     admin("factory seal")?;
     let layout = layout_file::parse(LAYOUT)?;
     let mut store = Btrfs::open_path(top, layout)?;
@@ -181,9 +192,15 @@ fn used(top: &Path) -> Result<()> {
     let all = [SYSTEM, "@config", "@data", "@backstay/defaults"];
     for number in ["1", "2"] {
         version(top, number, &all)?;
+        install(number)?;
         admin("snapshot")?;
     }
-    version(top, "live", &all)
+    version(top, "live", &all)?;
+    install("live")?;
+    match books {
+        true => converter::keep_books(top),
+        false => Ok(()),
+    }
 }
 
 /// Writes what tells a version of these datasets from every other.
@@ -217,6 +234,16 @@ pub fn version_of(dataset: &Path) -> String {
         Ok(text) => text.trim().to_owned(),
         Err(_) if dataset.join("fresh").exists() => "fresh".to_owned(),
         Err(error) => error.to_string(),
+    }
+}
+
+/// The same of data, with what is said of its books.
+pub fn data_of(dataset: &Path) -> String {
+    let version = version_of(dataset);
+    match converter::books_of(dataset) {
+        Ok(None) => version,
+        Ok(Some(books)) => format!("{version}, {books}"),
+        Err(error) => format!("{version}, {error:#}"),
     }
 }
 

@@ -59,10 +59,15 @@ macro_rules! set {
 pub(super) const SET_1: Paths = set!("snapshots/1");
 pub(super) const SET_2: Paths = set!("snapshots/2");
 pub(super) const SET_3: Paths = set!("snapshots/3");
+const SET_4: Paths = set!("snapshots/4");
 /// The same with the data that was kept.
 pub(super) const SET_3_AND_DATA: Paths = Paths {
     data: "@backstay/data/data/3",
     ..SET_3
+};
+pub(super) const SET_4_AND_DATA: Paths = Paths {
+    data: "@backstay/data/data/4",
+    ..SET_4
 };
 pub(super) const FACTORY_SET: Paths = set!("factory");
 pub(super) const OF_TWO: Right = Right {

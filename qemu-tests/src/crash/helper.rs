@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::act::{Act, Answer, Order};
 use super::builder::{self, CONFIG};
-use super::{control, full};
+use super::{control, converter, full};
 
 /// Where the top level is mounted for the admin command and the builder.
 pub const TOP: &str = "/top";
@@ -101,6 +101,8 @@ fn enter(disk: &Disk) -> Result<()> {
     fs::create_dir_all(root.join("etc/backstay"))?;
     let policy = "[tarball]\nunsigned = true\n";
     fs::write(root.join("etc/backstay/policy.toml"), policy)?;
+    let program = converter::PROGRAM.trim_start_matches('/');
+    fs::copy(converter::built(), root.join(program))?;
     mount_bind("/proc", root.join("proc"))?;
     for (name, text) in [("cmdline", "\n"), ("consoles", "")] {
         let own = root.join(name);
@@ -208,7 +210,7 @@ fn console() -> String {
 
 /// What a start started, or why it went wrong.
 type Ending = Result<Started, String>;
-type Started = Option<[String; 2]>;
+type Started = Option<[String; 3]>;
 
 /// Runs `body` in a child with a time limit.
 fn run(seconds: u64, body: impl FnOnce() -> Result<Started>) -> Result<Ending> {
@@ -276,14 +278,16 @@ fn act(disk: &Disk, act: &Act) -> Result<Started> {
         Act::Fill => full::fill(top),
         Act::GiveBack(room) => full::give_back(top, *room),
         Act::GarbleState => builder::garble_state(top),
-        Act::TwoRenames(to) => control::roll_back(top, *to),
+        Act::TwoRenames(to) => control::two_renames(top, *to),
+        Act::InPlace(to) => control::in_place(top, *to),
+        Act::LabelledFirst(to) => control::labelled_first(top, *to),
     }
     .map(|()| None)
 }
 
-/// What PID 1 does until it performs the end. Returns which system and configuration it would start. Where kexec does not
+/// What PID 1 does until it performs the end. Returns which system, configuration and data it would start. Where kexec does not
 /// work, a system on trial is started by GRUB: the machine restarts, once, and nothing is asked of it any more.
-fn boot(disk: &Disk) -> Result<[String; 2]> {
+fn boot(disk: &Disk) -> Result<[String; 3]> {
     agent_log::init(log::LevelFilter::Debug);
     let mut end = start()?;
     if end == End::Reboot {
@@ -304,7 +308,8 @@ fn boot(disk: &Disk) -> Result<[String; 2]> {
         root.display()
     );
     let config = builder::version_of(&root.join(CONFIG));
-    Ok([builder::version_of_mounted(root), config])
+    let data = builder::data_of(&root.join(builder::DATA_SEEN));
+    Ok([builder::version_of_mounted(root), config, data])
 }
 
 fn start() -> Result<End> {

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use backstay::sys::probe::btrfs::{Checksum, OFFSET, SIZE, parse};
 
 use super::act::{Act, Answer, Stage};
-use super::builder::{SYSTEM, version_of};
+use super::builder::{DATA, SYSTEM, data_of, version_of};
 use super::cut::Cut;
 use super::disk::Disk;
 use super::machine::{Machine, Mounted};
@@ -52,8 +52,8 @@ pub struct Lab {
     systems: Vec<Lines>,
     /// From which live set to which other one the machine may be on its way then.
     ways: Vec<(LiveSet, LiveSet)>,
-    /// Systems that may be started, each with its configuration.
-    starts: Vec<[String; 2]>,
+    /// Systems that may be started, each with its configuration and data.
+    starts: Vec<[String; 3]>,
 }
 
 /// What came of a state.
@@ -206,9 +206,9 @@ impl Lab {
             give_up_ballast(&mut self.ends);
         }
         if verb.stage == Stage::Bare {
-            // Nobody has said yet that there is a configuration to mount.
+            // Nobody has said yet that there is a configuration, or data, to mount.
             let nothing = std::io::Error::from(rustix::io::Errno::NOENT).to_string();
-            starts.push([verb.says.system.to_owned(), nothing]);
+            starts.push([verb.says.system.to_owned(), nothing.clone(), nothing]);
         }
         // From here on a start of anything else is a failure.
         self.starts = starts;
@@ -235,8 +235,10 @@ impl Lab {
     fn live(&self, disk: &Disk) -> Result<[String; 4]> {
         self.machine.device.medium.insert(disk.clone());
         let at = Mounted::at(&self.machine.device.node, false, "subvolid=5")?;
-        let live = ["@rootfs", "@config", "@backstay/defaults", "@data"];
-        Ok(live.map(|name| version_of(&at.path().join(name))))
+        let [system, config, defaults, data] =
+            ["@rootfs", "@config", "@backstay/defaults", DATA].map(|name| at.path().join(name));
+        let [system, config, defaults] = [system, config, defaults].map(|at| version_of(&at));
+        Ok([system, config, defaults, data_of(&data)])
     }
 
     /// What follows a cut, in order; the answer of the first step that failed, or of all. An admin command
@@ -345,7 +347,7 @@ impl Lab {
             wrong.extend(nearest(&system, self.systems.iter()));
         } else if !is_on_the_way(&NAMES.contents(view), &self.ways) {
             wrong.push(format!(
-                "the {SYSTEM} is the new one, and what is exchanged before it is not"
+                "what is live beside the {SYSTEM} is of neither set, or not of the new one, which that is"
             ));
         }
         let kernel = view.untimed(KERNEL);
@@ -421,9 +423,9 @@ fn read(machine: &Machine, disk: &Disk) -> Result<View> {
     View::read(at.path())
 }
 
-/// A system, and its configuration.
-fn matched([system, config, _, _]: [String; 4]) -> [String; 2] {
-    [system, config]
+/// A system, its configuration and its data.
+fn matched([system, config, _, data]: [String; 4]) -> [String; 3] {
+    [system, config, data]
 }
 
 fn nearest<'a>(found: &Lines, wanted: impl Iterator<Item = &'a Lines>) -> Vec<String> {

@@ -1,10 +1,10 @@
 //! Power cuts on a real btrfs: records what a verb writes, and tries every disk that a cut may leave.
 //!
 //! ```text
-//! verbs      what a row says;  rows: what is done to which machine, and what is right after it (ends)
+//! verbs      what a row says;  rows, conversions: what is done to which machine, and what is right after it (ends)
 //! run        chooses the states of a verb and books them;  report: what is said about them
 //! lab        one verb: its recording, what is right, the check of one state
-//!   builder    the machine, made by the real admin command
+//!   builder    the machine, made by the real admin command;  converter: an application of it, whose data are books
 //!   machine    its disk and its helper;  helper: the process in which agent and admin command run
 //!   device     a loop device over  recorder (a FUSE file)  over  disk (pages in memory)
 //!   recording  writes and flushes in order;  cut: the disks that they may leave
@@ -14,14 +14,17 @@
 //! selfcheck  whether the recorder sees what the block layer does
 //! boots      some of them, started for real in a virtual machine
 //! keep       what a failure leaves under target/crash
-//! control    a deliberate bug that must be caught
+//! control    deliberate bugs that must be caught
 //! ```
 //! docs/power-cuts.md says what this models and what it does not.
 
 pub mod act;
+pub mod books;
 pub mod boots;
 pub mod builder;
 pub mod control;
+pub mod conversions;
+pub mod converter;
 pub mod cut;
 pub mod device;
 pub mod disk;

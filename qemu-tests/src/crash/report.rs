@@ -84,11 +84,11 @@ pub fn sum(tallies: &[Tally]) -> Tally {
     sum
 }
 
-/// What the control shows, in a sentence.
+/// What a control shows, in a sentence. `bug` says what was done wrong on purpose.
 #[must_use]
-pub fn control(tally: &Tally) -> String {
+pub fn control(bug: &str, tally: &Tally) -> String {
     format!(
-        "control: an exchange that is two renames failed in {} of {} states",
+        "control: {bug} failed in {} of {} states",
         tally.failures.len(),
         tally.all()
     )
@@ -115,12 +115,15 @@ fn share(part: usize, whole: usize) -> String {
 /// When it cannot be written.
 pub fn write(
     tallies: &[Tally],
-    checked: &Tally,
+    checked: &[(&str, Tally)],
     booted: &Booted,
     choice: &Choice,
     commit: &str,
 ) -> Result<PathBuf> {
     let all = sum(tallies);
+    let controls = checked
+        .iter()
+        .map(|(bug, tally)| ("control", control(bug, tally)));
     let mut text = String::from(
         "# Report of `cargo crash --all`\n\nWhat the columns mean: power-cuts.md. A state counts \
          once, however many cuts leave the same disk.\n\n| | |\n|---|---|\n",
@@ -144,9 +147,11 @@ pub fn write(
         ("recoveries that wrote", all.recovered.to_string()),
         ("superblocks mended", all.mended.to_string()),
         ("failures", all.failures.len().to_string()),
-        ("control", control(checked)),
         ("in virtual machines", booted.to_string()),
-    ] {
+    ]
+    .into_iter()
+    .chain(controls)
+    {
         let _ = writeln!(text, "| {what} | {value} |");
     }
     text.push_str(

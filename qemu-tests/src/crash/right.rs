@@ -170,9 +170,11 @@ impl Right {
         for (lay, lies) in self.nested {
             wrong.extend(same(start, lay, end, lies));
             let uuid = |view: &View, path| view.subvolume(path).map(|found| found.identity.uuid);
-            // What lay in a live dataset is carried; out of a sealed one there is only a clone.
-            if !lay.starts_with("@backstay/") && uuid(start, lay) != uuid(end, lies) {
-                wrong.push(format!("{lies} is not the subvolume that was {lay}"));
+            // What lay in a live dataset is carried, or stays with it and is cloned; out of a sealed one there are only clones.
+            let all = self.nested.iter().filter(|(other, _)| other == lay);
+            let same = all.filter(|(_, lies)| uuid(start, lay) == uuid(end, lies));
+            if !lay.starts_with("@backstay/") && same.count() != 1 {
+                wrong.push(format!("{lies}: the subvolume that was {lay} is gone"));
             }
         }
         let in_a_sealed_one = |path: &&str| start.sealed_paths().any(|at| is_below(path, at));

@@ -1,4 +1,4 @@
-//! The verbs whose power is cut, one row each.
+//! The verbs whose power is cut, one row each; those that convert data are in conversions.rs.
 
 use super::act::Stage;
 use super::ends::{
@@ -12,7 +12,7 @@ use super::verbs::{Interrupted, LIVE, Live, Step, Verb};
 
 const PLAIN: &[Step] = &[Step::Boot("")];
 
-const USUAL: Verb = Verb {
+pub(super) const USUAL: Verb = Verb {
     name: "",
     stage: Stage::Used,
     before: &[],
@@ -27,10 +27,11 @@ const USUAL: Verb = Verb {
     without_live: false,
     may_wait: false,
     needs_room: false,
+    not_when_full: false,
 };
 
 /// A start on trial is counted; once the system is marked good, a start writes nothing.
-const CONFIRMED: &[Step] = &[Step::Boot(""), Step::Admin("mark-good")];
+pub(super) const CONFIRMED: &[Step] = &[Step::Boot(""), Step::Admin("mark-good")];
 
 const ROLLBACK: Step = Step::Boot("backstay.rollback=previous backstay.present");
 const EVERYTHING: Step = Step::Boot("backstay.reset=everything backstay.present");

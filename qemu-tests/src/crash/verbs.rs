@@ -2,7 +2,7 @@
 
 use super::act::{Act, Stage};
 use super::right::Right;
-use super::rows::{CONTROL, VERBS};
+use super::{conversions, rows};
 
 /// One thing that is done, as a row names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,12 @@ pub enum Step {
     Fill,
     /// Both slots of the state become garbage.
     GarbleState,
-    /// The deliberate bug: a rollback to this snapshot by two renames.
+    /// A deliberate bug: a rollback to this snapshot by two renames.
     TwoRenames(u32),
+    /// Another: one that converts the live data itself.
+    InPlace(u32),
+    /// Another: one that labels what is live before the commit.
+    LabelledFirst(u32),
 }
 
 impl Step {
@@ -29,11 +33,13 @@ impl Step {
             Step::Fill => Act::Fill,
             Step::GarbleState => Act::GarbleState,
             Step::TwoRenames(to) => Act::TwoRenames(to),
+            Step::InPlace(to) => Act::InPlace(to),
+            Step::LabelledFirst(to) => Act::LabelledFirst(to),
         }
     }
 }
 
-/// What the file `etc/appliance/version` of each live dataset says; of data also "fresh".
+/// What the file `etc/appliance/version` of each live dataset says; of data also "fresh", and what is said of its books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live {
     /// The system.
@@ -85,6 +91,8 @@ pub struct Verb {
     pub may_wait: bool,
     /// It may be refused on a full disk.
     pub needs_room: bool,
+    /// It is not tried on a full disk: what is refused there is not tried again, so another end is right then.
+    pub not_when_full: bool,
 }
 
 /// The live set of a machine that is built up to [`Stage::Used`].
@@ -103,11 +111,24 @@ impl Verb {
     }
 }
 
+/// All rows.
+pub fn all() -> impl Iterator<Item = &'static Verb> {
+    rows::VERBS.iter().chain(conversions::VERBS)
+}
+
+/// The deliberate bugs, each with what it is.
+pub const CONTROLS: [(&Verb, &str); 3] = [
+    (&rows::CONTROL, "an exchange that is two renames"),
+    (&conversions::IN_PLACE, "a conversion of the live data"),
+    (
+        &conversions::LABELLED_FIRST,
+        "a label that is changed before the commit",
+    ),
+];
+
 /// The row of this name.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Verb> {
-    if name == CONTROL.name {
-        return Some(&CONTROL);
-    }
-    VERBS.iter().find(|verb| verb.name == name)
+    let controls = CONTROLS.into_iter().map(|(verb, _)| verb);
+    all().chain(controls).find(|verb| verb.name == name)
 }

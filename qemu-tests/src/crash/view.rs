@@ -371,8 +371,14 @@ fn manifest(content: &[u8]) -> String {
         Block::Valid { value, .. } => {
             let parts: Vec<_> = value.members.iter().map(|member| member.part).collect();
             format!(
-                "{} {:?} {:?} {:?} kernel {:?} clone of {:?}: {parts:?}",
-                value.id, value.kind, value.origin, value.title, value.kernel, value.clone_of
+                "{} {:?} {:?} {:?} kernel {:?} clone of {:?}: {parts:?}, aside {:?}",
+                value.id,
+                value.kind,
+                value.origin,
+                value.title,
+                value.kernel,
+                value.clone_of,
+                value.aside
             )
         }
         _ => "a manifest that cannot be read".to_owned(),

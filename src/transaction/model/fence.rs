@@ -17,6 +17,7 @@ use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::Manifest;
 use crate::record::state::{Consent, State, Trial, Verb};
 use crate::record::{Uuid, block};
+use crate::store::Store;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
 use crate::transaction::catalogue::{fenced_off, manifest};
@@ -331,6 +332,37 @@ fn what_is_booted_once_stays_where_it_has_changed_the_data() {
     let text = Refusal::ParkedFenced(3).to_string();
     assert!(text.contains("docs/recovery.md"), "{text}");
     assert!(!booted_refusals(&mut store, verb).is_empty());
+}
+
+#[test]
+fn what_was_parked_returns_to_data_that_is_as_it_was_when_it_was_live() {
+    // Nobody ever said in which state the data is.
+    let mut unlabelled = machine().0;
+    unlabelled.set_label(LIVE, "state.shop", None).unwrap();
+    declare(&mut unlabelled, Version::Live, &newest());
+    // What the live system declares cannot be read.
+    let mut unread = shop();
+    declare(&mut unread, Version::Live, "state =");
+    let reads = writes("2") + "reads = [\"3\"]\n";
+    declare(&mut unread, Version::Snapshot(2), &reads);
+    for mut store in [unlabelled, unread] {
+        let before = now(&store);
+        done(&mut store, Act::Present(Verb::Select(2)));
+        assert_eq!(now(&store).0, "2");
+        done(&mut store, Act::Start);
+        assert_eq!(now(&store), before);
+        assert_eq!(state(&store).parked, None);
+    }
+    // What was booted once began to convert it, and did not end.
+    let mut store = shop();
+    let reads = writes("4") + "reads = [\"3\"]\n";
+    declare(&mut store, Version::Snapshot(2), &reads);
+    done(&mut store, Act::Present(Verb::Select(2)));
+    store
+        .set_label(LIVE, "converting.shop", Some(b"3 4"))
+        .unwrap();
+    let booted = booted(&mut store, Act::Start);
+    assert_eq!(booted.refusals, [Refusal::ParkedFenced(3)]);
 }
 
 fn booted_refusals(store: &mut Memory, verb: Verb) -> Vec<Refusal> {
