@@ -219,7 +219,7 @@ mod tests {
     use crate::store::place::{Place, Set};
     use crate::transaction::model::machine;
 
-    const VERBS: [Verb; 9] = [
+    const VERBS: [Verb; 10] = [
         Verb::Rollback(None),
         Verb::Rollback(Some(u32::MAX)),
         Verb::Forward,
@@ -229,6 +229,7 @@ mod tests {
         Verb::ResetSystem { keep_config: false },
         Verb::ResetSystem { keep_config: true },
         Verb::ResetEverything,
+        Verb::Convert,
     ];
 
     #[test]

@@ -68,6 +68,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_ask::ask(root, Verb::Select(*id), Default::default(), *how, out)
         }
         Command::Reset(args) => run_ask::reset(root, args, out),
+        Command::Convert { fence, how } => run_ask::convert(root, *fence, *how, out),
         Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),
         Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),

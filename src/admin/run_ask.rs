@@ -4,12 +4,13 @@
 //! A power cut leaves what [`request`] says.
 
 use super::changed::Changed;
-use super::cli::{How, Keep, Reset, What};
+use super::cli::{How, Keep, Lossy, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, now};
 use super::run::{Ended, Open, Out, note, open};
 use super::{consent, reboot, request};
+use crate::policy::refusal::Refusal;
 use crate::policy::resolve;
 use crate::record::layout::Part;
 use crate::record::state::{Consent, Ticket, Verb};
@@ -45,6 +46,28 @@ pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
         typed: !args.yes,
     };
     ask_with(root, asks, args.how, out)
+}
+
+/// Asks for a conversion of what the live version does not read; asks for nothing where there is no such data.
+pub fn convert(root: Option<&Path>, lossy: Option<Lossy>, how: How, out: Out) -> Result<Ended> {
+    let consent = match lossy {
+        Some(Lossy::Convert) => Consent::Convert,
+        None => Consent::Refuse,
+    };
+    match ask(root, Verb::Convert, consent, how, out) {
+        Err(Error::Refused(why @ Refusal::NothingToConvert)) => {
+            out.result(&Nothing { written: false });
+            out.say(&why.to_string());
+            Ok(Ended::Done)
+        }
+        other => other,
+    }
+}
+
+/// A conversion that was not needed, as `--json` gives it.
+#[derive(Serialize)]
+struct Nothing {
+    written: bool,
 }
 
 /// Asks for a change.
@@ -119,6 +142,9 @@ pub(super) fn plan(open: &mut Open, verb: Verb, consent: Consent) -> Result<Expl
 }
 
 fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &Error) {
+    if matches!(error, Error::Refused(Refusal::NothingToConvert)) {
+        return;
+    }
     if let Err(other) = request::attempted(store, records, verb) {
         log::warn!("that it was tried is not written down: {other}");
     }
