@@ -3,7 +3,7 @@
 mod fence;
 mod state;
 
-pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, To};
+pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, Lossy, To};
 pub use state::{Dataset, State};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -114,6 +114,18 @@ pub enum Command {
     },
     /// Ask to reset the configuration, the system, or everything
     Reset(Reset),
+    /// Ask to convert the data that the live version does not read, and keep the version
+    ///
+    /// After an upgrade in place whose packages leave that to backstay. Copies are converted and put in the place of what is
+    /// live; that is kept. A conversion on which nothing is lost needs no more than this command.
+    Convert {
+        /// Convert also where something is lost on every way there is
+        #[arg(long, value_name = "CONSENT")]
+        fence: Option<Lossy>,
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
     /// Withdraw what waits for the next boot
     Cancel,
     /// Put the live system on trial, after an upgrade in place: it falls back unless it is marked good
@@ -529,7 +541,8 @@ mod tests {
             "backstay rollback --fence",
             "backstay select 3 --fence convert",
             "backstay fence",
-            "backstay fence explain live",
+            "backstay convert --fence restore",
+            "backstay convert 12",
             "backstay fence explain 0",
             "backstay fence explain 1 2",
             "backstay fence explain --consent yes",

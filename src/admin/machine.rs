@@ -43,6 +43,8 @@ pub struct Machine {
     pub top: PathBuf,
     /// In the running system, the dataset that it was booted from.
     pub booted: Option<String>,
+    /// What that was mounted from.
+    pub device: Option<String>,
     /// Its recovery kernel.
     pub recovery: Recovery,
     fd: OwnedFd,
@@ -78,6 +80,7 @@ impl Machine {
                 }
                 None => Recovery::in_store(&top),
             },
+            device: running.as_ref().map(|running| running.device.clone()),
             booted: running.map(|running| running.dataset),
             top,
             fd,
@@ -215,6 +218,7 @@ mod tests {
             device: "/dev/vda2".to_owned(),
             directory: directory.to_owned(),
             point: "/".to_owned(),
+            ..Mount::default()
         };
         assert_eq!(dataset(&root("btrfs", "/@rootfs")).unwrap(), "@rootfs");
         for (root, says) in [

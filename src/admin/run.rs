@@ -10,6 +10,7 @@ use super::{
     app, fence, grub, init, initramfs, install, list, menu, packages, password, recovery, request,
     run_ask, run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
 };
+use crate::conversion::held;
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Verb};
@@ -68,6 +69,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_ask::ask(root, Verb::Select(*id), Default::default(), *how, out)
         }
         Command::Reset(args) => run_ask::reset(root, args, out),
+        Command::Convert { fence, how } => run_ask::convert(root, *fence, *how, out),
         Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),
         Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),
@@ -365,6 +367,10 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: machine.recovery.missing().map(str::to_owned),
         recovery_is_hosts: machine.recovery.is_hosts,
+        held: match machine.booted {
+            Some(_) => held::Held::read(Path::new(held::PATH)).unwrap_or_default(),
+            None => None,
+        },
         boot_log: lines
             .iter()
             .skip(lines.len().saturating_sub(BOOT_LINES))

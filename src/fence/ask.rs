@@ -55,7 +55,7 @@ pub fn ask<S: Store>(
         }
         other => other?,
     };
-    let answer = |versions: &Versions| {
+    let answer = |versions: &Versions, consent| {
         infer(&Question {
             versions,
             target,
@@ -64,15 +64,20 @@ pub fn ask<S: Store>(
             consent,
         })
     };
+    let converts = plan.intent == Intent::Convert;
     let judged = |versions: &mut Versions| {
         if let Some(offer) = versions.get_mut(&target) {
             match (&plan.intent, target) {
                 (Intent::Return { .. }, _) => ran_before(offer),
-                (_, Version::Live) => runs_already(offer, &datasets),
+                (_, Version::Live) if !converts => runs_already(offer, &datasets),
                 _ => {}
             }
         }
-        answer(versions)
+        // Whoever asks for a conversion agrees to one that loses nothing.
+        let agreed = (converts && consent == Consent::Refuse)
+            .then(|| answer(versions, Consent::Convert))
+            .filter(|verdict| !verdict.loses());
+        agreed.unwrap_or_else(|| answer(versions, consent))
     };
     let verdict = judged(&mut few);
     // Nothing is to be done, so it does not matter which converters there are.
@@ -86,7 +91,7 @@ pub fn ask<S: Store>(
 fn target(intent: &Intent) -> Option<Version> {
     match intent {
         Intent::MakeFactory | Intent::Snapshot { .. } => None,
-        Intent::ResetConfig { .. } => Some(Version::Live),
+        Intent::ResetConfig { .. } | Intent::Convert => Some(Version::Live),
         Intent::Return { parked } => Some(Version::Snapshot(*parked)),
         Intent::Rollback { .. }
         | Intent::FallBack { .. }
@@ -107,8 +112,8 @@ impl From<Set> for Version {
     }
 }
 
-/// The version that stays is not judged by data that stays: it runs on that, well or not, and what is reset may be what
-/// mends it.
+/// The version that stays after a reset is not judged by data that stays: it runs on that, well or not, and what is reset
+/// may be what mends it.
 fn runs_already(offer: &mut Offer, datasets: &Datasets) {
     offer.faults.clear();
     offer.apps.retain(|_, declared| {
@@ -189,7 +194,7 @@ pub(super) fn datasets<S: Store>(
                     Fate::Exchanged(kept(store, Version::Snapshot(id), from)?)
                 }
                 (Place::Factory(_), _) => Fate::Exchanged(kept(store, Version::Factory, from)?),
-                (Place::Live(part), _) => stays(store, part, target)?,
+                (Place::Live(part) | Place::Prepared(part), _) => stays(store, part, target)?,
             },
             None => stays(store, part, target)?,
         };

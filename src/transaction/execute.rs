@@ -7,7 +7,6 @@ use super::plan::{Conversion, Ending, Plan, Step};
 use super::records::Records;
 use super::recover::undo;
 use super::{Error, catalogue, fenced, named};
-use crate::fence::labels::STATE;
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -234,7 +233,10 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 // Of live data, because it is converted, while nobody writes to it.
-                if matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_))) {
+                if matches!(
+                    from,
+                    Place::Snapshot(..) | Place::Live(Part::Data(_)) | Place::Prepared(_)
+                ) {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
                     let below = |nested: &Nested| format!("{from}/{}", nested.name());
@@ -256,9 +258,7 @@ fn prepare<S: Store>(
                 progress(step);
                 if let Some(conversion) = plan.conversions.get(*nth) {
                     (hands.convert)(store, *at, conversion)?;
-                    // On the clone, so that data and state become live together.
-                    let label = format!("{STATE}.{}", conversion.app);
-                    let state = conversion.step.to.as_str().as_bytes();
+                    let (label, state) = conversion.label();
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
                 }
             }
@@ -467,6 +467,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         ),
         (Intent::Forward { to }, _) => (Origin::Replaced, format!("before forward to {to}")),
         (Intent::Select { id }, _) => (Origin::Replaced, format!("parked, {id} is booted once")),
+        (Intent::Convert, _) => (Origin::Replaced, "before its data was converted".to_owned()),
         (Intent::Return { .. }, _) => (Origin::BootedOnce, "was booted once".to_owned()),
         (_, Ending::Sealed(origin)) => (*origin, "before reset".to_owned()),
         _ => (Origin::Built, String::new()),

@@ -201,6 +201,9 @@ impl Store for Broken {
     fn destroy(&mut self, place: Place, uuid: Uuid) -> StoreResult<()> {
         self.store.destroy(place, uuid)
     }
+    fn written_since(&self, live: Place, clone: Place) -> StoreResult<bool> {
+        self.0.written_since(live, clone)
+    }
     fn nested(&self, place: Place) -> StoreResult<Vec<Nested>> {
         self.store.nested(place)
     }

@@ -2,35 +2,6 @@ use super::*;
 use crate::fence::graph;
 use crate::fence::tests::{app, state};
 use crate::transaction::model::layout;
-use std::io::Write as _;
-
-fn output(text: &[u8]) -> Output {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
-    File::from(writer).write_all(text).unwrap();
-    Output::new(reader.into())
-}
-
-#[test]
-fn the_last_line_is_told_however_it_ends() {
-    for (text, told) in [
-        (&b""[..], "exit status 3"),
-        (b"\n \n", "exit status 3"),
-        (b"one\ntwo\n\n", "exit status 3, its last line: two"),
-        (
-            b"one\ntw\x1b[2Jo",
-            "exit status 3, its last line: tw\u{fffd}[2Jo",
-        ),
-    ] {
-        let mut output = output(text);
-        output.take();
-        assert_eq!(output.ending("exit status 3"), told);
-    }
-    let mut output = output(&[b'x'; 5000]);
-    output.take();
-    output.end_line();
-    assert_eq!(output.last.len(), LINE_MAX);
-}
 
 #[test]
 fn what_is_said_meanwhile_fits_a_terminal() {
@@ -74,6 +45,13 @@ fn a_converter_is_told_what_it_is_to_do() {
     assert!(dataset(&layout, Part::Data(5)).is_err());
 }
 
+struct Nobody;
+
+impl Teller for Nobody {
+    fn say(&mut self, _: &str) {}
+    fn printed(&mut self, _: &str) {}
+}
+
 /// A room with this machine's root as the version and a directory as the clone, which is seen at /mnt.
 struct Staged {
     place: tempfile::TempDir,
@@ -93,7 +71,7 @@ fn staged(script: &str) -> Option<Staged> {
     std::fs::set_permissions(&clone, anybody).unwrap();
     let room = Room {
         at: place.path().join("room"),
-        top: mount::open_dir_path(Path::new("/")).unwrap(),
+        top: Top::Mounted(PathBuf::from("/")),
         root: ".".to_owned(),
         data: (clone.display().to_string(), PathBuf::from("mnt")),
         config: None,
@@ -107,7 +85,7 @@ fn staged(script: &str) -> Option<Staged> {
 
 impl Staged {
     fn run(&self, limit: Duration) -> Result<(), String> {
-        watched(&self.room, "test: 1 to 2", limit)
+        watched(&self.room, "test: 1 to 2", limit, &mut Nobody)
     }
 
     fn made(&self, name: &str) -> String {
