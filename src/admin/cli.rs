@@ -2,9 +2,11 @@
 
 mod fence;
 mod state;
+mod upgrade;
 
 pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, To};
 pub use state::{Dataset, State};
+pub use upgrade::Upgrade;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -114,6 +116,22 @@ pub enum Command {
     },
     /// Ask to reset the configuration, the system, or everything
     Reset(Reset),
+    /// Upgrade the system as a whole: it is undone if it fails, and on trial if it does not
+    ///
+    /// A snapshot is kept first, then COMMAND is run. If it fails, is interrupted, or the power goes, the next boot goes back
+    /// to the snapshot. If it succeeds, the system is on trial: unless it is marked good within three starts, the machine falls
+    /// back. Data that the new version does not read is converted at the next boot if nothing is lost by that; otherwise the
+    /// upgrade is undone.
+    ///
+    /// With --staged COMMAND is run in a clone of the system, in a chroot where no service starts and no data can be reached.
+    /// It becomes a snapshot of its own, which the next boot goes forward to; if it fails, it is deleted.
+    ///
+    /// Without COMMAND: 'apt-get update', then 'apt-get -y full-upgrade'. A configuration file that was changed stays as it is,
+    /// and the packager's new one lies beside it as FILE.dpkg-dist; one that was not changed is replaced. Nobody is asked
+    /// anything: COMMAND finds DEBIAN_FRONTEND=noninteractive and APT_LISTCHANGES_FRONTEND=none.
+    ///
+    /// The exit status is 0 if there is a new version, 1 if something failed or was refused, 3 if there was nothing to upgrade.
+    Upgrade(Upgrade),
     /// Withdraw what waits for the next boot
     Cancel,
     /// Put the live system on trial, after an upgrade in place: it falls back unless it is marked good
@@ -518,6 +536,9 @@ mod tests {
             "backstay rollback --dry-run --reboot",
             "backstay init --system @root",
             "backstay snapshot extra",
+            "backstay upgrade apt-get",
+            "backstay upgrade --staged --data",
+            "backstay upgrade --dry-run --reboot",
             "backstay factory pack /root",
             "backstay factory pack /root --output a.tar.zst --zstd-level 20",
             "backstay factory pack /root --output a.tar.zst --password-fd 3",

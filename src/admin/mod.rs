@@ -44,6 +44,7 @@ mod run_factory;
 mod run_good;
 mod run_state;
 mod run_trial;
+mod run_upgrade;
 pub mod snapshot;
 pub mod state;
 pub mod status;
@@ -51,6 +52,7 @@ pub mod tarball;
 mod terminal;
 pub mod trial;
 pub mod trusted;
+pub mod upgrade;
 
 use clap::{CommandFactory, Parser};
 use std::process::ExitCode;

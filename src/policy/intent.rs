@@ -54,6 +54,11 @@ pub enum Intent {
         /// For people.
         title: Title,
     },
+    /// Upgrade a clone of what is live, and seal it, to go forward to; nothing that is live changes.
+    Stage {
+        /// For people.
+        title: Title,
+    },
 }
 
 impl Intent {
@@ -72,7 +77,8 @@ impl Intent {
             | Intent::Return { .. }
             | Intent::FirstBoot
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => return None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => return None,
         })
     }
 
@@ -107,7 +113,8 @@ impl Intent {
             Intent::Return { .. }
             | Intent::ResetConfig { .. }
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => None,
         }
     }
 }

@@ -47,6 +47,8 @@ pub enum Origin {
     DidNotStart,
     /// A used system, cleaned: in the factory's place, and no factory version.
     Baseline,
+    /// A clone of what was live, upgraded; nothing was booted from it yet.
+    Upgraded,
 }
 
 /// One sealed member of the set.

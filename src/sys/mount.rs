@@ -82,6 +82,15 @@ pub fn bind(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     .call(|| "move_mount(tree, to)".into())
 }
 
+/// Binds a directory over another one, with all that is mounted below it.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn bind_all(from: &Path, to: &Path) -> Result<()> {
+    rustix::mount::mount_bind_recursive(from, to)
+        .call(|| format!("mount({from:?}, {to:?}, MS_BIND|MS_REC)"))
+}
+
 /// Unmounts what is at `at`.
 ///
 /// # Errors

@@ -262,7 +262,7 @@ fn prepare<S: Store>(
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
                 }
             }
-            Step::SealFactory(id) => {
+            Step::SealMade(id) => {
                 progress(step);
                 for part in store.layout().clone().set() {
                     with_ballast(store, |store| store.seal(Place::Snapshot(*id, part)))?;
@@ -281,6 +281,11 @@ fn prepare<S: Store>(
     }
     // What was cloned into the clones is on disk before the commit says that all is there.
     store.sync()?;
+    // What it calls itself is known now.
+    let label = match plan.intent {
+        Intent::Stage { .. } => staged_label(store, plan, label)?,
+        _ => label,
+    };
     let swaps = swaps(store, plan)?;
     let live = records.state.value.live.system;
     let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
@@ -460,6 +465,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {
         (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Stage { title }, _) => (Origin::Upgraded, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
         (Intent::FallBack { to }, _) => (
             Origin::DidNotStart,
@@ -488,6 +494,24 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         clone_of: plan.was_clone_of,
         good: is_good,
         aside: plan.aside,
+    })
+}
+
+/// The label of a version that was made in a clone: it never ran, so it is not good.
+fn staged_label<S: Store>(store: &S, plan: &Plan, label: Label) -> Result<Label, Error> {
+    let system = Place::Snapshot(plan.id, Part::System);
+    let version = check::version(store, system)?;
+    let why = match &plan.intent {
+        Intent::Stage { title } => title.as_str(),
+        _ => "",
+    };
+    Ok(Label {
+        title: match version {
+            Some(version) => title(&format!("{version}, {why}")),
+            None => title(why),
+        },
+        good: false,
+        ..label
     })
 }
 

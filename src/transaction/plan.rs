@@ -30,7 +30,7 @@ pub enum Step {
     },
     /// Make an empty dataset in the next snapshot's place.
     Create(Place),
-    /// What the default tarball has for this part, into the empty dataset.
+    /// What belongs there: what the default tarball has for this part, into the empty dataset; an upgrade, into the clone.
     Fill(Place),
     /// Run a converter of an application on the clone of its data at this place.
     Convert {
@@ -41,8 +41,8 @@ pub enum Step {
     },
     /// The root at this place has an init, its kernel's modules, and no pin to another root.
     Check(Place),
-    /// The set under this id becomes read-only, as it is: the new factory snapshot.
-    SealFactory(u32),
+    /// The set under this id becomes read-only, as it is: the new factory snapshot, or a new version.
+    SealMade(u32),
     /// The journal's `committing` record is on disk: from here on it is finished.
     Commit,
     /// The live dataset and the staged one change places.
@@ -144,8 +144,10 @@ pub fn plan(
         Intent::Return { parked } => *parked,
         _ => state.next_id,
     };
-    if *intent == Intent::MakeFactory {
-        return make_factory(state, layout, now);
+    match intent {
+        Intent::MakeFactory => return make_factory(state, layout, now),
+        Intent::Stage { .. } => return stage(intent, state, layout, now),
+        _ => {}
     }
     let sources = sources(intent, state, layout, source);
     let mut steps = vec![Step::Arm];
@@ -235,7 +237,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
     steps.extend(others.map(Step::Fill));
     steps.push(Step::Check(Place::Snapshot(id, Part::System)));
     steps.extend([
-        Step::SealFactory(id),
+        Step::SealMade(id),
         Step::Commit,
         Step::ReplaceFactory(id),
         Step::Record,
@@ -248,6 +250,39 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         steps,
         ending: Ending::FormerFactory,
         was_clone_of: None,
+        spared: None,
+        fence: None,
+        conversions: Vec::new(),
+        aside: DataParts::NONE,
+    }
+}
+
+/// The new version is made whole in the next snapshot's place, and stays there.
+fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
+    let id = state.next_id;
+    let mut steps = vec![Step::Arm];
+    steps.extend(layout.set().map(|part| Step::Clone {
+        from: Place::Live(part),
+        to: Place::Snapshot(id, part),
+        access: Access::Writable,
+    }));
+    let system = Place::Snapshot(id, Part::System);
+    steps.extend([
+        Step::Fill(system),
+        Step::Check(system),
+        Step::SealMade(id),
+        Step::Commit,
+        Step::Seal(id),
+        Step::Record,
+        Step::Disarm,
+    ]);
+    Plan {
+        after: after(intent, state, id, now, false),
+        intent: intent.clone(),
+        id,
+        steps,
+        ending: ending(intent),
+        was_clone_of: state.live.clone_of,
         spared: None,
         fence: None,
         conversions: Vec::new(),
@@ -319,7 +354,10 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
             .chain(fresh_config())
             .chain(fresh_data())
             .collect(),
-        Intent::Return { .. } | Intent::Snapshot { .. } | Intent::MakeFactory => Vec::new(),
+        Intent::Return { .. }
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. }
+        | Intent::MakeFactory => Vec::new(),
     };
     sources.sort_unstable();
     Sources(sources)
@@ -356,6 +394,7 @@ fn ending(intent: &Intent) -> Ending {
         Intent::FirstBoot => Ending::Nothing,
         Intent::MakeFactory => Ending::FormerFactory,
         Intent::Snapshot { .. } => Ending::Sealed(Origin::Asked),
+        Intent::Stage { .. } => Ending::Sealed(Origin::Upgraded),
     }
 }
 
@@ -386,6 +425,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything
         | Intent::Snapshot { .. } => history::add(&mut after, id),
+        Intent::Stage { .. } => history::stage(&mut after, id),
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
     }
     match intent {
@@ -415,7 +455,10 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
     }
     if !matches!(
         intent,
-        Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
+        Intent::Snapshot { .. }
+            | Intent::Stage { .. }
+            | Intent::Select { .. }
+            | Intent::Return { .. }
     ) {
         after.good = None;
         // Whose it is, is known when it is made.
@@ -465,7 +508,8 @@ fn is_tried(intent: &Intent) -> bool {
         | Intent::Return { .. }
         | Intent::FirstBoot
         | Intent::MakeFactory
-        | Intent::Snapshot { .. } => false,
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. } => false,
     }
 }
 
