@@ -4,7 +4,7 @@ mod fence;
 mod state;
 mod upgrade;
 
-pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, To};
+pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, Lossy, To};
 pub use state::{Dataset, State};
 pub use upgrade::Upgrade;
 
@@ -116,6 +116,18 @@ pub enum Command {
     },
     /// Ask to reset the configuration, the system, or everything
     Reset(Reset),
+    /// Ask to convert the data that the live version does not read, and keep the version
+    ///
+    /// After an upgrade in place whose packages leave that to backstay. Copies are converted and put in the place of what is
+    /// live; that is kept. A conversion on which nothing is lost needs no more than this command.
+    Convert {
+        /// Convert also where something is lost on every way there is
+        #[arg(long, value_name = "CONSENT")]
+        fence: Option<Lossy>,
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
     /// Upgrade the system as a whole: it is undone if it fails, and on trial if it does not
     ///
     /// A snapshot is kept first, then COMMAND is run. If it fails, is interrupted, or the power goes, the next boot goes back
@@ -550,7 +562,8 @@ mod tests {
             "backstay rollback --fence",
             "backstay select 3 --fence convert",
             "backstay fence",
-            "backstay fence explain live",
+            "backstay convert --fence restore",
+            "backstay convert 12",
             "backstay fence explain 0",
             "backstay fence explain 1 2",
             "backstay fence explain --consent yes",

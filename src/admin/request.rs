@@ -195,7 +195,9 @@ pub fn write_down<S: Store>(
         // What is left over from before would be in the way of a second name.
         store.remove(File::Armed)?;
     }
-    let text = state.request.map_or(execute::ARMED.to_vec(), |it| armed(it.verb));
+    let text = state
+        .request
+        .map_or(execute::ARMED.to_vec(), |it| armed(it.verb));
     with_ballast(store, |store| match store.replace(File::Armed, &text) {
         // It says something else, and does the same.
         Err(StoreError::Full(_)) if waited || link_spare().is_ok() => Ok(()),
@@ -244,7 +246,7 @@ mod tests {
     use crate::store::place::{Place, Set};
     use crate::transaction::model::machine;
 
-    const VERBS: [Verb; 9] = [
+    const VERBS: [Verb; 10] = [
         Verb::Rollback(None),
         Verb::Rollback(Some(u32::MAX)),
         Verb::Forward,
@@ -254,6 +256,7 @@ mod tests {
         Verb::ResetSystem { keep_config: false },
         Verb::ResetSystem { keep_config: true },
         Verb::ResetEverything,
+        Verb::Convert,
     ];
 
     #[test]

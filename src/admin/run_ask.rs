@@ -4,12 +4,13 @@
 //! A power cut leaves what [`request`] says.
 
 use super::changed::Changed;
-use super::cli::{How, Keep, Reset, What};
+use super::cli::{How, Keep, Lossy, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, now};
 use super::run::{Ended, Open, Out, note, open};
-use super::{consent, reboot, request};
+use super::{consent, reboot, request, run_upgrade, upgrade};
+use crate::policy::refusal::Refusal;
 use crate::policy::resolve;
 use crate::record::layout::Part;
 use crate::record::state::{Consent, Ticket, Verb};
@@ -45,6 +46,28 @@ pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
         typed: !args.yes,
     };
     ask_with(root, asks, args.how, out)
+}
+
+/// Asks for a conversion of what the live version does not read; asks for nothing where there is no such data.
+pub fn convert(root: Option<&Path>, lossy: Option<Lossy>, how: How, out: Out) -> Result<Ended> {
+    let consent = match lossy {
+        Some(Lossy::Convert) => Consent::Convert,
+        None => Consent::Refuse,
+    };
+    match ask(root, Verb::Convert, consent, how, out) {
+        Err(Error::Refused(why @ Refusal::NothingToConvert)) => {
+            out.result(&Nothing { written: false });
+            out.say(&why.to_string());
+            Ok(Ended::Done)
+        }
+        other => other,
+    }
+}
+
+/// A conversion that was not needed, as `--json` gives it.
+#[derive(Serialize)]
+struct Nothing {
+    written: bool,
 }
 
 /// Asks for a change.
@@ -119,6 +142,9 @@ pub(super) fn plan(open: &mut Open, verb: Verb, consent: Consent) -> Result<Expl
 }
 
 fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &Error) {
+    if matches!(error, Error::Refused(Refusal::NothingToConvert)) {
+        return;
+    }
     if let Err(other) = request::attempted(store, records, verb) {
         log::warn!("that it was tried is not written down: {other}");
     }
@@ -127,8 +153,7 @@ fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &E
 
 /// Writes the request down, after [`plan`] under the same lock. On disk on return.
 pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()> {
-    let grub = open.machine.top.join(STORE);
-    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
+    let link = spare(&open.machine);
     request::submit(
         &mut open.store,
         &mut open.records,
@@ -140,6 +165,12 @@ pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()
     )?;
     note(&mut open.store, &format!("asked for the next boot: {verb}"));
     Ok(())
+}
+
+/// Gives the spare the name of the hint, on a full disk.
+pub(super) fn spare(machine: &Machine) -> impl Fn() -> std::io::Result<()> + use<> {
+    let grub = machine.top.join(STORE);
+    move || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"))
 }
 
 /// Without the lock, so nothing is written and nothing that is open is settled: it may be another
@@ -191,7 +222,8 @@ fn preview(
     Ok(explanation)
 }
 
-fn ticket() -> Result<Ticket> {
+/// Random bytes.
+pub(super) fn ticket() -> Result<Ticket> {
     let path = "/dev/urandom";
     let mut ticket = Ticket::default();
     std::fs::File::open(path)
@@ -208,10 +240,13 @@ struct Withdrawn {
 /// Withdraws what waits.
 pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Try, out)?;
+    if run_upgrade::goes_on(&machine)? {
+        return Err(Error::Upgrading);
+    }
     let request = request::cancel(&mut store, &mut records)?;
     let withdrawn = request.map(|request| request.verb.to_string());
     out.result(&Withdrawn {
@@ -222,8 +257,15 @@ pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
         return Ok(Ended::Nothing);
     };
     note(&mut store, &format!("withdrawn: {what}"));
+    let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
     if !out.json {
-        out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
+        out.say(&match unfinished {
+            true => format!(
+                "withdrawn: {what}; as the upgrade did not end, the live system is marked bad, and the next boot falls back: \
+                 'backstay mark-good' keeps it"
+            ),
+            false => format!("withdrawn: {what}; the next boot changes nothing"),
+        });
     }
     Ok(Ended::Done)
 }

@@ -4,6 +4,7 @@ use super::error::Result;
 use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
 use super::tarball::Tarball;
+use super::upgrade;
 use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
@@ -32,6 +33,8 @@ pub struct Around {
     pub ballast: bool,
     /// Whether a second disk carries the same file system; nothing is changed while it is there.
     pub copied_disk: bool,
+    /// Whether 'backstay upgrade' is at work.
+    pub upgrading: bool,
     /// The default tarball of the store.
     pub tarball: Option<Tarball>,
     /// What is wrong with GRUB's files, with the remedies.
@@ -108,6 +111,8 @@ pub struct Status {
     pub last: Option<Change>,
     /// What waits for the next boot.
     pub request: Option<Change>,
+    /// The snapshot to which the next boot goes back, because an upgrade in place has not ended, or has failed.
+    pub upgrade_undone_by: Option<u32>,
     /// A snapshot is booted once; the next boot returns to what is parked under this id.
     pub parked: Option<u32>,
     /// The live system's trial.
@@ -181,6 +186,9 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
             at: utc(request.created),
             id: None,
         }),
+        upgrade_undone_by: of
+            .and_then(|state| state.request)
+            .and_then(|request| upgrade::undoes(&request)),
         parked: of.and_then(|state| state.parked),
         trial: match of {
             Some(state) => on_trial(store, state, &around)?,
@@ -279,6 +287,7 @@ fn last(state: &State) -> Option<Change> {
             "fell back by itself".to_owned()
         }
         None if state.older.last() == Some(&last.id) => "snapshot".to_owned(),
+        None if state.newer.first() == Some(&last.id) => "upgrade of a clone".to_owned(),
         None => "return from a snapshot that was booted once".to_owned(),
     };
     Some(Change {
@@ -372,7 +381,21 @@ impl core::fmt::Display for Status {
                 &format!("{} at {}, number {id}", last.what, last.at),
             )?;
         }
+        let upgrade = match (self.around.upgrading, self.upgrade_undone_by) {
+            (true, Some(id)) => Some(format!(
+                "in place, goes on; were it to fail or to be interrupted, the next boot goes back to snapshot {id}"
+            )),
+            (true, None) => Some("goes on".to_owned()),
+            (false, Some(id)) => Some(format!(
+                "FAILED, or was interrupted: the next boot goes back to snapshot {id}"
+            )),
+            (false, None) => None,
+        };
+        if let Some(text) = upgrade {
+            line("upgrade", &text)?;
+        }
         match &self.request {
+            Some(_) if self.around.upgrading && self.upgrade_undone_by.is_some() => {}
             Some(request) => line(
                 "next boot",
                 &format!(

@@ -47,6 +47,8 @@ pub enum Intent {
     ResetEverything,
     /// Promote the factory snapshot where nothing was ever live.
     FirstBoot,
+    /// Convert the live data that the live version does not read; the version stays.
+    Convert,
     /// Make the factory snapshot anew from the default tarball; nothing that is live changes.
     MakeFactory,
     /// Seal a copy of what is live.
@@ -73,6 +75,7 @@ impl Intent {
                 keep_config: *keep_config,
             },
             Intent::ResetEverything => Verb::ResetEverything,
+            Intent::Convert => Verb::Convert,
             Intent::FallBack { .. }
             | Intent::Return { .. }
             | Intent::FirstBoot
@@ -112,6 +115,7 @@ impl Intent {
             }
             Intent::Return { .. }
             | Intent::ResetConfig { .. }
+            | Intent::Convert
             | Intent::MakeFactory
             | Intent::Snapshot { .. }
             | Intent::Stage { .. } => None,

@@ -29,7 +29,7 @@ pub enum Kind {
 pub enum Origin {
     /// Somebody asked for a snapshot.
     Asked,
-    /// It was live when another one was promoted by rolling back or forward.
+    /// It was live when another one was promoted by rolling back or forward, or when its data was converted.
     Replaced,
     /// It was live when the system was reset.
     BeforeReset,

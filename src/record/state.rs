@@ -32,6 +32,8 @@ pub enum Verb {
     },
     /// Factory system and configuration, fresh data; the rest is destroyed once it was marked good.
     ResetEverything,
+    /// The version stays, and the data that it does not read is converted for it.
+    Convert,
 }
 
 impl Verb {
@@ -56,6 +58,7 @@ impl core::fmt::Display for Verb {
             Verb::ResetSystem { keep_config: false } => f.write_str("reset the system, keep data"),
             Verb::ResetSystem { keep_config: true } => f.write_str("reset only the system"),
             Verb::ResetEverything => f.write_str("reset everything"),
+            Verb::Convert => f.write_str("convert the data for the present version"),
         }
     }
 }
@@ -376,7 +379,9 @@ impl State {
     pub fn attempted(&mut self, verb: Verb) {
         let withdraws = match verb {
             Verb::Rollback(_) | Verb::Forward | Verb::ResetSystem { .. } => true,
-            Verb::Select(_) | Verb::ResetConfig { .. } | Verb::ResetEverything => false,
+            Verb::Select(_) | Verb::ResetConfig { .. } | Verb::ResetEverything | Verb::Convert => {
+                false
+            }
         };
         if let Some(destroy) = &mut self.destroy
             && destroy.phase == Phase::Waits

@@ -45,7 +45,8 @@ pub fn catch() -> Result<()> {
             SigSet::empty(),
         );
         // SAFETY: the handler reads what the kernel gives it and stores a number, no more.
-        let before = unsafe { sigaction(signal, &action) }.call(|| format!("sigaction({signal})"))?;
+        let before =
+            unsafe { sigaction(signal, &action) }.call(|| format!("sigaction({signal})"))?;
         if matches!(before.handler(), SigHandler::SigIgn) {
             // SAFETY: it runs no code of ours.
             unsafe { sigaction(signal, &before) }.call(|| format!("sigaction({signal})"))?;

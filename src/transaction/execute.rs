@@ -473,6 +473,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         ),
         (Intent::Forward { to }, _) => (Origin::Replaced, format!("before forward to {to}")),
         (Intent::Select { id }, _) => (Origin::Replaced, format!("parked, {id} is booted once")),
+        (Intent::Convert, _) => (Origin::Replaced, "before its data was converted".to_owned()),
         (Intent::Return { .. }, _) => (Origin::BootedOnce, "was booted once".to_owned()),
         (_, Ending::Sealed(origin)) => (*origin, "before reset".to_owned()),
         _ => (Origin::Built, String::new()),

@@ -63,6 +63,9 @@ fn counts(intent: &Intent, consent: Consent) -> Consent {
         | Intent::Forward { .. }
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything => consent,
+        // To go back would need another version.
+        Intent::Convert if consent == Consent::Restore => Consent::Refuse,
+        Intent::Convert => consent,
         Intent::Select { .. }
         | Intent::FallBack { .. }
         | Intent::Return { .. }
@@ -76,7 +79,14 @@ fn counts(intent: &Intent, consent: Consent) -> Consent {
 
 /// Why the fence refuses a plan, in one line with the way out.
 pub fn refusal(plan: &Plan) -> Option<Refusal> {
-    let verdict = plan.fence.as_ref().filter(|verdict| !verdict.goes)?;
+    let verdict = plan.fence.as_ref();
+    if plan.intent == Intent::Convert && plan.conversions.is_empty() {
+        return Some(match verdict.filter(|verdict| !verdict.goes) {
+            None => Refusal::NothingToConvert,
+            Some(verdict) => Refusal::NotConvertible(verdict.possible.contains(&Consent::Convert)),
+        });
+    }
+    let verdict = verdict.filter(|verdict| !verdict.goes)?;
     let would = |intent: &Intent, consent| counts(intent, consent) == consent;
     let offers = |consent| verdict.possible.contains(&consent) && would(&plan.intent, consent);
     let ways = Ways {

@@ -354,7 +354,9 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
             .chain(fresh_config())
             .chain(fresh_data())
             .collect(),
+        // What is converted, the fence's answer adds.
         Intent::Return { .. }
+        | Intent::Convert
         | Intent::Snapshot { .. }
         | Intent::Stage { .. }
         | Intent::MakeFactory => Vec::new(),
@@ -384,7 +386,9 @@ fn exchanged(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
 
 fn ending(intent: &Intent) -> Ending {
     match intent {
-        Intent::Rollback { .. } | Intent::Forward { .. } => Ending::Sealed(Origin::Replaced),
+        Intent::Rollback { .. } | Intent::Forward { .. } | Intent::Convert => {
+            Ending::Sealed(Origin::Replaced)
+        }
         Intent::FallBack { .. } => Ending::Sealed(Origin::DidNotStart),
         Intent::Select { .. } => Ending::Parked,
         Intent::Return { .. } => Ending::Sealed(Origin::BootedOnce),
@@ -424,6 +428,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
         Intent::ResetConfig { .. }
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything
+        | Intent::Convert
         | Intent::Snapshot { .. } => history::add(&mut after, id),
         Intent::Stage { .. } => history::stage(&mut after, id),
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
@@ -461,26 +466,9 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
             | Intent::Return { .. }
     ) {
         after.good = None;
-        // Whose it is, is known when it is made.
-        after.trial = is_tried(intent).then_some(Trial {
-            system: after.live.system,
-            tries: trial::TRIES,
-            begun: 0,
-            condemned: false,
-            fallback: matches!(intent, Intent::FallBack { .. }),
-            clone_of: match intent.source() {
-                Some(Set::Snapshot(id)) => Some(id),
-                _ => None,
-            },
-            data_of: match intent.verb() {
-                Some(verb) if verb.resets_data() => Some(id),
-                Some(_) if !data => state.live_trial().and_then(|trial| trial.data_of),
-                _ => None,
-            },
-            guarded: true,
-        });
-        // Only a reset of the configuration leaves the system that the deletion waits for.
-        if !matches!(intent, Intent::ResetConfig { .. }) {
+        after.trial = is_tried(intent).then(|| tried(intent, state, id, data));
+        // Only these leave the system that the deletion waits for.
+        if !matches!(intent, Intent::ResetConfig { .. } | Intent::Convert) {
             after.destroy = None;
         }
     }
@@ -494,6 +482,32 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
     after
 }
 
+/// The trial of what becomes live; whose it is, is known when that is made.
+fn tried(intent: &Intent, state: &State, id: u32, data: bool) -> Trial {
+    let present = state.live_trial();
+    if let (Intent::Convert, Some(present)) = (intent, present) {
+        // The version stays, and so does what it still has to prove.
+        return present;
+    }
+    Trial {
+        system: state.live.system,
+        tries: trial::TRIES,
+        begun: 0,
+        condemned: false,
+        fallback: matches!(intent, Intent::FallBack { .. }),
+        clone_of: match intent.source() {
+            Some(Set::Snapshot(id)) => Some(id),
+            _ => None,
+        },
+        data_of: match intent.verb() {
+            Some(verb) if verb.resets_data() => Some(id),
+            Some(_) if !data => present.and_then(|trial| trial.data_of),
+            _ => None,
+        },
+        guarded: true,
+    }
+}
+
 /// Whether what becomes live has to be marked good. A boot once returns by itself, what it returns to
 /// was live before, and a first boot has nothing to fall back to.
 fn is_tried(intent: &Intent) -> bool {
@@ -503,7 +517,8 @@ fn is_tried(intent: &Intent) -> bool {
         | Intent::Forward { .. }
         | Intent::ResetConfig { .. }
         | Intent::ResetSystem { .. }
-        | Intent::ResetEverything => true,
+        | Intent::ResetEverything
+        | Intent::Convert => true,
         Intent::Select { .. }
         | Intent::Return { .. }
         | Intent::FirstBoot

@@ -90,9 +90,10 @@ impl Commands {
             .spawn()
             .and_then(std::process::Child::wait_with_output);
         match simulated {
-            Ok(output) if !output.status.success() => {
-                Ran::Failed(format!("apt-get --simulate full-upgrade: {}", output.status))
-            }
+            Ok(output) if !output.status.success() => Ran::Failed(format!(
+                "apt-get --simulate full-upgrade: {}",
+                output.status
+            )),
             Ok(output) if changes(&String::from_utf8_lossy(&output.stdout)) => Ran::Done,
             Ok(_) => Ran::Nothing,
             Err(error) => Ran::Failed(format!("apt-get --simulate full-upgrade: {error}")),
@@ -157,7 +158,9 @@ impl Runner<'_> {
         match ended {
             Err(why) => Ran::Failed(format!("nobody knows how {name} ended: {why}")),
             // Also one that went on to its end: somebody wanted it to stop.
-            Ok((_, Some(signal))) => Ran::Failed(format!("{name} was interrupted (signal {signal})")),
+            Ok((_, Some(signal))) => {
+                Ran::Failed(format!("{name} was interrupted (signal {signal})"))
+            }
             Ok((Ended::Exit(0), None)) => Ran::Done,
             Ok((ended, None)) => Ran::Failed(format!("{name} failed ({ended})")),
         }
@@ -236,9 +239,15 @@ mod tests {
     #[test]
     fn a_command_succeeds_or_says_how_it_failed() {
         assert_eq!(sh("exit 0"), Ran::Done);
-        assert_eq!(sh("exit 7"), Ran::Failed("sh -c exit 7 failed (exit status 7)".into()));
+        assert_eq!(
+            sh("exit 7"),
+            Ran::Failed("sh -c exit 7 failed (exit status 7)".into())
+        );
         let killed = "kill -9 $$";
-        assert_eq!(sh(killed), Ran::Failed(format!("sh -c {killed} failed (signal 9)")));
+        assert_eq!(
+            sh(killed),
+            Ran::Failed(format!("sh -c {killed} failed (signal 9)"))
+        );
         let Ran::Failed(why) = ran(&given(&["/no/such", "x"])) else {
             panic!("it ran");
         };
@@ -263,7 +272,11 @@ mod tests {
                 _ => 2,
             }
         });
-        assert_eq!(wait_for(child.unwrap()).unwrap(), Ended::Exit(0), "{script}");
+        assert_eq!(
+            wait_for(child.unwrap()).unwrap(),
+            Ended::Exit(0),
+            "{script}"
+        );
     }
 
     #[test]
@@ -274,7 +287,10 @@ mod tests {
         // It takes no notice, and succeeds.
         let deaf = "trap '' TERM; kill -TERM $PPID; sleep 1; exit 0";
         apart(deaf, "was interrupted (signal 15)");
-        apart("trap 'exit 3' INT; kill -INT $PPID; sleep 1; exit 0", "(signal 2)");
+        apart(
+            "trap 'exit 3' INT; kill -INT $PPID; sleep 1; exit 0",
+            "(signal 2)",
+        );
     }
 
     #[test]
@@ -299,7 +315,8 @@ mod tests {
     #[test]
     fn a_simulation_says_whether_there_is_anything_to_do() {
         let head = "NOTE: This is only a simulation!\nReading package lists...\n";
-        let none = format!("{head}0 upgraded, 0 newly installed, 0 to remove and 2 not upgraded.\n");
+        let none =
+            format!("{head}0 upgraded, 0 newly installed, 0 to remove and 2 not upgraded.\n");
         assert!(!changes(&none));
         for line in [
             "Inst bash [5.2-1] (5.2-2 Debian:13 [amd64])",

@@ -115,7 +115,9 @@ pub fn end<S: Store>(
 ) -> Result<Ended> {
     let (live, guarded) = match trial::triable(store, records) {
         Ok(fit) => fit,
-        Err(why) => return failed(store, records, begun, &why.to_string(), link).map(Ended::Undone),
+        Err(why) => {
+            return failed(store, records, begun, &why.to_string(), link).map(Ended::Undone);
+        }
     };
     let needs = conversion(store, &records.state.value, begun.now)?;
     if let Needs::More(lines) = needs {
@@ -212,7 +214,11 @@ fn consent<S: Store>(store: &S, state: &State, begun: Begun) -> Result<(Consent,
 /// The data that a snapshot holds.
 fn held<S: Store>(store: &S, id: u32) -> Result<Vec<Part>> {
     let manifest = catalogue::manifest(store, Set::Snapshot(id))?;
-    let has = |part: &Part| manifest.as_ref().is_some_and(|it| it.identity(*part).is_some());
+    let has = |part: &Part| {
+        manifest
+            .as_ref()
+            .is_some_and(|it| it.identity(*part).is_some())
+    };
     Ok(store.layout().data_parts().filter(has).collect())
 }
 

@@ -17,8 +17,6 @@ pub mod command;
 pub mod in_place;
 pub mod room;
 pub mod staged;
-#[cfg(test)]
-mod tests;
 
 use super::error::{Error, Result};
 use super::{request, state, trial};

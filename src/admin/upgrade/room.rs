@@ -22,9 +22,9 @@ use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
+use crate::sys;
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::process::{self, Ended};
-use crate::sys::{self, Context as _};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io::{ErrorKind, Read as _, Result as IoResult};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -120,7 +120,9 @@ pub fn run(room: &Room, commands: &Commands, quiet: bool) -> Ran {
     match ended {
         Ok((Ended::Exit(0), None)) if answer == NOTHING => Ran::Nothing,
         Ok((Ended::Exit(0), None)) => Ran::Done,
-        Ok((Ended::Exit(0), Some(signal))) => Ran::Failed(format!("it was interrupted (signal {signal})")),
+        Ok((Ended::Exit(0), Some(signal))) => {
+            Ran::Failed(format!("it was interrupted (signal {signal})"))
+        }
         Ok((ended, _)) if answer.is_empty() => Ran::Failed(ended.to_string()),
         Ok(_) => Ran::Failed(answer),
         Err(error) => Ran::Failed(format!("nobody knows how it ended: {error}")),
@@ -225,7 +227,12 @@ fn furnish(room: &Room) -> sys::Result<()> {
     fresh("tmpfs", Path::new("run"), memory, "mode=0755")?;
     fresh("tmpfs", Path::new("tmp"), memory, "mode=1777")?;
     for at in &room.data {
-        fresh("tmpfs", at, strict | MountFlags::RDONLY, "mode=0755,size=4k")?;
+        fresh(
+            "tmpfs",
+            at,
+            strict | MountFlags::RDONLY,
+            "mode=0755,size=4k",
+        )?;
     }
     for at in &room.nested {
         fresh("tmpfs", at, memory, "mode=0755")?;
@@ -248,7 +255,13 @@ fn furnish(room: &Room) -> sys::Result<()> {
 fn subvolume(room: &Room, path: &str, at: &Path) -> sys::Result<()> {
     let at = in_root(at)?;
     let options = format!("subvol=/{path}");
-    mount::mount(&room.device, &reached(&at), "btrfs", MountFlags::empty(), &options)
+    mount::mount(
+        &room.device,
+        &reached(&at),
+        "btrfs",
+        MountFlags::empty(),
+        &options,
+    )
 }
 
 /// Mounts a file system of the kernel's at a directory of the clone; where it has none, nothing.
@@ -272,7 +285,10 @@ fn reached(at: &OwnedFd) -> PathBuf {
 }
 
 fn make(at: &Path) -> IoResult<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(at)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(at)
 }
 
 /// What lies in the room's /run: the mark, GRUB's programs that do nothing, apt's path to them, and what resolves names.
@@ -283,7 +299,11 @@ fn in_memory(resolver: Option<&[u8]>) -> IoResult<()> {
     for name in STOOD_IN {
         write(&Path::new(BIN).join(name), STANDS_IN.as_bytes(), 0o755)?;
     }
-    write(Path::new(APT), format!("DPkg::Path \"{BIN}:{PATH}\";\n").as_bytes(), 0o644)?;
+    write(
+        Path::new(APT),
+        format!("DPkg::Path \"{BIN}:{PATH}\";\n").as_bytes(),
+        0o644,
+    )?;
     if let (Some(text), Ok(link)) = (resolver, std::fs::read_link("/etc/resolv.conf"))
         && let Some(at) = in_run(&link)
     {
@@ -415,8 +435,14 @@ mod tests {
     #[test]
     fn what_resolves_names_is_found_where_a_link_leads_into_run() {
         for (link, at) in [
-            ("../run/systemd/resolve/stub-resolv.conf", Some("/run/systemd/resolve/stub-resolv.conf")),
-            ("/run/resolvconf/resolv.conf", Some("/run/resolvconf/resolv.conf")),
+            (
+                "../run/systemd/resolve/stub-resolv.conf",
+                Some("/run/systemd/resolve/stub-resolv.conf"),
+            ),
+            (
+                "/run/resolvconf/resolv.conf",
+                Some("/run/resolvconf/resolv.conf"),
+            ),
             ("resolv.conf.static", None),
             ("../running", None),
         ] {

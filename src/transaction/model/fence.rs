@@ -23,15 +23,15 @@ use crate::transaction::catalogue::{fenced_off, manifest};
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
-const DATA: Part = Part::Data(0);
-const LIVE: Place = Place::Live(DATA);
+pub(super) const DATA: Part = Part::Data(0);
+pub(super) const LIVE: Place = Place::Live(DATA);
 
-fn writes(state: &str) -> String {
+pub(super) fn writes(state: &str) -> String {
     format!("dataset = \"data\"\nstate = \"{state}\"\n")
 }
 
 /// A converter that runs before boot.
-fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
+pub(super) fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
     format!(
         "[[converter]]\nfrom = [\"{from}\"]\nto = \"{to}\"\ncommand = [\"{command}\"]\nlossless = {lossless}\n\
          early = true\n"
@@ -49,7 +49,7 @@ fn newest() -> String {
 }
 
 /// `store` with the declarations, and its data in state 3.
-fn with_shop(mut store: Memory) -> Memory {
+pub(super) fn with_shop(mut store: Memory) -> Memory {
     for version in [Version::Factory, Version::Snapshot(1)] {
         declare(&mut store, version, &writes("1"));
     }
@@ -59,23 +59,23 @@ fn with_shop(mut store: Memory) -> Memory {
     store
 }
 
-fn shop() -> Memory {
+pub(super) fn shop() -> Memory {
     with_shop(machine().0)
 }
 
-fn booted(store: &mut Memory, act: Act) -> Booted {
+pub(super) fn booted(store: &mut Memory, act: Act) -> Booted {
     match act.run(store, &mut |_| {}) {
         Ended::Booted(booted) => booted,
         Ended::Command(done) => panic!("{act:?} is no start: {done:?}"),
     }
 }
 
-fn done(store: &mut Memory, act: Act) {
+pub(super) fn done(store: &mut Memory, act: Act) {
     let ended = act.run(store, &mut |_| {});
     assert!(ended.is_ok(), "{act:?}: {ended:?}");
 }
 
-fn state(store: &Memory) -> State {
+pub(super) fn state(store: &Memory) -> State {
     Records::open(store).unwrap().state.value.clone()
 }
 
@@ -87,7 +87,7 @@ fn text(content: Option<&Content>) -> Option<String> {
 }
 
 /// The live version, the state of its data, and what converted that last.
-fn now(store: &Memory) -> (String, String, Option<String>) {
+pub(super) fn now(store: &Memory) -> (String, String, Option<String>) {
     let live = live(store);
     let version = text(live[&Part::System].get("etc/version"));
     let state = text(live[&DATA].get(&labelled("state.shop")));
@@ -95,7 +95,11 @@ fn now(store: &Memory) -> (String, String, Option<String>) {
     (version.unwrap(), state.unwrap_or_default(), converted)
 }
 
-fn is(version: &str, state: &str, converted: Option<&str>) -> (String, String, Option<String>) {
+pub(super) fn is(
+    version: &str,
+    state: &str,
+    converted: Option<&str>,
+) -> (String, String, Option<String>) {
     (
         version.to_owned(),
         state.to_owned(),
@@ -111,11 +115,11 @@ fn back(to: u32) -> Verb {
     Verb::Rollback(Some(to))
 }
 
-fn its(store: &Memory, id: u32) -> Manifest {
+pub(super) fn its(store: &Memory, id: u32) -> Manifest {
     manifest(store, Set::Snapshot(id)).unwrap().unwrap()
 }
 
-fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
+pub(super) fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
     make_plan(intent, store, &state(store), consent).unwrap()
 }
 
