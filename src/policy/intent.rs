@@ -53,6 +53,8 @@ pub enum Intent {
     Snapshot {
         /// For people.
         title: Title,
+        /// Whether of the data, too: it stays aside when the snapshot is gone back to.
+        data: bool,
     },
 }
 

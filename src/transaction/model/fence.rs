@@ -49,7 +49,7 @@ fn newest() -> String {
 }
 
 /// `store` with the declarations, and its data in state 3.
-fn with_shop(mut store: Memory) -> Memory {
+pub(super) fn with_shop(mut store: Memory) -> Memory {
     for version in [Version::Factory, Version::Snapshot(1)] {
         declare(&mut store, version, &writes("1"));
     }
@@ -59,7 +59,7 @@ fn with_shop(mut store: Memory) -> Memory {
     store
 }
 
-fn shop() -> Memory {
+pub(super) fn shop() -> Memory {
     with_shop(machine().0)
 }
 
@@ -87,7 +87,7 @@ fn text(content: Option<&Content>) -> Option<String> {
 }
 
 /// The live version, the state of its data, and what converted that last.
-fn now(store: &Memory) -> (String, String, Option<String>) {
+pub(super) fn now(store: &Memory) -> (String, String, Option<String>) {
     let live = live(store);
     let version = text(live[&Part::System].get("etc/version"));
     let state = text(live[&DATA].get(&labelled("state.shop")));
@@ -95,7 +95,11 @@ fn now(store: &Memory) -> (String, String, Option<String>) {
     (version.unwrap(), state.unwrap_or_default(), converted)
 }
 
-fn is(version: &str, state: &str, converted: Option<&str>) -> (String, String, Option<String>) {
+pub(super) fn is(
+    version: &str,
+    state: &str,
+    converted: Option<&str>,
+) -> (String, String, Option<String>) {
     (
         version.to_owned(),
         state.to_owned(),
@@ -111,7 +115,7 @@ fn back(to: u32) -> Verb {
     Verb::Rollback(Some(to))
 }
 
-fn its(store: &Memory, id: u32) -> Manifest {
+pub(super) fn its(store: &Memory, id: u32) -> Manifest {
     manifest(store, Set::Snapshot(id)).unwrap().unwrap()
 }
 
