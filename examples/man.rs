@@ -441,6 +441,8 @@ and
 (whether a kernel that panics before the agent starts is counted),
 .I fallback
 (whether the machine fell back to it by itself),
+.I condemned
+(whether it was marked bad, so that no start is left to it),
 .IR fall_back_to ),
 .I fell_back
 (null, or

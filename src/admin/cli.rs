@@ -57,7 +57,19 @@ pub enum Command {
         /// For people; without it only the version is named
         #[arg(long, default_value = "")]
         title: String,
+        /// Keep the data with it: each data dataset as it is at one instant, one right after the other
+        ///
+        /// Going back to the snapshot leaves the live data as it is; with --fence restore the kept data takes its place
+        /// where the version could not run on the live one.
+        #[arg(long)]
+        data: bool,
     },
+    /// Delete data that snapshots keep; the snapshots stay, and go back to their versions as before
+    ///
+    /// Of each dataset the newest stay, and what is not older than some days, as /etc/backstay/snapshots.toml says (see
+    /// DATA OF SNAPSHOTS). Never deleted is what a trial, a boot once, a waiting request or 'reset everything' needs. The exit
+    /// status is 3 if nothing is to be deleted. Run by backstay-prune-data.timer, where that is enabled.
+    Prune(Prune),
     /// The factory snapshot
     Factory {
         /// What to do
@@ -201,6 +213,26 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// The data of snapshots; nothing else is pruned yet
+    #[arg(long, required = true)]
+    pub data: bool,
+    /// Leave so many of each dataset, the newest, whatever the settings say
+    #[arg(long, value_name = "N")]
+    pub keep: Option<u32>,
+    /// And those that were kept within so many days
+    #[arg(long, value_name = "N")]
+    pub keep_days: Option<u32>,
+    /// Also data that comes back by itself with its snapshot, since a reset or a fallback replaced it
+    #[arg(long)]
+    pub reset_data: bool,
+    /// Say what would be deleted, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `mark-good`.
@@ -551,6 +583,9 @@ mod tests {
             "backstay upgrade apt-get",
             "backstay upgrade --staged --data",
             "backstay upgrade --dry-run --reboot",
+            "backstay prune",
+            "backstay prune --keep 3",
+            "backstay prune --data --keep -1",
             "backstay factory pack /root",
             "backstay factory pack /root --output a.tar.zst --zstd-level 20",
             "backstay factory pack /root --output a.tar.zst --password-fd 3",

@@ -416,6 +416,19 @@ pub enum Error {
          data is in with 'backstay state set {0} STATE'"
     )]
     ConversionDamaged(String),
+    /// There is nothing to keep with a snapshot.
+    #[error(
+        "this machine has no data dataset: leave --data out, or declare one in layout.toml and run 'backstay init'"
+    )]
+    NoData,
+    /// The settings of a system that does not run.
+    #[error(
+        "--root leaves the settings of that system alone: say with --keep or --keep-days what stays"
+    )]
+    NoSettings,
+    /// Settings that are not understood.
+    #[error(transparent)]
+    Settings(#[from] super::data_snapshots::SettingsError),
     /// A dataset that is not there.
     #[error("there is no dataset {0:?} for data on this machine: name one of these: {1}")]
     NoDataset(String, String),

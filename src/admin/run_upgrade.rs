@@ -5,6 +5,7 @@
 //! store is locked.
 
 use super::cli::Upgrade;
+use super::data_snapshots::Settings;
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::now;
@@ -16,6 +17,7 @@ use super::upgrade::staged::{self, Forward};
 use super::upgrade::{ready, ticket};
 use super::{own_kernel, reboot, request, run_ask, snapshot};
 use crate::record::state::{Consent, Verb};
+use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
 use crate::sys::{Context, mountinfo, signals};
@@ -145,7 +147,6 @@ fn open_live(lock: Lock, out: Out) -> Result<Open> {
 }
 
 fn is_live(machine: &Machine, store: &Btrfs) -> Result<()> {
-    use crate::store::Store as _;
     let live = store.layout().system.live.to_string();
     match &machine.booted {
         Some(booted) if *booted != live => Err(Error::UpgradeNotLive(booted.clone(), live)),
@@ -157,6 +158,16 @@ fn has_recovery(machine: &Machine) -> Result<()> {
     match machine.recovery.missing() {
         Some(what) => Err(Error::NoRecoveryKernel(what)),
         None => Ok(()),
+    }
+}
+
+/// Whether the snapshot from before it holds the data: as it is said, or as the machine's owner has set it.
+fn keeps_data(args: &Upgrade, store: &Btrfs) -> Result<bool> {
+    let has_data = !store.layout().data.is_empty();
+    match args.data {
+        true if !has_data => Err(Error::NoData),
+        true => Ok(true),
+        false => Ok(has_data && Settings::load()?.upgrade),
     }
 }
 
@@ -190,7 +201,8 @@ fn dry_run(args: &Upgrade, out: Out) -> Result<Ended> {
                 "puts it on trial; if it fails or is interrupted, the next boot goes back to the snapshot",
             ],
         };
-        let with = if args.data { ", with the data" } else { "" };
+        let data = !args.staged && keeps_data(args, &store)?;
+        let with = if data { ", with the data" } else { "" };
         let [first, second, third] = lines;
         out.say(&format!("1. {first}{with}"));
         out.say(&format!("2. {second}{commands}"));
@@ -209,7 +221,7 @@ fn upgrade_in_place(args: &Upgrade, out: Out) -> Result<Ended> {
         environment: &[],
     };
     // Refused before anything is downloaded.
-    look(out)?;
+    look(args, out)?;
     match commands.prepare(&mut runner) {
         Ran::Done => {}
         Ran::Nothing => return Ok(nothing(args, out)),
@@ -232,7 +244,7 @@ fn upgrade_in_place(args: &Upgrade, out: Out) -> Result<Ended> {
     }
 }
 
-fn look(out: Out) -> Result<()> {
+fn look(args: &Upgrade, out: Out) -> Result<()> {
     let Open {
         machine,
         store,
@@ -240,6 +252,7 @@ fn look(out: Out) -> Result<()> {
     } = open_live(Lock::Try, out)?;
     has_recovery(&machine)?;
     ready(&store, &records, now())?;
+    keeps_data(args, &store)?;
     has_room(&store)
 }
 
@@ -263,10 +276,24 @@ fn begin(args: &Upgrade, out: Out) -> Result<Begun> {
     has_room(&store)?;
     own_kernel::keep()?;
     let title = args.title.as_deref().unwrap_or(BEFORE);
-    let before = snapshot::snapshot(&mut store, &mut records, title, now, &mut |_| {})?;
-    note(&mut store, &format!("snapshot {before} made, {title:?}"));
+    let data = keeps_data(args, &store)?;
+    let take = match data {
+        true => snapshot::snapshot_with_data,
+        false => snapshot::snapshot,
+    };
+    let before = take(&mut store, &mut records, title, now, &mut |_| {})?;
+    let with = if data { ", with the data" } else { "" };
+    note(
+        &mut store,
+        &format!("snapshot {before} made{with}, {title:?}"),
+    );
+    for path in snapshot::left_out(&store)?.iter().filter(|_| data) {
+        out.say(&format!(
+            "the subvolume {path} is not in it: no snapshot has those inside"
+        ));
+    }
     if !out.json {
-        out.say(&format!("snapshot {before} made"));
+        out.say(&format!("snapshot {before} made{with}"));
     }
     let verb = Verb::Rollback(Some(before));
     request::preview(&store, &records, verb, Consent::Refuse, now)?;

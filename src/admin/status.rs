@@ -69,6 +69,8 @@ pub struct OnTrial {
     pub guarded: bool,
     /// Whether the machine fell back to it by itself, which it does once.
     pub fallback: bool,
+    /// No start is left to it, however many were begun: it was marked bad, or its upgrade has not ended.
+    pub condemned: bool,
     /// The snapshot that the machine falls back to if it is not marked good.
     pub fall_back_to: Option<u32>,
 }
@@ -275,6 +277,7 @@ fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Optio
         tries: trial.tries,
         guarded: state.counts_panics() && !around.recovery_is_hosts,
         fallback: trial.fallback,
+        condemned: trial.condemned,
         fall_back_to: super::trial::fall_back_to(store, state)?,
     }))
 }
@@ -314,15 +317,17 @@ impl core::fmt::Display for Status {
                 if let Some(trial) = &self.trial {
                     let OnTrial { begun, tries, .. } = trial;
                     let then = match trial.fall_back_to {
-                        Some(id) => format!("else the machine falls back to snapshot {id}"),
+                        Some(id) => format!("the machine falls back to snapshot {id}"),
                         None if trial.fallback => {
-                            "else the menu opens: the machine fell back once already".to_owned()
+                            "the menu opens: the machine fell back once already".to_owned()
                         }
-                        None => {
-                            "else the menu opens: nothing good is there to fall back to".to_owned()
-                        }
+                        None => "the menu opens: nothing good is there to fall back to".to_owned(),
                     };
-                    line("on trial", &format!("start {begun} of {tries}; {then}"))?;
+                    let left = match trial.condemned {
+                        true => "marked bad; unless 'backstay mark-good' keeps it,".to_owned(),
+                        false => format!("start {begun} of {tries}; else"),
+                    };
+                    line("on trial", &format!("{left} {then}"))?;
                 }
             }
             None if self.first_boot => {

@@ -55,6 +55,8 @@ pub enum Intent {
     Snapshot {
         /// For people.
         title: Title,
+        /// Whether of the data, too: it stays aside when the snapshot is gone back to.
+        data: bool,
     },
     /// Upgrade a clone of what is live, and seal it, to go forward to; nothing that is live changes.
     Stage {

@@ -15,7 +15,7 @@ use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Prepar
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
 use crate::store::place::{File, Place, Set};
-use crate::store::{Nested, Store};
+use crate::store::{Access, Nested, Store};
 use heapless::Vec;
 
 /// GRUB sources it while a transaction is open; see grub-entries/menu.cfg.
@@ -234,7 +234,8 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 // Of live data, because it is converted, while nobody writes to it.
-                if matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_))) {
+                let of_data = matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_)));
+                if of_data && *access == Access::Writable {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
                     let below = |nested: &Nested| format!("{from}/{}", nested.name());
@@ -464,7 +465,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         None => None,
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {
-        (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Snapshot { title, .. }, _) => (Origin::Asked, title.to_string()),
         (Intent::Stage { title }, _) => (Origin::Upgraded, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
         (Intent::FallBack { to }, _) => (

@@ -87,8 +87,8 @@ pub struct Plan {
     pub fence: Option<Verdict>,
     /// The converters that are run, in their order.
     pub conversions: Vec<Conversion>,
-    /// Live data that the fence's answer replaces. In the set under `id` it stays aside: going back there does not bring it
-    /// back, since what takes its place has what comes from now on.
+    /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
+    /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
 }
 
@@ -159,8 +159,9 @@ pub fn plan(
             access,
         });
     }
-    let kept = kept(intent, layout, &sources);
-    for part in kept {
+    let mut aside = DataParts::NONE;
+    for part in kept(intent, layout, &sources) {
+        aside.insert(part);
         let (from, to) = (Place::Live(part), Place::Snapshot(id, part));
         steps.push(Step::Clone {
             from,
@@ -220,7 +221,7 @@ pub fn plan(
         after,
         fence: None,
         conversions: Vec::new(),
-        aside: DataParts::NONE,
+        aside,
     }
 }
 
@@ -365,10 +366,12 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
     Sources(sources)
 }
 
-/// Parts that stay live and of which the sealed set holds a copy, so that it is whole.
+/// Parts that stay live and of which the sealed set holds a copy: so that it is whole, and data where that was asked for,
+/// one dataset right after the other.
 fn kept(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
     match intent {
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => Vec::new(),
+        Intent::Snapshot { data: true, .. } => layout.set().chain(layout.data_parts()).collect(),
         _ => {
             let replaced = |part: &Part| sources.0.iter().any(|(other, _)| other == part);
             layout.set().filter(|part| !replaced(part)).collect()

@@ -5,7 +5,7 @@ use super::boot::{Booted, boot};
 use crate::admin::factory;
 use crate::admin::good::mark_good;
 use crate::admin::request::{cancel, no_spare, submit};
-use crate::admin::snapshot::snapshot;
+use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Wish;
 use crate::record::state::{Consent, Verb};
 use crate::store::memory::Memory;
@@ -29,6 +29,8 @@ pub enum Act {
     Cancel,
     /// The running system takes a snapshot.
     Snapshot,
+    /// The same, with the data.
+    SnapshotWithData,
     /// The running system is marked good.
     MarkGood,
     /// An image builder seals the factory.
@@ -101,6 +103,9 @@ impl Act {
             Act::RequestAgreed(verb, consent) => ask(store, records, verb, consent),
             Act::Cancel => cancel(store, records).map(|_| ()),
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
+            Act::SnapshotWithData => {
+                snapshot_with_data(store, records, "by hand", 1000, &mut |_| {}).map(|_| ())
+            }
             _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),
         }
     }
