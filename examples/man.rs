@@ -155,6 +155,20 @@ It is armed at the hand\-over, runs on through the kexec, and is stopped by
 .B mark\-good
 unless systemd has taken it over
 .RI ( RuntimeWatchdogSec= ).
+.SH UPGRADES
+.B backstay upgrade
+keeps a snapshot, writes that the next boot goes back to it, runs what upgrades, and takes that back only if it succeeded and
+the result can boot and runs on the data. Then the system is on trial.
+So a failure, Control\-C, a power cut and a script that restarts the machine are undone by the next boot.
+With
+.B \-\-staged
+a clone is upgraded, in a chroot without data and services, and becomes a snapshot that the next boot goes forward to.
+.PP
+It is refused while something waits, a snapshot is booted once, a trial runs or a conversion is open, and where the live
+system was not marked good or would never be.
+.I backstay\-upgrade.timer
+does it once a week, if it is enabled.
+docs/upgrades.md has what each failure leaves.
 .SH STATE OF DATA
 Programs change the form of their data when they are upgraded, and an older version cannot read the newer form.
 So the state that an application's data is in is recorded with the data, by
@@ -354,7 +368,7 @@ The arguments are wrong.
 .TP
 3
 There was nothing to do
-.RB ( cancel ),
+.RB ( cancel ", " upgrade ),
 or it was begun before and has not ended
 .RB ( "state begin" ).
 .SH JSON
@@ -378,7 +392,7 @@ a list with the factory snapshot first:
 .I kind
 (snapshot, factory, parked, unknown),
 .I origin
-(asked, replaced, before\-reset, booted\-once, built),
+(asked, replaced, before\-reset, booted\-once, built, upgraded and others),
 .IR created ,
 .IR title ,
 .IR kernel ,
@@ -427,6 +441,8 @@ and
 (whether a kernel that panics before the agent starts is counted),
 .I fallback
 (whether the machine fell back to it by itself),
+.I condemned
+(whether it was marked bad, so that no start is left to it),
 .IR fall_back_to ),
 .I fell_back
 (null, or
@@ -443,6 +459,10 @@ and
 .IR recovery_kernel ,
 .I copied_disk
 (two disks carry this file system),
+.I upgrading
+(an upgrade goes on),
+.I upgrade_undone_by
+(the snapshot to which the next boot goes back, because an upgrade in place has not ended, or has failed),
 .I grub
 (what is wrong with GRUB's files),
 .IR recovery_missing ,
@@ -470,6 +490,27 @@ and
 .I fence
 (what the fence says, in lines),
 .IR unchecked .
+.TP
+.B upgrade
+.I mode
+(in\-place, staged),
+.I outcome
+(on\-trial, converts, forward, sealed, nothing, failed, planned),
+.I snapshot
+(in place the one before it, staged the new version),
+.IR command ,
+.IR reboot_due ,
+.I trial
+(as
+.BR try ),
+.I undone
+(null, or
+.IR why ,
+.IR back_to ,
+.IR with_data ,
+.IR refused ),
+.I refused
+(what the fence says of going forward to what was staged).
 .TP
 .BR snapshot ", " "factory seal" ", " "factory build"
 .IR id ,

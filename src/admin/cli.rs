@@ -2,9 +2,11 @@
 
 mod fence;
 mod state;
+mod upgrade;
 
 pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, Lossy, To};
 pub use state::{Dataset, State};
+pub use upgrade::Upgrade;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -55,7 +57,19 @@ pub enum Command {
         /// For people; without it only the version is named
         #[arg(long, default_value = "")]
         title: String,
+        /// Keep the data with it: each data dataset as it is at one instant, one right after the other
+        ///
+        /// Going back to the snapshot leaves the live data as it is; with --fence restore the kept data takes its place
+        /// where the version could not run on the live one.
+        #[arg(long)]
+        data: bool,
     },
+    /// Delete data that snapshots keep; the snapshots stay, and go back to their versions as before
+    ///
+    /// Of each dataset the newest stay, and what is not older than some days, as /etc/backstay/snapshots.toml says (see
+    /// DATA OF SNAPSHOTS). Never deleted is what a trial, a boot once, a waiting request or 'reset everything' needs. The exit
+    /// status is 3 if nothing is to be deleted. Run by backstay-prune-data.timer, where that is enabled.
+    Prune(Prune),
     /// The factory snapshot
     Factory {
         /// What to do
@@ -126,6 +140,22 @@ pub enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Upgrade the system as a whole: it is undone if it fails, and on trial if it does not
+    ///
+    /// A snapshot is kept first, then COMMAND is run. If it fails, is interrupted, or the power goes, the next boot goes back
+    /// to the snapshot. If it succeeds, the system is on trial: unless it is marked good within three starts, the machine falls
+    /// back. Data that the new version does not read is converted at the next boot if nothing is lost by that; otherwise the
+    /// upgrade is undone.
+    ///
+    /// With --staged COMMAND is run in a clone of the system, in a chroot where no service starts and no data can be reached.
+    /// It becomes a snapshot of its own, which the next boot goes forward to; if it fails, it is deleted.
+    ///
+    /// Without COMMAND: 'apt-get update', then 'apt-get -y full-upgrade'. A configuration file that was changed stays as it is,
+    /// and the packager's new one lies beside it as FILE.dpkg-dist; one that was not changed is replaced. Nobody is asked
+    /// anything: COMMAND finds DEBIAN_FRONTEND=noninteractive and APT_LISTCHANGES_FRONTEND=none.
+    ///
+    /// The exit status is 0 if there is a new version, 1 if something failed or was refused, 3 if there was nothing to upgrade.
+    Upgrade(Upgrade),
     /// Withdraw what waits for the next boot
     Cancel,
     /// Put the live system on trial, after an upgrade in place: it falls back unless it is marked good
@@ -183,6 +213,26 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// The data of snapshots; nothing else is pruned yet
+    #[arg(long, required = true)]
+    pub data: bool,
+    /// Leave so many of each dataset, the newest, whatever the settings say
+    #[arg(long, value_name = "N")]
+    pub keep: Option<u32>,
+    /// And those that were kept within so many days
+    #[arg(long, value_name = "N")]
+    pub keep_days: Option<u32>,
+    /// Also data that comes back by itself with its snapshot, since a reset or a fallback replaced it
+    #[arg(long)]
+    pub reset_data: bool,
+    /// Say what would be deleted, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `mark-good`.
@@ -530,6 +580,12 @@ mod tests {
             "backstay rollback --dry-run --reboot",
             "backstay init --system @root",
             "backstay snapshot extra",
+            "backstay upgrade apt-get",
+            "backstay upgrade --staged --data",
+            "backstay upgrade --dry-run --reboot",
+            "backstay prune",
+            "backstay prune --keep 3",
+            "backstay prune --data --keep -1",
             "backstay factory pack /root",
             "backstay factory pack /root --output a.tar.zst --zstd-level 20",
             "backstay factory pack /root --output a.tar.zst --password-fd 3",

@@ -177,6 +177,7 @@ fn copy<S: Store>(store: &mut S, now: u64, progress: &mut dyn FnMut(&str)) -> Re
         good: false,
         members,
         aside: DataParts::NONE,
+        gone: Default::default(),
     };
     write_manifest(store, Set::Factory, &manifest)?;
     store.sync()?;

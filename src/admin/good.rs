@@ -174,7 +174,7 @@ fn finish<S: Store>(
 }
 
 /// UUIDs that are never deleted, whatever a record says: what is live, the factory, the templates.
-fn spared<S: Store>(store: &S) -> Result<Vec<Uuid>> {
+pub(super) fn spared<S: Store>(store: &S) -> Result<Vec<Uuid>> {
     let mut spared = Vec::new();
     for part in store.layout().all() {
         for place in [

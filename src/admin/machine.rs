@@ -9,6 +9,7 @@
 use super::copies;
 use super::error::{Error, Result};
 use super::recovery::Recovery;
+use super::upgrade::room::MARK;
 use crate::agent::block::Places;
 use crate::record::Uuid;
 use crate::record::block::Block;
@@ -169,6 +170,9 @@ struct Running {
 
 /// The top level of the file system that `/` lies on.
 fn running() -> Result<(OwnedFd, Running)> {
+    if Path::new(MARK).exists() {
+        return Err(Error::InClone);
+    }
     let path = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
     let Some(root) = mountinfo::at(&text, "/") else {

@@ -9,6 +9,7 @@
 //! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
+use super::upgrade;
 use crate::policy::intent::Intent;
 use crate::policy::terms::Terms;
 use crate::policy::{self, resolve};
@@ -70,7 +71,10 @@ pub fn idle(records: &Records) -> Result<()> {
         return Err(Error::Parked(parked));
     }
     match state.request {
-        Some(request) => Err(Error::Waiting(request.verb)),
+        Some(request) => Err(match upgrade::undoes(&request) {
+            Some(before) => Error::UpgradeUnfinished(before),
+            None => Error::Waiting(request.verb),
+        }),
         None => Ok(()),
     }
 }
@@ -190,23 +194,46 @@ pub fn submit_request<S: Store>(
     link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
     idle(records)?;
-    let facts = catalogue::facts(store, None, false)?;
-    if policy::is_behind(&records.state.value, &facts) {
-        return Err(Error::StateBehind);
-    }
-    // What is left over from before would be in the way of a second name.
-    store.remove(File::Armed)?;
-    with_ballast(store, |store| {
-        match store.replace(File::Armed, &armed(request.verb)) {
-            Err(StoreError::Full(_)) if link_spare().is_ok() => Ok(()),
-            other => other,
-        }
-    })?;
-    store.sync()?;
+    not_behind(store, records)?;
     let mut state = records.state.value.clone();
     state.request = Some(request);
+    write_down(store, records, state, link_spare)
+}
+
+/// Refuses where the state is an older copy of itself: the agent would refuse what it asks for.
+pub fn not_behind<S: Store>(store: &S, records: &Records) -> Result<()> {
+    let facts = catalogue::facts(store, None, false)?;
+    match policy::is_behind(&records.state.value, &facts) {
+        true => Err(Error::StateBehind),
+        false => Ok(()),
+    }
+}
+
+/// Writes a state in which a request waits, after the hint that it needs. On disk on return.
+///
+/// Where something waits already, the hint for that is never away: a power cut leaves what waited, or the new request.
+pub fn write_down<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    state: State,
+    link_spare: &dyn Fn() -> std::io::Result<()>,
+) -> Result<()> {
+    let waited = records.state.value.waits() && store.read(File::Armed)?.is_some();
+    if !waited {
+        // What is left over from before would be in the way of a second name.
+        store.remove(File::Armed)?;
+    }
+    let text = state
+        .request
+        .map_or(execute::ARMED.to_vec(), |it| armed(it.verb));
+    with_ballast(store, |store| match store.replace(File::Armed, &text) {
+        // It says something else, and does the same.
+        Err(StoreError::Full(_)) if waited || link_spare().is_ok() => Ok(()),
+        other => other,
+    })?;
+    store.sync()?;
     let written = records.state.write(store, state);
-    if written.is_err() {
+    if written.is_err() && !records.state.value.waits() {
         store.remove(File::Armed)?;
     }
     store.sync()?;

@@ -8,7 +8,8 @@ use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
     app, fence, grub, init, initramfs, install, list, menu, packages, password, recovery, request,
-    run_ask, run_factory, run_good, run_state, run_trial, snapshot, status, tarball,
+    run_ask, run_factory, run_good, run_prune, run_state, run_trial, run_upgrade, snapshot, status,
+    tarball,
 };
 use crate::conversion::held;
 use crate::record::manifest::title as title_of;
@@ -51,7 +52,8 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         Command::Init(args) => set_up(root, args, out),
         Command::Doctor => examine(root, out),
         Command::Uninstall(args) => take_down(root, args, out),
-        Command::Snapshot { title } => take(root, title, out),
+        Command::Snapshot { title, data } => take(root, title, *data, out),
+        Command::Prune(args) => run_prune::run(root, args, out),
         Command::Factory { command } => run_factory::run(root, command, out),
         Command::Recovery {
             command: Recovery::Install { agent },
@@ -70,6 +72,7 @@ pub fn run(cli: &Cli) -> Result<Ended> {
         }
         Command::Reset(args) => run_ask::reset(root, args, out),
         Command::Convert { fence, how } => run_ask::convert(root, *fence, *how, out),
+        Command::Upgrade(args) => run_upgrade::upgrade(root, args, out),
         Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),
         Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),
@@ -259,21 +262,56 @@ pub(super) struct Made {
     pub(super) title: String,
 }
 
-fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
+#[derive(Serialize)]
+struct Taken {
+    #[serde(flatten)]
+    made: Made,
+    /// The data datasets that it has.
+    data: Vec<String>,
+}
+
+/// Refuses a snapshot where little is free.
+pub(super) fn has_room(store: &Btrfs) -> Result<()> {
+    let free = store.space()?.available;
+    match free < SNAPSHOT_ROOM {
+        true => Err(Error::NoRoom(size(free))),
+        false => Ok(()),
+    }
+}
+
+fn take(root: Option<&Path>, title: &str, data: bool, out: Out) -> Result<Ended> {
     let Open {
         mut store,
         mut records,
         ..
     } = open(root, Lock::Try, out)?;
-    let free = store.space()?.available;
-    if free < SNAPSHOT_ROOM {
-        return Err(Error::NoRoom(size(free)));
-    }
+    has_room(&store)?;
     if root.is_none() {
         own_kernel::keep()?;
     }
-    let id = snapshot::snapshot(&mut store, &mut records, title, now(), &mut |_| {})?;
-    note(&mut store, &format!("snapshot {id} made, {title:?}"));
+    let layout = store.layout().clone();
+    let names: Vec<String> = match data {
+        true => layout.data.iter().map(|it| it.name.to_string()).collect(),
+        false => Vec::new(),
+    };
+    if data && names.is_empty() {
+        return Err(Error::NoData);
+    }
+    let take = match data {
+        true => snapshot::snapshot_with_data,
+        false => snapshot::snapshot,
+    };
+    let id = take(&mut store, &mut records, title, now(), &mut |_| {})?;
+    let with = match data {
+        true => format!(", with the data of {}", names.join(", ")),
+        false => String::new(),
+    };
+    note(&mut store, &format!("snapshot {id} made{with}, {title:?}"));
+    for path in snapshot::left_out(&store)?.iter().filter(|_| data) {
+        out.say(&format!(
+            "the subvolume {path} is not in it: no snapshot has those inside"
+        ));
+    }
     let kept = title_of(title);
     if kept.as_str() != title {
         out.say(&format!(
@@ -283,12 +321,15 @@ fn take(root: Option<&Path>, title: &str, out: Out) -> Result<Ended> {
     }
     if !out.json {
         out.say(&format!(
-            "snapshot {id} made: 'backstay rollback {id}' returns to it"
+            "snapshot {id} made{with}: 'backstay rollback {id}' returns to it"
         ));
     }
-    out.result(&Made {
-        id,
-        title: title.to_owned(),
+    out.result(&Taken {
+        made: Made {
+            id,
+            title: title.to_owned(),
+        },
+        data: names,
     });
     Ok(Ended::Done)
 }
@@ -364,6 +405,7 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
             &store.layout().system.live,
         )?,
         copied_disk: machine.is_copied()?,
+        upgrading: run_upgrade::goes_on(&machine)?,
         tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: machine.recovery.missing().map(str::to_owned),
         recovery_is_hosts: machine.recovery.is_hosts,

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, now};
 use super::run::{Ended, Open, Out, note, open};
-use super::{consent, reboot, request, run_convert};
+use super::{consent, reboot, request, run_convert, run_upgrade, upgrade};
 use crate::policy::refusal::Refusal;
 use crate::policy::resolve;
 use crate::policy::terms::{Conversions, Terms};
@@ -217,8 +217,7 @@ pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()
 
 /// The same with what was converted for it.
 fn submit_with(open: &mut Open, verb: Verb, consent: Consent, prepared: Prepared) -> Result<()> {
-    let grub = open.machine.top.join(STORE);
-    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
+    let link = spare(&open.machine);
     let request = Request {
         ticket: ticket()?,
         verb,
@@ -229,6 +228,12 @@ fn submit_with(open: &mut Open, verb: Verb, consent: Consent, prepared: Prepared
     request::submit_request(&mut open.store, &mut open.records, request, &link)?;
     note(&mut open.store, &format!("asked for the next boot: {verb}"));
     Ok(())
+}
+
+/// Gives the spare the name of the hint, on a full disk.
+pub(super) fn spare(machine: &Machine) -> impl Fn() -> std::io::Result<()> + use<> {
+    let grub = machine.top.join(STORE);
+    move || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"))
 }
 
 /// Without the lock, so nothing is written and nothing that is open is settled: it may be another
@@ -291,7 +296,8 @@ fn names<S: Store>(store: &S, prepared: &Prepared) -> Vec<String> {
         .collect()
 }
 
-fn ticket() -> Result<Ticket> {
+/// Random bytes.
+pub(super) fn ticket() -> Result<Ticket> {
     let path = "/dev/urandom";
     let mut ticket = Ticket::default();
     std::fs::File::open(path)
@@ -310,10 +316,13 @@ struct Withdrawn {
 /// Withdraws what waits, and lets go what was held for it.
 pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Try, out)?;
+    if run_upgrade::goes_on(&machine)? {
+        return Err(Error::Upgrading);
+    }
     let request = request::cancel(&mut store, &mut records)?;
     let withdrawn = request.map(|request| request.verb.to_string());
     if let Some(what) = &withdrawn {
@@ -330,7 +339,14 @@ pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     });
     match withdrawn {
         Some(what) if !out.json => {
-            out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
+            let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
+            out.say(&match unfinished {
+                true => format!(
+                    "withdrawn: {what}; as the upgrade did not end, the live system is marked bad, and the next boot falls \
+                     back: 'backstay mark-good' keeps it"
+                ),
+                false => format!("withdrawn: {what}; the next boot changes nothing"),
+            });
         }
         Some(_) => {}
         None => {

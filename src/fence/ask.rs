@@ -90,7 +90,7 @@ pub fn ask<S: Store>(
 /// The version whose programs would run on the data; `None` where nothing that is live changes.
 fn target(intent: &Intent) -> Option<Version> {
     match intent {
-        Intent::MakeFactory | Intent::Snapshot { .. } => None,
+        Intent::MakeFactory | Intent::Snapshot { .. } | Intent::Stage { .. } => None,
         Intent::ResetConfig { .. } | Intent::Convert => Some(Version::Live),
         Intent::Return { parked } => Some(Version::Snapshot(*parked)),
         Intent::Rollback { .. }

@@ -55,6 +55,13 @@ pub enum Intent {
     Snapshot {
         /// For people.
         title: Title,
+        /// Whether of the data, too: it stays aside when the snapshot is gone back to.
+        data: bool,
+    },
+    /// Upgrade a clone of what is live, and seal it, to go forward to; nothing that is live changes.
+    Stage {
+        /// For people.
+        title: Title,
     },
 }
 
@@ -75,7 +82,8 @@ impl Intent {
             | Intent::Return { .. }
             | Intent::FirstBoot
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => return None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => return None,
         })
     }
 
@@ -111,7 +119,8 @@ impl Intent {
             | Intent::ResetConfig { .. }
             | Intent::Convert
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => None,
         }
     }
 }

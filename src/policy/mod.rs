@@ -7,6 +7,7 @@ pub mod history;
 pub mod intent;
 pub mod refusal;
 pub mod resolve;
+pub mod retention;
 #[cfg(test)]
 mod space;
 pub mod terms;

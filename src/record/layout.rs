@@ -71,6 +71,11 @@ impl DataParts {
         self.0 |= bit(part);
     }
 
+    /// Takes one out.
+    pub fn remove(&mut self, part: Part) {
+        self.0 &= !bit(part);
+    }
+
     /// Whether it is one of them.
     pub fn contains(self, part: Part) -> bool {
         self.0 & bit(part) != 0

@@ -1,4 +1,4 @@
-//! What a snapshot is: written once, after its datasets were sealed.
+//! What a snapshot is: written once, after its datasets were sealed; and again where its data is deleted.
 
 use super::block::Record;
 use super::layout::{DataParts, MAX_DATA, Part};
@@ -47,6 +47,8 @@ pub enum Origin {
     DidNotStart,
     /// A used system, cleaned: in the factory's place, and no factory version.
     Baseline,
+    /// A clone of what was live, upgraded; nothing was booted from it yet.
+    Upgraded,
 }
 
 /// One sealed member of the set.
@@ -84,10 +86,13 @@ pub struct Manifest {
     /// Data among the members that stays here when the set is gone back to: what took its place was made of it, or chosen
     /// instead of it, with somebody's consent, and has what came since. Data that a reset replaced is not among these.
     pub aside: DataParts,
+    /// Data that was among the members and was deleted. Written before the deletion, so it may still be there.
+    pub gone: Vec<Member, MAX_DATA>,
 }
 
-/// A manifest on disk. Without data that stays aside it is what it was before there was such, byte for byte; with it the
-/// kind is one that an older backstay does not know: it would bring that data back, and so it takes nothing of the set.
+/// A manifest on disk. Without data that stays aside or is gone it is what it was before there was such, byte for byte; with
+/// it the kind is one that an older backstay does not know: it would bring data aside back, and so it takes nothing of the
+/// set.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     id: u32,
@@ -110,16 +115,20 @@ enum StoredKind {
     FormerFactory,
     /// A snapshot with data that stays aside.
     Aside(DataParts),
+    /// A snapshot of which data was deleted, and data that stays aside.
+    Gone(DataParts, Box<Vec<Member, MAX_DATA>>),
 }
 
 impl From<Stored> for Manifest {
     fn from(it: Stored) -> Manifest {
-        let (kind, aside) = match it.kind {
-            StoredKind::Snapshot => (Kind::Snapshot, DataParts::NONE),
-            StoredKind::Factory => (Kind::Factory, DataParts::NONE),
-            StoredKind::Parked => (Kind::Parked, DataParts::NONE),
-            StoredKind::FormerFactory => (Kind::FormerFactory, DataParts::NONE),
-            StoredKind::Aside(aside) => (Kind::Snapshot, aside),
+        let plain = |kind| (kind, DataParts::NONE, Vec::new());
+        let (kind, aside, gone) = match it.kind {
+            StoredKind::Snapshot => plain(Kind::Snapshot),
+            StoredKind::Factory => plain(Kind::Factory),
+            StoredKind::Parked => plain(Kind::Parked),
+            StoredKind::FormerFactory => plain(Kind::FormerFactory),
+            StoredKind::Aside(aside) => (Kind::Snapshot, aside, Vec::new()),
+            StoredKind::Gone(aside, gone) => (Kind::Snapshot, aside, *gone),
         };
         Manifest {
             id: it.id,
@@ -132,6 +141,7 @@ impl From<Stored> for Manifest {
             good: it.good,
             members: it.members,
             aside,
+            gone,
         }
     }
 }
@@ -139,9 +149,10 @@ impl From<Stored> for Manifest {
 impl From<Manifest> for Stored {
     fn from(it: Manifest) -> Stored {
         let kind = match it.kind {
+            Kind::Snapshot if !it.gone.is_empty() => StoredKind::Gone(it.aside, Box::new(it.gone)),
             Kind::Snapshot if it.aside != DataParts::NONE => StoredKind::Aside(it.aside),
             Kind::Snapshot => StoredKind::Snapshot,
-            // Data is aside in nothing else.
+            // Data is aside, or gone, in nothing else.
             Kind::Factory => StoredKind::Factory,
             Kind::Parked => StoredKind::Parked,
             Kind::FormerFactory => StoredKind::FormerFactory,
@@ -176,6 +187,23 @@ impl Manifest {
     /// Whether going back to this set brings that data back.
     pub fn brings(&self, part: Part) -> bool {
         self.identity(part).is_some() && !self.aside.contains(part)
+    }
+
+    /// The data among its members.
+    pub fn data(&self) -> impl Iterator<Item = &Member> {
+        let members = self.members.iter();
+        members.filter(|member| matches!(member.part, Part::Data(_)))
+    }
+
+    /// Says of data among the members that it is gone; it is no member any more.
+    pub fn let_go(&mut self, part: Part) {
+        let Some(member) = self.data().find(|it| it.part == part).copied() else {
+            return;
+        };
+        self.members.retain(|other| other.part != part);
+        self.aside.remove(part);
+        self.gone.retain(|other| other.part != part);
+        self.gone.push(member).ok();
     }
 
     /// The recorded UUID of a member.
@@ -239,6 +267,7 @@ mod tests {
             good: true,
             members: parts.map(|part| Member { part, identity }).collect(),
             aside,
+            gone: Vec::new(),
         }
     }
 
@@ -282,5 +311,41 @@ mod tests {
             Block::Valid { seq: 1, value: now }
         );
         assert!(matches!(decode::<Before>(&bytes), Block::Newer(1)));
+    }
+
+    #[test]
+    fn data_that_is_gone_is_no_member_and_is_remembered() {
+        let mut aside = DataParts::NONE;
+        aside.insert(Part::Data(7));
+        let mut now = manifest(Kind::Snapshot, aside);
+        let was = now.members[1];
+        for part in [Part::Data(7), Part::Data(7), Part::Data(1), Part::System] {
+            now.let_go(part);
+        }
+        assert_eq!(now.gone.as_slice(), &[was]);
+        assert_eq!((now.members.len(), now.aside), (2, DataParts::NONE));
+        assert!(now.identity(Part::Data(7)).is_none() && now.brings(Part::Data(0)));
+        now.let_go(Part::Data(0));
+        let bytes = encode(1, &now).unwrap();
+        assert_eq!(
+            decode::<Manifest>(&bytes),
+            Block::Valid { seq: 1, value: now }
+        );
+        // One that does not know of it takes nothing of the set.
+        assert!(matches!(decode::<Before>(&bytes), Block::Newer(1)));
+        // The largest there can be fits.
+        let identity = Identity {
+            uuid: Uuid([255; 16]),
+            ctransid: u64::MAX,
+        };
+        let member = |part| Member { part, identity };
+        let all = (0..8).map(Part::Data);
+        let rest = [Part::Config, Part::Defaults, Part::System].into_iter();
+        let full = Manifest {
+            members: all.clone().chain(rest).map(member).collect(),
+            gone: all.map(member).collect(),
+            ..manifest(Kind::Snapshot, aside)
+        };
+        encode(1, &full).unwrap();
     }
 }

@@ -164,6 +164,15 @@ pub fn set_read_only(at: &Path, read_only: bool) -> Result<()> {
     }
 }
 
+/// Binds a directory over another one, with all that is mounted below it.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn bind_all(from: &Path, to: &Path) -> Result<()> {
+    rustix::mount::mount_bind_recursive(from, to)
+        .call(|| format!("mount({from:?}, {to:?}, MS_BIND|MS_REC)"))
+}
+
 /// Unmounts what is at `at`.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Prepar
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
 use crate::store::place::{File, Place, Set};
-use crate::store::{Nested, Store};
+use crate::store::{Access, Nested, Store};
 use heapless::Vec;
 
 /// GRUB sources it while a transaction is open; see grub-entries/menu.cfg.
@@ -233,10 +233,11 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 // Of live data, because it is converted, while nobody writes to it.
-                if matches!(
+                let of_data = matches!(
                     from,
                     Place::Snapshot(..) | Place::Live(Part::Data(_)) | Place::Prepared(_)
-                ) {
+                );
+                if of_data && *access == Access::Writable {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
                     let below = |nested: &Nested| format!("{from}/{}", nested.name());
@@ -262,7 +263,7 @@ fn prepare<S: Store>(
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
                 }
             }
-            Step::SealFactory(id) => {
+            Step::SealMade(id) => {
                 progress(step);
                 for part in store.layout().clone().set() {
                     with_ballast(store, |store| store.seal(Place::Snapshot(*id, part)))?;
@@ -281,6 +282,11 @@ fn prepare<S: Store>(
     }
     // What was cloned into the clones is on disk before the commit says that all is there.
     store.sync()?;
+    // What it calls itself is known now.
+    let label = match plan.intent {
+        Intent::Stage { .. } => staged_label(store, plan, label)?,
+        _ => label,
+    };
     let swaps = swaps(store, plan)?;
     let live = records.state.value.live.system;
     let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
@@ -459,7 +465,8 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         None => None,
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {
-        (Intent::Snapshot { title }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Snapshot { title, .. }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Stage { title }, _) => (Origin::Upgraded, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
         (Intent::FallBack { to }, _) => (
             Origin::DidNotStart,
@@ -489,6 +496,24 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         clone_of: plan.was_clone_of,
         good: is_good,
         aside: plan.aside,
+    })
+}
+
+/// The label of a version that was made in a clone: it never ran, so it is not good.
+fn staged_label<S: Store>(store: &S, plan: &Plan, label: Label) -> Result<Label, Error> {
+    let system = Place::Snapshot(plan.id, Part::System);
+    let version = check::version(store, system)?;
+    let why = match &plan.intent {
+        Intent::Stage { title } => title.as_str(),
+        _ => "",
+    };
+    Ok(Label {
+        title: match version {
+            Some(version) => title(&format!("{version}, {why}")),
+            None => title(why),
+        },
+        good: false,
+        ..label
     })
 }
 

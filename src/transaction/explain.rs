@@ -184,6 +184,7 @@ pub fn title(intent: &Intent) -> String {
         Intent::FirstBoot => "first boot: start the factory version".to_owned(),
         Intent::MakeFactory => "make the factory snapshot from the default tarball".to_owned(),
         Intent::Snapshot { .. } => "keep a snapshot of what is live".to_owned(),
+        Intent::Stage { .. } => "upgrade a clone of what is live".to_owned(),
     }
 }
 
@@ -226,7 +227,7 @@ fn lost(plan: &Plan) -> Vec<String> {
 
 fn lasts(intent: &Intent) -> String {
     match intent {
-        Intent::Snapshot { .. } | Intent::MakeFactory => String::new(),
+        Intent::Snapshot { .. } | Intent::MakeFactory | Intent::Stage { .. } => String::new(),
         Intent::Select { .. } => {
             "it lasts for one boot: the next boot returns to the present system".to_owned()
         }
@@ -262,7 +263,9 @@ fn undo(plan: &Plan) -> String {
             format!("to undo it: roll back (what was live is kept as snapshot {id})")
         }
         Intent::FirstBoot => "there is nothing before it to go back to".to_owned(),
-        Intent::Snapshot { .. } | Intent::MakeFactory => "nothing that is live changes".to_owned(),
+        Intent::Snapshot { .. } | Intent::MakeFactory | Intent::Stage { .. } => {
+            "nothing that is live changes".to_owned()
+        }
     }
 }
 

@@ -109,6 +109,7 @@ fn manifest<S: Store>(store: &mut S, id: u32, now: u64) -> Result<Manifest, Erro
         good: false,
         members,
         aside: DataParts::NONE,
+        gone: Default::default(),
     })
 }
 
@@ -133,6 +134,7 @@ fn retire<S: Store>(store: &mut S, id: u32, label: &Label) -> Result<(), Error> 
         good: false,
         members,
         aside: DataParts::NONE,
+        gone: Default::default(),
     };
     write_manifest(store, set, &manifest)?;
     Ok(store.remove(File::MenuCfg(set))?)

@@ -83,7 +83,8 @@ fn counts(intent: &Intent, consent: Consent) -> Consent {
         | Intent::ResetConfig { .. }
         | Intent::FirstBoot
         | Intent::MakeFactory
-        | Intent::Snapshot { .. } => Consent::Refuse,
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. } => Consent::Refuse,
     }
 }
 

@@ -278,6 +278,7 @@ fn manifest<S: Store>(store: &S, id: u32, kind: Kind, label: &Label) -> Result<M
         good: label.good,
         members: Bounded::new(),
         aside: label.aside,
+        gone: Bounded::new(),
     })
 }
 

@@ -109,6 +109,9 @@ pub enum Error {
     /// The default tarball could not be used.
     #[error("{0}")]
     Image(String),
+    /// What was to be upgraded was not.
+    #[error("{0}")]
+    NotUpgraded(String),
     /// The fence refuses it.
     #[error(transparent)]
     Fenced(Refusal),

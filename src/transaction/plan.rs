@@ -31,7 +31,7 @@ pub enum Step {
     },
     /// Make an empty dataset in the next snapshot's place.
     Create(Place),
-    /// What the default tarball has for this part, into the empty dataset.
+    /// What belongs there: what the default tarball has for this part, into the empty dataset; an upgrade, into the clone.
     Fill(Place),
     /// Run a converter of an application on the clone of its data at this place.
     Convert {
@@ -42,8 +42,8 @@ pub enum Step {
     },
     /// The root at this place has an init, its kernel's modules, and no pin to another root.
     Check(Place),
-    /// The set under this id becomes read-only, as it is: the new factory snapshot.
-    SealFactory(u32),
+    /// The set under this id becomes read-only, as it is: the new factory snapshot, or a new version.
+    SealMade(u32),
     /// The journal's `committing` record is on disk: from here on it is finished.
     Commit,
     /// The live dataset and the staged one change places.
@@ -90,8 +90,8 @@ pub struct Plan {
     pub conversions: Vec<Conversion>,
     /// What was run is not what the plan needs by now. Then it is not carried out.
     pub outdated: bool,
-    /// Live data that the fence's answer replaces. In the set under `id` it stays aside: going back there does not bring it
-    /// back, since what takes its place has what comes from now on.
+    /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
+    /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
 }
 
@@ -156,8 +156,10 @@ pub fn plan(
         Intent::Return { parked } => *parked,
         _ => state.next_id,
     };
-    if *intent == Intent::MakeFactory {
-        return make_factory(state, layout, now);
+    match intent {
+        Intent::MakeFactory => return make_factory(state, layout, now),
+        Intent::Stage { .. } => return stage(intent, state, layout, now),
+        _ => {}
     }
     let sources = sources(intent, state, layout, source);
     let mut steps = vec![Step::Arm];
@@ -169,8 +171,9 @@ pub fn plan(
             access,
         });
     }
-    let kept = kept(intent, layout, &sources);
-    for part in kept {
+    let mut aside = DataParts::NONE;
+    for part in kept(intent, layout, &sources) {
+        aside.insert(part);
         let (from, to) = (Place::Live(part), Place::Snapshot(id, part));
         steps.push(Step::Clone {
             from,
@@ -231,7 +234,7 @@ pub fn plan(
         fence: None,
         conversions: Vec::new(),
         outdated: false,
-        aside: DataParts::NONE,
+        aside,
     }
 }
 
@@ -248,7 +251,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
     steps.extend(others.map(Step::Fill));
     steps.push(Step::Check(Place::Snapshot(id, Part::System)));
     steps.extend([
-        Step::SealFactory(id),
+        Step::SealMade(id),
         Step::Commit,
         Step::ReplaceFactory(id),
         Step::Record,
@@ -261,6 +264,40 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         steps,
         ending: Ending::FormerFactory,
         was_clone_of: None,
+        spared: None,
+        fence: None,
+        conversions: Vec::new(),
+        outdated: false,
+        aside: DataParts::NONE,
+    }
+}
+
+/// The new version is made whole in the next snapshot's place, and stays there.
+fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
+    let id = state.next_id;
+    let mut steps = vec![Step::Arm];
+    steps.extend(layout.set().map(|part| Step::Clone {
+        from: Place::Live(part),
+        to: Place::Snapshot(id, part),
+        access: Access::Writable,
+    }));
+    let system = Place::Snapshot(id, Part::System);
+    steps.extend([
+        Step::Fill(system),
+        Step::Check(system),
+        Step::SealMade(id),
+        Step::Commit,
+        Step::Seal(id),
+        Step::Record,
+        Step::Disarm,
+    ]);
+    Plan {
+        after: after(intent, state, id, now, false),
+        intent: intent.clone(),
+        id,
+        steps,
+        ending: ending(intent),
+        was_clone_of: state.live.clone_of,
         spared: None,
         fence: None,
         conversions: Vec::new(),
@@ -334,18 +371,22 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
             .chain(fresh_data())
             .collect(),
         // What is converted, the fence's answer adds.
-        Intent::Return { .. } | Intent::Convert | Intent::Snapshot { .. } | Intent::MakeFactory => {
-            Vec::new()
-        }
+        Intent::Return { .. }
+        | Intent::Convert
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. }
+        | Intent::MakeFactory => Vec::new(),
     };
     sources.sort_unstable();
     Sources(sources)
 }
 
-/// Parts that stay live and of which the sealed set holds a copy, so that it is whole.
+/// Parts that stay live and of which the sealed set holds a copy: so that it is whole, and data where that was asked for,
+/// one dataset right after the other.
 fn kept(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
     match intent {
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => Vec::new(),
+        Intent::Snapshot { data: true, .. } => layout.set().chain(layout.data_parts()).collect(),
         _ => {
             let replaced = |part: &Part| sources.0.iter().any(|(other, _)| other == part);
             layout.set().filter(|part| !replaced(part)).collect()
@@ -375,6 +416,7 @@ fn ending(intent: &Intent) -> Ending {
         Intent::FirstBoot => Ending::Nothing,
         Intent::MakeFactory => Ending::FormerFactory,
         Intent::Snapshot { .. } => Ending::Sealed(Origin::Asked),
+        Intent::Stage { .. } => Ending::Sealed(Origin::Upgraded),
     }
 }
 
@@ -406,6 +448,7 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
         | Intent::ResetEverything
         | Intent::Convert
         | Intent::Snapshot { .. } => history::add(&mut after, id),
+        Intent::Stage { .. } => history::stage(&mut after, id),
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
     }
     match intent {
@@ -435,7 +478,10 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
     }
     if !matches!(
         intent,
-        Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
+        Intent::Snapshot { .. }
+            | Intent::Stage { .. }
+            | Intent::Select { .. }
+            | Intent::Return { .. }
     ) {
         after.good = None;
         after.trial = is_tried(intent).then(|| tried(intent, state, id, data));
@@ -495,7 +541,8 @@ fn is_tried(intent: &Intent) -> bool {
         | Intent::Return { .. }
         | Intent::FirstBoot
         | Intent::MakeFactory
-        | Intent::Snapshot { .. } => false,
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. } => false,
     }
 }
 

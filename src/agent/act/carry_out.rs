@@ -142,7 +142,7 @@ pub(super) fn tell(step: &Step) {
         Step::Check(_) => say!("checking that the result can boot"),
         Step::Commit => say!("from here on it is finished, even if the power goes"),
         Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
-        Step::SealFactory(_) => say!("sealing the new factory snapshot"),
+        Step::SealMade(_) => say!("sealing what was made"),
         Step::ReplaceFactory(_) => log::info!("exchanging the factory snapshot"),
         Step::CarryNested => say!("moving nested subvolumes to the new system"),
         Step::Seal(id) => say!("keeping what was live as snapshot {id}"),

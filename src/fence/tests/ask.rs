@@ -243,7 +243,13 @@ fn data_that_is_not_there_has_no_state() {
 #[test]
 fn what_changes_nothing_that_is_live_asks_nothing() {
     let (store, records) = machine();
-    for intent in [Intent::MakeFactory, Intent::Snapshot { title: title("x") }] {
+    for intent in [
+        Intent::MakeFactory,
+        Intent::Snapshot {
+            title: title("x"),
+            data: true,
+        },
+    ] {
         let plan = planned(&store, &records, &intent);
         let asked = ask(&store, &plan, By::Running, Consent::Refuse).unwrap();
         assert_eq!(asked, None, "{intent:?}");

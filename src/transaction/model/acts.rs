@@ -6,7 +6,7 @@ use super::boot::{Booted, boot, convert};
 use crate::admin::factory;
 use crate::admin::good::mark_good;
 use crate::admin::request::{cancel, no_spare, planned, submit, submit_request};
-use crate::admin::snapshot::snapshot;
+use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Wish;
 use crate::policy::terms::{Conversions, Terms};
 use crate::record::state::{Consent, Request, Verb};
@@ -33,6 +33,8 @@ pub enum Act {
     Cancel,
     /// The running system takes a snapshot.
     Snapshot,
+    /// The same, with the data.
+    SnapshotWithData,
     /// The running system is marked good.
     MarkGood,
     /// An image builder seals the factory.
@@ -106,6 +108,9 @@ impl Act {
             Act::Prepare(verb, consent) => prepare(store, records, verb, consent),
             Act::Cancel => cancel(store, records).map(|_| ()),
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
+            Act::SnapshotWithData => {
+                snapshot_with_data(store, records, "by hand", 1000, &mut |_| {}).map(|_| ())
+            }
             _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),
         }
     }

@@ -42,6 +42,7 @@ fn cases() -> Vec<(Memory, Act)> {
         (reset.clone(), Act::MarkGood),
         (reset, Act::Present(Verb::Rollback(None))),
         (fresh(), Act::Start),
+        (machine().0, Act::SnapshotWithData),
     ]);
     cases
 }

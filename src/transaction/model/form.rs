@@ -43,6 +43,7 @@ struct ManifestForm {
     clone_of: Option<u32>,
     members: Vec<Part>,
     aside: DataParts,
+    gone: Vec<Part>,
     health: Health,
 }
 
@@ -149,6 +150,7 @@ impl Form {
                     what: format!("{:?} {:?}", value.kind, value.origin),
                     members: value.members.iter().map(|member| member.part).collect(),
                     aside: value.aside,
+                    gone: value.gone.iter().map(|member| member.part).collect(),
                     title: value.title,
                     clone_of: value.clone_of,
                     health: catalogue::health(store, *set).unwrap(),

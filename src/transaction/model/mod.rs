@@ -4,14 +4,15 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs` what is explored; `controls.rs` stores that are wrong and
-//!   must be caught
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`
+//!   what is explored; `controls.rs` stores that are wrong and must be caught
 
 pub(crate) mod acts;
 mod attacks;
 pub(crate) mod boot;
 mod controls;
 mod convert;
+mod data;
 mod errors;
 pub(super) mod explore;
 mod fence;
@@ -19,6 +20,7 @@ pub(super) mod form;
 mod lost_state;
 mod prepared;
 mod trials;
+mod upgrade;
 mod verbs;
 
 use super::records::Records;
@@ -192,6 +194,7 @@ fn sealed(store: &mut Memory, set: Set, name: &str) {
         good: false,
         members,
         aside: DataParts::NONE,
+        gone: Default::default(),
     };
     store.edit(|world, _| {
         world.directories.insert(id);

@@ -1,0 +1,602 @@
+//! Upgrades in place and in a clone: whole, or undone as a whole, wherever they are cut.
+
+use super::acts::Act;
+use super::fence::{booted, converter, done, its, now, writes};
+use super::form::live;
+use super::trials::good_machine;
+use crate::admin::error::{Error, Result};
+use crate::admin::request::{no_spare, settle};
+use crate::admin::snapshot::snapshot;
+use crate::admin::status::{Around, status};
+use crate::admin::upgrade::in_place::{Begun, Ended, begin, end, failed};
+use crate::admin::upgrade::staged::{FORBIDS, Forward, POLICY, forward, stage};
+use crate::admin::upgrade::{ready, ticket};
+use crate::fence::names::Version;
+use crate::fence::tests::{declare, label};
+use crate::policy::Health;
+use crate::policy::refusal::Refusal;
+use crate::record::journal::Journal;
+use crate::record::layout::Part;
+use crate::record::manifest::Origin;
+use crate::record::state::{Consent, State, Verb};
+use crate::store::memory::{Content, Memory, Tree};
+use crate::store::place::{File, Place, Set};
+use crate::store::{Result as StoreResult, Store};
+use crate::transaction;
+use crate::transaction::catalogue::health;
+use crate::transaction::records::Records;
+
+const SYSTEM: Place = Place::Live(Part::System);
+const DATA: Place = Place::Live(Part::Data(0));
+
+/// Two files, of which a cut may leave the first one alone.
+fn command(store: &mut Memory, at: Place, version: &str) -> StoreResult<()> {
+    let file = || Content::File(version.as_bytes().to_vec());
+    let names = ["etc/release", "etc/version"];
+    let tree: Tree = names.map(|name| (name.to_owned(), file())).into();
+    store.fill(at, tree)
+}
+
+fn state(store: &Memory) -> State {
+    Records::open(store).unwrap().state.value.clone()
+}
+
+/// What the live system calls itself; half upgraded it has another release than version.
+fn version(store: &Memory) -> String {
+    let tree = &live(store)[&Part::System];
+    let text = |name: &str| match tree.get(name) {
+        Some(Content::File(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    };
+    let version = text("etc/version").unwrap();
+    match text("etc/release") {
+        Some(release) if release != version => "half".to_owned(),
+        _ => version,
+    }
+}
+
+fn begun(store: &mut Memory) -> Result<Begun> {
+    let mut records = Records::open(store)?;
+    ready(store, &records, 1)?;
+    let before = snapshot(store, &mut records, "before upgrade", 1, &mut |_| {})?;
+    let begun = Begun {
+        before,
+        ticket: ticket([7; 16]),
+        now: 1,
+    };
+    begin(store, &mut records, begun, &no_spare)?;
+    Ok(begun)
+}
+
+fn ended(store: &mut Memory, begun: Begun, succeeds: bool) -> Result<Ended> {
+    let mut records = Records::open(store)?;
+    if !succeeds {
+        return failed(store, &mut records, begun, "exit status 100", &no_spare).map(Ended::Undone);
+    }
+    store.sync()?;
+    end(store, &mut records, begun, &no_spare)
+}
+
+fn in_place(store: &mut Memory, succeeds: bool) -> Result<Ended> {
+    let begun = begun(store)?;
+    command(store, SYSTEM, "new")?;
+    ended(store, begun, succeeds)
+}
+
+#[test]
+fn an_upgrade_that_succeeds_is_on_trial_and_falls_back_to_the_snapshot_before_it() {
+    let mut store = good_machine();
+    let Ended::OnTrial(tried) = in_place(&mut store, true).unwrap() else {
+        panic!("it needs nothing");
+    };
+    assert_eq!(tried.fall_back_to, Some(4));
+    let after = state(&store);
+    assert_eq!((after.request, after.good), (None, None));
+    assert!(!after.live_trial().unwrap().condemned);
+    for _ in 0..3 {
+        done(&mut store, Act::Start);
+        assert_eq!(version(&store), "new");
+    }
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "live");
+    assert_eq!(state(&store).fell_back.unwrap().to, 4);
+}
+
+#[test]
+fn one_that_proves_itself_is_good() {
+    let mut store = good_machine();
+    in_place(&mut store, true).unwrap();
+    done(&mut store, Act::Start);
+    done(&mut store, Act::MarkGood);
+    let after = state(&store);
+    assert_eq!((after.good, after.trial), (Some(after.live.system), None));
+    assert_eq!(store.read(File::Armed).unwrap(), None);
+    assert_eq!(version(&store), "new");
+}
+
+#[test]
+fn one_that_fails_is_undone_by_the_next_start_and_is_nothing_to_fall_back_to() {
+    let mut store = good_machine();
+    let Ended::Undone(undone) = in_place(&mut store, false).unwrap() else {
+        panic!("it failed");
+    };
+    assert_eq!((undone.back_to, undone.with_data), (Some(4), false));
+    assert!(undone.refused.is_empty());
+    let said = status(&store, Around::default()).unwrap();
+    assert_eq!(said.upgrade_undone_by, Some(4));
+    assert!(said.to_string().contains("FAILED"), "{said}");
+    let refused = ready(&store, &Records::open(&store).unwrap(), 1);
+    assert!(matches!(refused, Err(Error::UpgradeUnfinished(4))));
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "live");
+    // The half upgraded system is kept, and the machine never falls back to it.
+    let kept = its(&store, 5);
+    assert!(!kept.good && kept.origin == Origin::Replaced);
+    done(&mut store, Act::MarkGood);
+    assert_eq!(
+        status(&store, Around::default()).unwrap().upgrade_undone_by,
+        None
+    );
+}
+
+#[test]
+fn wherever_the_power_goes_the_next_start_is_the_old_system_or_the_new_one() {
+    for succeeds in [true, false] {
+        for power in 0.. {
+            let mut store = good_machine();
+            store.power = Some(power);
+            let whole = in_place(&mut store, succeeds).is_ok();
+            for mut left in store.after_power_cut() {
+                booted(&mut left, Act::Start);
+                let version = version(&left);
+                match (whole, succeeds) {
+                    (true, true) => assert_eq!(version, "new"),
+                    (true, false) => assert_eq!(version, "live"),
+                    (false, _) => assert!(
+                        version == "live" || (version == "new" && succeeds),
+                        "{version}, cut at {power}"
+                    ),
+                }
+                // What is new is on trial, and what is old is good or was promoted anew.
+                let after = state(&left);
+                let trial = after.live_trial();
+                assert!(trial.is_none_or(|it| !it.condemned), "cut at {power}");
+                assert!(version == "live" || trial.is_some(), "cut at {power}");
+            }
+            if whole {
+                assert!(power > 15);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_script_that_restarts_the_machine_has_the_upgrade_undone() {
+    let mut store = good_machine();
+    begun(&mut store).unwrap();
+    command(&mut store, SYSTEM, "new").unwrap();
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "live");
+}
+
+#[test]
+fn what_somebody_takes_back_meanwhile_is_made_good() {
+    for acts in [
+        &[Act::Cancel][..],
+        &[Act::MarkGood],
+        &[Act::Cancel, Act::MarkGood],
+    ] {
+        let mut store = good_machine();
+        let begun = begun(&mut store).unwrap();
+        command(&mut store, SYSTEM, "new").unwrap();
+        for act in acts {
+            done(&mut store, *act);
+        }
+        let mut left = store.clone();
+        ended(&mut store, begun, false).unwrap();
+        done(&mut store, Act::Start);
+        assert_eq!(version(&store), "live", "{acts:?}");
+        // Should the command never end: one of the two was enough.
+        if acts.len() == 1 {
+            done(&mut left, Act::Start);
+            assert_eq!(version(&left), "live", "{acts:?}");
+        }
+    }
+}
+
+#[test]
+fn what_somebody_asks_for_meanwhile_is_not_lost() {
+    for succeeds in [true, false] {
+        let mut store = good_machine();
+        let begun = begun(&mut store).unwrap();
+        done(&mut store, Act::Cancel);
+        done(&mut store, Act::Request(Verb::Rollback(Some(1))));
+        match ended(&mut store, begun, succeeds).unwrap() {
+            Ended::Undone(undone) => assert_eq!(undone.back_to, None),
+            other => assert!(succeeds, "{other:?}"),
+        }
+        assert_eq!(state(&store).request.unwrap().verb, Verb::Rollback(Some(1)));
+        done(&mut store, Act::Start);
+        assert_eq!(version(&store), "1");
+    }
+}
+
+#[test]
+fn what_could_not_be_undone_or_proved_is_not_upgraded() {
+    let refused = |change: &dyn Fn(&mut Memory)| {
+        let mut store = good_machine();
+        change(&mut store);
+        let records = Records::open(&store).unwrap();
+        let error = ready(&store, &records, 1).unwrap_err();
+        // It would have been refused before anything was written.
+        assert!(begun(&mut store).is_err());
+        error.to_string()
+    };
+    let act = |act: Act| move |store: &mut Memory| done(store, act);
+    let forgotten = |store: &mut Memory| {
+        let mut records = Records::open(store).unwrap();
+        let mut state = records.state.value.clone();
+        state.good = None;
+        records.state.write(store, state).unwrap();
+    };
+    let converting = |store: &mut Memory| {
+        store.edit(|world, _| {
+            let labels = &mut world.datasets.get_mut(&DATA).unwrap().labels;
+            labels.insert("converting.shop".into(), b"2 3".to_vec());
+        });
+    };
+    let unread = |store: &mut Memory| declare(store, Version::Live, &writes("7"));
+    let unmarked = |store: &mut Memory| {
+        store.edit(|world, _| {
+            let system = world.datasets.get_mut(&SYSTEM).unwrap();
+            system.tree.remove("usr/lib/backstay/layout.toml");
+        });
+    };
+    for (change, says) in [
+        (
+            &act(Act::Request(Verb::Rollback(None))) as &dyn Fn(&mut Memory),
+            "backstay cancel",
+        ),
+        (&act(Act::Present(Verb::Select(1))), "reboot first"),
+        (&act(Act::Present(Verb::Rollback(Some(1)))), "on trial"),
+        (&forgotten, "backstay mark-good"),
+        (&converting, "backstay state"),
+        (&unread, "backstay fence explain live"),
+        (&unmarked, "backstay doctor"),
+    ] {
+        let said = refused(change);
+        assert!(said.contains(says), "{says}: {said}");
+    }
+}
+
+/// The new version writes state 3, and the data is in 2.
+fn upgraded_to(more: &str) -> (Memory, Result<Ended>) {
+    let mut store = good_machine();
+    declare(&mut store, Version::Live, &writes("2"));
+    let begun = begun(&mut store).unwrap();
+    command(&mut store, SYSTEM, "new").unwrap();
+    declare(&mut store, Version::Live, &(writes("3") + more));
+    let ended = ended(&mut store, begun, true);
+    (store, ended)
+}
+
+#[test]
+fn data_that_the_new_version_does_not_read_is_converted_at_the_next_start() {
+    let (mut store, ended) = upgraded_to(&converter("2", "3", true, "/usr/bin/up"));
+    assert!(matches!(ended, Ok(Ended::Converts(_))), "{ended:?}");
+    let request = state(&store).request.unwrap();
+    assert_eq!(
+        (request.verb, request.consent),
+        (Verb::Convert, Consent::Refuse)
+    );
+    done(&mut store, Act::Start);
+    let (version, data, converted) = now(&store);
+    assert_eq!((version.as_str(), data.as_str()), ("new", "3"));
+    assert_eq!(converted.as_deref(), Some("shop of 3"));
+    assert!(
+        state(&store)
+            .live_trial()
+            .is_some_and(|trial| trial.begun == 1)
+    );
+}
+
+#[test]
+fn a_new_version_that_needs_a_loss_is_undone() {
+    for more in [String::new(), converter("2", "3", false, "/usr/bin/up")] {
+        let (mut store, ended) = upgraded_to(&more);
+        let Ok(Ended::Undone(undone)) = ended else {
+            panic!("{ended:?}");
+        };
+        assert!(undone.why.contains("state 2"), "{}", undone.why);
+        assert_eq!((undone.back_to, undone.with_data), (Some(4), false));
+        done(&mut store, Act::Start);
+        assert_eq!(version(&store), "live");
+        assert_eq!(now(&store).1, "2");
+    }
+}
+
+#[test]
+fn a_new_version_that_could_not_boot_is_undone() {
+    let mut store = good_machine();
+    let begun = begun(&mut store).unwrap();
+    store.edit(|world, _| {
+        let system = world.datasets.get_mut(&SYSTEM).unwrap();
+        system.tree.remove("boot/initrd.img");
+    });
+    let Ended::Undone(undone) = ended(&mut store, begun, true).unwrap() else {
+        panic!("it has no initramfs");
+    };
+    assert!(undone.why.contains("initramfs"), "{}", undone.why);
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "live");
+}
+
+/// A package's script has converted the data, and the upgrade failed afterwards. The version before has a way back, or not.
+fn failed_after_conversion(down: Option<bool>) -> (Memory, Ended) {
+    let mut store = good_machine();
+    for version in [Version::Live, Version::Snapshot(3)] {
+        declare(&mut store, version, &writes("2"));
+    }
+    let begun = begun(&mut store).unwrap();
+    command(&mut store, SYSTEM, "new").unwrap();
+    let down = down.map(|lossless| converter("3", "2", lossless, "/usr/bin/down"));
+    declare(
+        &mut store,
+        Version::Live,
+        &(writes("3") + &down.unwrap_or_default()),
+    );
+    label(&mut store, DATA, "3");
+    let ended = ended(&mut store, begun, false).unwrap();
+    (store, ended)
+}
+
+#[test]
+fn data_that_was_converted_before_the_failure_is_converted_back_if_nothing_is_lost() {
+    let (mut store, _) = failed_after_conversion(Some(true));
+    assert_eq!(state(&store).request.unwrap().consent, Consent::Convert);
+    done(&mut store, Act::Start);
+    let (version, data, converted) = now(&store);
+    assert_eq!((version.as_str(), data.as_str()), ("live", "2"));
+    assert_eq!(converted.as_deref(), Some("shop of 2"));
+}
+
+#[test]
+fn where_no_way_back_is_without_a_loss_that_is_said_and_nothing_is_marked_good() {
+    for down in [None, Some(false)] {
+        let (mut store, ended) = failed_after_conversion(down);
+        let Ended::Undone(undone) = ended else {
+            panic!("it failed");
+        };
+        assert!(!undone.refused.is_empty());
+        assert_eq!(state(&store).request.unwrap().consent, Consent::Refuse);
+        let refusals = booted(&mut store, Act::Start).refusals;
+        assert!(
+            matches!(refusals[..], [Refusal::Fenced(..)]),
+            "{refusals:?}"
+        );
+        assert!(state(&store).live_trial().unwrap().condemned);
+        // Snapshots 3 and 4 were good, and do not read it either.
+        let next = booted(&mut store, Act::Start);
+        assert!(next.prompt);
+        assert_eq!(next.refusals, [Refusal::NothingGood]);
+    }
+}
+
+fn staged(store: &mut Memory, made: &dyn Fn(&mut Memory, Place) -> StoreResult<()>) -> Result<u32> {
+    let mut records = Records::open(store)?;
+    ready(store, &records, 1)?;
+    let mut fill = |store: &mut Memory, place| Ok(made(store, place)?);
+    stage(store, &mut records, None, 1, &mut fill, &mut |_| {})
+}
+
+fn new(store: &mut Memory, place: Place) -> StoreResult<()> {
+    command(store, place, "new")
+}
+
+#[test]
+fn what_is_staged_is_a_snapshot_of_its_own_and_comes_next() {
+    let mut store = good_machine();
+    let before = live(&store);
+    let id = staged(&mut store, &new).unwrap();
+    assert_eq!(live(&store), before);
+    assert_eq!(health(&store, Set::Snapshot(id)).unwrap(), Health::Sound);
+    let manifest = its(&store, id);
+    assert_eq!((manifest.origin, manifest.good), (Origin::Upgraded, false));
+    assert!(manifest.title.contains("upgraded"), "{}", manifest.title);
+    let after = state(&store);
+    assert_eq!(
+        (after.older.as_slice(), after.newer.as_slice()),
+        (&[1, 2, 3][..], &[id][..])
+    );
+    assert_eq!(after.good, Some(after.live.system));
+    assert_eq!(store.read(File::Armed).unwrap(), None);
+    let said = status(&store, Around::default()).unwrap().to_string();
+    assert!(said.contains("upgrade of a clone"), "{said}");
+    assert_eq!(
+        forward(&store, &after, 1).unwrap(),
+        Forward::Goes(Consent::Refuse)
+    );
+    // It is tried once.
+    let mut once = store.clone();
+    done(&mut once, Act::Present(Verb::Select(id)));
+    assert_eq!(version(&once), "new");
+    done(&mut once, Act::Start);
+    assert_eq!(version(&once), "live");
+    // It is gone to, and left by itself if it is not marked good.
+    done(&mut store, Act::Request(Verb::Forward));
+    for _ in 0..3 {
+        done(&mut store, Act::Start);
+        assert_eq!(version(&store), "new");
+    }
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "live");
+    assert_eq!(state(&store).failed, [id]);
+}
+
+#[test]
+fn one_that_fails_leaves_nothing() {
+    let mut store = good_machine();
+    let before = (store.world().datasets.clone(), state(&store));
+    let fails = |store: &mut Memory, place| {
+        command(store, place, "new")?;
+        Err(crate::store::StoreError::System("exit status 100".into()))
+    };
+    let unmarked = |store: &mut Memory, place| {
+        command(store, place, "new")?;
+        store.edit(|world, _| {
+            let system = world.datasets.get_mut(&place).unwrap();
+            system.tree.remove("usr/lib/backstay/layout.toml");
+        });
+        Ok(())
+    };
+    let unbootable = |store: &mut Memory, place| {
+        store.edit(|world, _| {
+            world
+                .datasets
+                .get_mut(&place)
+                .unwrap()
+                .tree
+                .remove("sbin/init")
+        });
+        Ok(())
+    };
+    let forbidding = |store: &mut Memory, place| {
+        let directory = |path: &str| (path.to_owned(), Content::Directory);
+        let policy = (POLICY.to_owned(), Content::File(FORBIDS.into()));
+        store.fill(
+            place,
+            [directory("usr"), directory("usr/sbin"), policy].into(),
+        )
+    };
+    for (made, says) in [
+        (
+            &fails as &dyn Fn(&mut Memory, Place) -> StoreResult<()>,
+            "exit status 100",
+        ),
+        (&unmarked, "never be marked good"),
+        (&unbootable, "no init"),
+        (&forbidding, "forbids services"),
+    ] {
+        let error = staged(&mut store, made).unwrap_err().to_string();
+        assert!(error.contains(says), "{says}: {error}");
+        assert_eq!((store.world().datasets.clone(), state(&store)), before);
+        assert_eq!(
+            Records::open(&store).unwrap().journal.value,
+            Journal::Closed
+        );
+        assert_eq!(store.read(File::Armed).unwrap(), None);
+    }
+}
+
+#[test]
+fn wherever_the_power_goes_what_is_staged_is_whole_or_gone_and_what_is_live_stays() {
+    for by_command in [true, false] {
+        for power in 0.. {
+            let mut store = good_machine();
+            let before = live(&store);
+            store.power = Some(power);
+            let whole = staged(&mut store, &new).is_ok();
+            for mut left in store.after_power_cut() {
+                match by_command {
+                    true => {
+                        let mut records = Records::open(&left).unwrap();
+                        settle(&mut left, &mut records).unwrap();
+                    }
+                    false => {
+                        booted(&mut left, Act::Start);
+                    }
+                }
+                assert_eq!(live(&left), before, "cut at {power}");
+                let after = state(&left);
+                match after.newer.first() {
+                    Some(id) => {
+                        let health = health(&left, Set::Snapshot(*id)).unwrap();
+                        assert_eq!(health, Health::Sound, "cut at {power}");
+                        assert_eq!(its(&left, *id).origin, Origin::Upgraded);
+                    }
+                    None => {
+                        assert!(!whole);
+                        let place = Place::Snapshot(after.next_id, Part::System);
+                        assert_eq!(left.dataset(place).unwrap(), None, "cut at {power}");
+                    }
+                }
+                assert_eq!(left.read(File::Armed).unwrap(), None, "cut at {power}");
+                assert_eq!(after.good, Some(after.live.system));
+            }
+            if whole {
+                assert!(power > 12);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_staged_is_asked_for_only_where_nothing_is_lost() {
+    let declares = |text: String| {
+        move |store: &mut Memory, place: Place| {
+            command(store, place, "new")?;
+            let directories = [
+                "usr",
+                "usr/lib",
+                "usr/lib/backstay",
+                "usr/lib/backstay/apps.d",
+            ];
+            let mut tree: Tree = directories
+                .map(|path| (path.to_owned(), Content::Directory))
+                .into();
+            let file = Content::File(text.clone().into_bytes());
+            tree.insert("usr/lib/backstay/apps.d/shop.toml".to_owned(), file);
+            store.fill(place, tree)
+        }
+    };
+    for (more, wanted) in [
+        (
+            converter("2", "3", true, "/usr/bin/up"),
+            Some(Consent::Convert),
+        ),
+        (converter("2", "3", false, "/usr/bin/up"), None),
+        ("reads = [\"2\"]\n".to_owned(), Some(Consent::Refuse)),
+        (String::new(), None),
+    ] {
+        let mut store = good_machine();
+        staged(&mut store, &declares(writes("3") + &more)).unwrap();
+        match (forward(&store, &state(&store), 1).unwrap(), wanted) {
+            (Forward::Goes(consent), Some(wanted)) => {
+                assert_eq!(consent, wanted);
+                done(&mut store, Act::RequestAgreed(Verb::Forward, consent));
+                done(&mut store, Act::Start);
+                assert_eq!(version(&store), "new");
+            }
+            (Forward::Refused(lines), None) => {
+                assert!(lines.iter().any(|it| it.contains("shop")), "{lines:?}");
+            }
+            other => panic!("{more}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_second_one_comes_before_the_first() {
+    let mut store = good_machine();
+    let first = staged(&mut store, &new).unwrap();
+    let second = staged(&mut store, &|store, place| command(store, place, "newer")).unwrap();
+    assert_eq!(state(&store).newer.as_slice(), [second, first]);
+    done(&mut store, Act::Request(Verb::Forward));
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "newer");
+}
+
+#[test]
+fn an_error_of_the_engine_is_told_apart_from_one_of_the_command() {
+    let mut store = good_machine();
+    let mut records = Records::open(&store).unwrap();
+    let mut fill =
+        |_: &mut Memory, _| Err(transaction::Error::NotUpgraded("exit status 100".into()));
+    let error = stage(&mut store, &mut records, None, 1, &mut fill, &mut |_| {}).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Transaction(transaction::Error::NotUpgraded(_))
+    ));
+}
