@@ -6,7 +6,7 @@ use super::form::live;
 use super::trials::good_machine;
 use crate::admin::error::{Error, Result};
 use crate::admin::request::{no_spare, settle};
-use crate::admin::snapshot::snapshot;
+use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::admin::status::{Around, status};
 use crate::admin::upgrade::in_place::{Begun, Ended, begin, end, failed};
 use crate::admin::upgrade::staged::{FORBIDS, Forward, POLICY, forward, stage};
@@ -24,6 +24,7 @@ use crate::store::place::{File, Place, Set};
 use crate::store::{Result as StoreResult, Store};
 use crate::transaction;
 use crate::transaction::catalogue::health;
+use crate::transaction::plan::Step;
 use crate::transaction::records::Records;
 
 const SYSTEM: Place = Place::Live(Part::System);
@@ -56,9 +57,15 @@ fn version(store: &Memory) -> String {
 }
 
 fn begun(store: &mut Memory) -> Result<Begun> {
+    begun_with(store, snapshot)
+}
+
+type Take = fn(&mut Memory, &mut Records, &str, u64, &mut dyn FnMut(&Step)) -> Result<u32>;
+
+fn begun_with(store: &mut Memory, take: Take) -> Result<Begun> {
     let mut records = Records::open(store)?;
     ready(store, &records, 1)?;
-    let before = snapshot(store, &mut records, "before upgrade", 1, &mut |_| {})?;
+    let before = take(store, &mut records, "before upgrade", 1, &mut |_| {})?;
     let begun = Begun {
         before,
         ticket: ticket([7; 16]),
@@ -381,6 +388,92 @@ fn where_no_way_back_is_without_a_loss_that_is_said_and_nothing_is_marked_good()
         assert!(next.prompt);
         assert_eq!(next.refusals, [Refusal::NothingGood]);
     }
+}
+
+/// The data is kept with the snapshot. Something comes to it after that, and the upgrade leaves it in this state.
+fn with_data(data: &str, declares: &str, succeeds: bool) -> (Memory, Ended) {
+    let mut store = good_machine();
+    declare(&mut store, Version::Live, &writes("2"));
+    let begun = begun_with(&mut store, snapshot_with_data).unwrap();
+    command(&mut store, SYSTEM, "new").unwrap();
+    declare(&mut store, Version::Live, declares);
+    store.edit(|world, _| {
+        let data = world.datasets.get_mut(&DATA).unwrap();
+        data.tree
+            .insert("came since".to_owned(), Content::Directory);
+    });
+    label(&mut store, DATA, data);
+    let ended = ended(&mut store, begun, succeeds).unwrap();
+    (store, ended)
+}
+
+fn has_what_came_since(store: &Memory) -> bool {
+    live(store)[&Part::Data(0)].contains_key("came since")
+}
+
+#[test]
+fn data_that_is_kept_goes_back_only_where_it_has_to() {
+    for (data, goes_back) in [("2", false), ("3", true)] {
+        let (mut store, ended) = with_data(data, &writes("3"), false);
+        let Ended::Undone(undone) = ended else {
+            panic!("it failed");
+        };
+        assert_eq!((undone.back_to, undone.with_data), (Some(4), goes_back));
+        assert!(undone.refused.is_empty(), "{undone:?}");
+        done(&mut store, Act::Start);
+        let (version, state, _) = now(&store);
+        assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
+        assert_eq!(has_what_came_since(&store), !goes_back);
+        // What came since lies with what was left.
+        let kept = &store
+            .world()
+            .datasets
+            .get(&Place::Snapshot(5, Part::Data(0)));
+        assert_eq!(
+            kept.is_some_and(|it| it.tree.contains_key("came since")),
+            goes_back
+        );
+    }
+}
+
+#[test]
+fn the_power_may_go_after_the_data_was_converted() {
+    let mut store = good_machine();
+    declare(&mut store, Version::Live, &writes("2"));
+    begun_with(&mut store, snapshot_with_data).unwrap();
+    command(&mut store, SYSTEM, "new").unwrap();
+    label(&mut store, DATA, "3");
+    done(&mut store, Act::Start);
+    let (version, state, _) = now(&store);
+    assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
+}
+
+#[test]
+fn a_new_version_that_is_never_marked_good_is_left_with_its_data() {
+    let up = writes("3") + &converter("2", "3", true, "/usr/bin/up");
+    // Converted by a script, or by backstay at the next start.
+    for (data, converts) in [("3", false), ("2", true)] {
+        let (mut store, ended) = with_data(data, &up, true);
+        assert_eq!(matches!(ended, Ended::Converts(_)), converts);
+        for _ in 0..3 {
+            done(&mut store, Act::Start);
+            let (version, state, _) = now(&store);
+            assert_eq!((version.as_str(), state.as_str()), ("new", "3"));
+        }
+        done(&mut store, Act::Start);
+        let (version, state, _) = now(&store);
+        assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
+        assert!(!has_what_came_since(&store));
+    }
+    // Not at all.
+    let reads = writes("3") + "reads = [\"2\"]\n";
+    let (mut store, _) = with_data("2", &reads, true);
+    for _ in 0..4 {
+        done(&mut store, Act::Start);
+    }
+    let (version, state, _) = now(&store);
+    assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
+    assert!(has_what_came_since(&store));
 }
 
 fn staged(store: &mut Memory, made: &dyn Fn(&mut Memory, Place) -> StoreResult<()>) -> Result<u32> {
