@@ -6,6 +6,8 @@
 //! 2. [`layers`]: the same with backstay's programs, set up as a store, with a factory snapshot;
 //! 3. fixtures: disks that a script made from layer 2.
 //!
+//! Between 1 and 2 the tiny disk can get databases (`databases`).
+//!
 //! Beside them, [`stock`]: disks as a distribution's own tools make them.
 //!
 //! [`inspect`](mod@inspect) looks at a disk from outside.
@@ -13,6 +15,7 @@
 pub mod base;
 mod copy;
 pub mod damage;
+mod databases;
 pub mod inspect;
 pub mod layers;
 pub mod packages;
