@@ -41,6 +41,14 @@ pub fn debian_layer1() -> Result<Image, Error> {
     base::layer1(System::Debian)
 }
 
+/// What all disks with databases of a system are made from.
+pub fn databases(system: System) -> Result<(), Error> {
+    match system {
+        System::Tiny => layers::layer2_with_databases().map(drop),
+        System::Debian => packages::databases().map(drop),
+    }
+}
+
 /// The tiny machine with backstay: version 1 is live, and is the factory snapshot.
 pub fn tiny_layer2() -> Result<Image, Error> {
     layer2(System::Tiny)

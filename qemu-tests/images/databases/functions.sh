@@ -11,8 +11,8 @@ put_libraries() {
     tar -C "$1" -xf /dev/disk1 --skip-old-files ./usr/bin/setpriv ./usr/bin/sqlite3
     mkdir -p "$1/var/tmp"
     chmod 1777 "$1/var/tmp"
-    echo 'postgres:x:26:26::/srv/data:/bin/sh' >> "$1/etc/passwd"
-    echo 'postgres:x:26:' >> "$1/etc/group"
+    echo 'postgres:x:70:70::/srv/data:/bin/sh' >> "$1/etc/passwd"
+    echo 'postgres:x:70:' >> "$1/etc/group"
 }
 
 # put_postgresql MAJOR ROOT
@@ -91,14 +91,28 @@ take_version() {
 # set_defaults V: the configuration as version V brings it, live and as its defaults.
 set_defaults() {
     case $1 in
-    1) lines=10 ;;
-    2) lines=25 ;;
+    1) lines=1 ;;
+    2) lines=2 ;;
     esac
     for config in /mnt/@config /mnt/@backstay/defaults; do
         [ -d $config ] || continue
         echo "$1" > $config/etc/appliance/version
         echo "lines=$lines" > $config/etc/appliance/notes.conf
     done
+}
+
+# first_books, first_notes: what is in the data of every disk; the first start of each program makes it.
+first_books() {
+    in_system sh -euc "ledger start
+        ledger sql \"INSERT INTO entry (account, cents, details)
+            SELECT 'account ' || n % 7, n % 50 * 100 + 1, jsonb_build_object('n', n) FROM generate_series(1, 1000) n\"
+        ledger stop"
+}
+first_notes() {
+    in_system sh -euc "notes start
+        notes add Anna \"it's full\"
+        notes add Ben 'call back'
+        notes add Anna 'done'"
 }
 
 # keep_data V: the live data is what version V writes, for put_data.
@@ -120,4 +134,57 @@ label_data() {
     2) admin state set ledger pg17 --dataset data ;;
     esac
     admin state set notes "${2:-$1}" --dataset data
+}
+
+# package APP V: version V of APP as a Debian package in /opt/packages of the live system. It starts at boot, and says whether
+# it is well; where it is not, no other start will help. A /postinst becomes the package's script, and a /schema what the program
+# of the notes looks for.
+package() {
+    system=/mnt/@rootfs
+    tree=$system/opt/package
+    mkdir -p $tree/DEBIAN $tree/usr/lib/systemd/system/multi-user.target.wants $tree/etc/backstay/health.d/required \
+        $system/opt/packages
+    "put_$1" "$2" $tree
+    [ "$1" != ledger ] || put_postgresql 15 $tree
+    [ "$1$2" != ledger2 ] || put_postgresql 17 $tree
+    cat > "$tree/usr/lib/systemd/system/$1.service" <<END
+[Unit]
+Description=The $1 of this machine
+RequiresMountsFor=/srv/data /etc/appliance
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/$1 start
+ExecStop=/usr/bin/$1 stop
+END
+    ln -s "../$1.service" "$tree/usr/lib/systemd/system/multi-user.target.wants/$1.service"
+    check=$tree/etc/backstay/health.d/required/$1
+    printf '#!/bin/sh\n%s show || { backstay mark-bad; exit 1; }\n' "$1" > "$check"
+    chmod 755 "$check"
+    [ ! -e /schema ] || cp /schema $tree/usr/lib/notes/schema
+    [ ! -e /postinst ] || install -m 755 /postinst $tree/DEBIAN/postinst
+    (cd $tree && find usr etc -type f -exec md5sum {} + > DEBIAN/md5sums)
+    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: %s\n' \
+        "$1" "$2" "$1 of this machine" > $tree/DEBIAN/control
+    chroot $system dpkg-deb --root-owner-group -Znone --build /opt/package "/opt/packages/${1}_${2}_all.deb"
+    rm -rf $tree
+}
+
+# repository: the packages become apt's only source.
+repository() {
+    system=/mnt/@rootfs
+    for deb in $system/opt/packages/*.deb; do
+        chroot $system dpkg-deb --field "/opt/packages/${deb##*/}"
+        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' \
+            "${deb##*/}" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d ' ' -f 1)"
+    done > $system/opt/packages/Packages
+    rm -f $system/etc/apt/sources.list $system/etc/apt/sources.list.d/*
+    echo 'deb [trusted=yes] file:/opt/packages ./' > $system/etc/apt/sources.list
+    echo 'Acquire::Languages "none";' > $system/etc/apt/apt.conf.d/99languages
+    in_system apt-get update
+}
+
+# install_packages NAME=V...: by apt, in the live system.
+install_packages() {
+    in_system env DEBIAN_FRONTEND=noninteractive apt-get install -y -o Dpkg::Options::=--force-unsafe-io "$@"
 }

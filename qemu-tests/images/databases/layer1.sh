@@ -19,14 +19,8 @@ put_postgresql 17 /mnt/versions/2
 
 take_version 1
 set_defaults 1
-in_system sh -euc "ledger start
-    ledger sql \"INSERT INTO entry (account, cents, details)
-        SELECT 'account ' || n % 7, n % 50 * 100 + 1, jsonb_build_object('n', n) FROM generate_series(1, 1000) n\"
-    ledger stop
-    notes start
-    notes add Anna \"it's full\"
-    notes add Ben 'call back'
-    notes add Anna 'done'"
+first_books
+first_notes
 keep_data 1
 take_version 2
 converted ledger pg15 pg17 /usr/lib/ledger/up

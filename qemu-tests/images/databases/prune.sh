@@ -9,8 +9,10 @@ for file in $programs; do
 done | sed -n -e 's|^lib/|usr/lib/|' -e 's|.* => /\(.*\) (0x.*|\1|p' | sort -u > libraries
 echo usr/lib64/ld-linux-x86-64.so.2 >> libraries
 # By the names that programs ask for, and by those that these are links to.
+xargs realpath --relative-to=. < libraries >> libraries.all
+cat libraries >> libraries.all
 mkdir kept
-cp -a --parents usr/share/postgresql usr/share/zoneinfo/Etc usr/share/zoneinfo/UTC usr/lib/locale/C.utf8 $programs $(cat libraries) $(xargs realpath --relative-to=. < libraries) kept
-rm -rf usr libraries
+cp -a --parents usr/share/postgresql usr/share/zoneinfo/Etc usr/share/zoneinfo/UTC usr/lib/locale/C.utf8 $programs $(sort -u libraries.all) kept
+rm -rf usr libraries libraries.all
 mv kept/usr usr
 rmdir kept

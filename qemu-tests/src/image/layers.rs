@@ -37,6 +37,11 @@ pub fn layer2(system: System) -> Result<Image, Error> {
     layer2_on(&base::layer1(system)?, system.name())
 }
 
+/// The tiny disk with databases and backstay.
+pub(super) fn layer2_with_databases() -> Result<Image, Error> {
+    layer2_on(&databases::layer1()?, "tiny-databases")
+}
+
 /// The same on any disk of layer 1; `called` is its name in the cache and in messages.
 fn layer2_on(base: &Image, called: &str) -> Result<Image, Error> {
     let system = base.system;
@@ -137,7 +142,7 @@ impl Fixture {
     /// The disk, from the cache or newly made.
     pub fn image(&self) -> Result<Image, Error> {
         let base = match self.on_databases {
-            true => layer2_on(&databases::layer1()?, "tiny-databases")?,
+            true => layer2_with_databases()?,
             false => layer2(self.system)?,
         };
         let uses_databases = self.on_databases || matches!(self.beside, Some(Beside::Databases));
@@ -191,7 +196,7 @@ fn job(what: &str, script: String, disk: &Path) -> Result<Job, Error> {
         .disk(Disk::read_write(disk))
         .file("backstay", &programs.admin)
         .file("backstay-init", &programs.agent)
-        .timeout(Duration::from_secs(400));
+        .timeout(Duration::from_secs(900));
     Ok(UNITS
         .iter()
         .fold(job, |job, (name, text)| job.text(*name, *text)))

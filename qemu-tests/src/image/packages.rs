@@ -280,7 +280,7 @@ pub fn other_kernel() -> Result<Tarball, Error> {
 
 /// Leaves the databases alone.
 const PRUNE: &str = concat!(
-    "customize-hook=",
+    "extract-hook=",
     include_str!("../../images/databases/prune.sh")
 );
 
