@@ -6,6 +6,8 @@
 //! 2. [`layers`]: the same with backstay's programs, set up as a store, with a factory snapshot;
 //! 3. fixtures: disks that a script made from layer 2.
 //!
+//! Between 1 and 2 the tiny disk can get databases (`databases`).
+//!
 //! Beside them, [`stock`]: disks as a distribution's own tools make them.
 //!
 //! [`inspect`](mod@inspect) looks at a disk from outside.
@@ -13,6 +15,7 @@
 pub mod base;
 mod copy;
 pub mod damage;
+mod databases;
 pub mod inspect;
 pub mod layers;
 pub mod packages;
@@ -36,6 +39,14 @@ pub fn tiny_layer1() -> Result<Image, Error> {
 /// The Debian machine without backstay: boots with the distribution's initramfs.
 pub fn debian_layer1() -> Result<Image, Error> {
     base::layer1(System::Debian)
+}
+
+/// What all disks with databases of a system are made from.
+pub fn databases(system: System) -> Result<(), Error> {
+    match system {
+        System::Tiny => layers::layer2_with_databases().map(drop),
+        System::Debian => packages::databases().map(drop),
+    }
 }
 
 /// The tiny machine with backstay: version 1 is live, and is the factory snapshot.

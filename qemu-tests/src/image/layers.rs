@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::base::{self, FUNCTIONS, Image, System};
-use super::{copy, packages, panicking, programs};
+use super::{copy, databases, packages, panicking, programs};
 use crate::cache::{Cache, Key};
 use crate::setup;
 use crate::toolbox::{Disk, Error, Job};
@@ -34,7 +34,17 @@ pub const CMDLINE: &str = "console=ttyS0,115200 quiet tsc=reliable no_timer_chec
 
 /// The disk with backstay on it, from the cache or newly made.
 pub fn layer2(system: System) -> Result<Image, Error> {
-    let base = base::layer1(system)?;
+    layer2_on(&base::layer1(system)?, system.name())
+}
+
+/// The tiny disk with databases and backstay.
+pub(super) fn layer2_with_databases() -> Result<Image, Error> {
+    layer2_on(&databases::layer1()?, "tiny-databases")
+}
+
+/// The same on any disk of layer 1; `called` is its name in the cache and in messages.
+fn layer2_on(base: &Image, called: &str) -> Result<Image, Error> {
+    let system = base.system;
     let programs = programs::ensure()?;
     let script = format!("CMDLINE='{CMDLINE}'\n{FUNCTIONS}\n{LAYER2}");
     let key = Key::of("layer 2, version 1")
@@ -44,17 +54,11 @@ pub fn layer2(system: System) -> Result<Image, Error> {
         .file(&programs.agent)?
         .text(&UNITS.map(|(_, text)| text).concat())
         .finish();
-    let name = format!("{}-layer2", system.name());
-    let path = Cache::local()?.entry(&name, "img", &key, |path| {
-        setup::say(&format!("putting backstay on the {} disk…", system.name()));
+    let what = format!("putting backstay on the {called} disk");
+    let path = Cache::local()?.entry(&format!("{called}-layer2"), "img", &key, |path| {
+        setup::say(&format!("{what}…"));
         copy(&base.path, path)?;
-        job(
-            &format!("putting backstay on the {} disk", system.name()),
-            script,
-            path,
-        )?
-        .run()
-        .map(drop)
+        job(&what, script, path)?.run().map(drop)
     })?;
     Ok(Image { path, key, system })
 }
@@ -67,6 +71,7 @@ pub struct Fixture {
     name: String,
     script: String,
     beside: Option<Beside>,
+    on_databases: bool,
 }
 
 /// What the script finds as /dev/disk1.
@@ -74,6 +79,7 @@ pub struct Fixture {
 enum Beside {
     OtherKernel,
     PanickingKernel,
+    Databases,
 }
 
 impl Beside {
@@ -87,6 +93,10 @@ impl Beside {
                 let kernel = panicking::ensure()?;
                 (kernel.path, kernel.key)
             }
+            Self::Databases => {
+                let tarball = packages::databases()?;
+                (tarball.path, tarball.key)
+            }
         })
     }
 }
@@ -99,7 +109,22 @@ impl Fixture {
             name: name.into(),
             script: script.into(),
             beside: None,
+            on_databases: false,
         }
+    }
+
+    /// The tiny disk on which version 1 of both applications with databases is live, and in the factory version. The script has
+    /// the functions of `images/databases/functions.sh`.
+    pub fn with_databases(name: impl Into<String>, script: impl Into<String>) -> Self {
+        let mut fixture = Self::new(System::Tiny, name, script);
+        fixture.on_databases = true;
+        fixture
+    }
+
+    /// The same functions, and the databases' programs as /dev/disk1.
+    pub fn with_database_programs(mut self) -> Self {
+        self.beside = Some(Beside::Databases);
+        self
     }
 
     /// Makes `other_kernel` possible in the script: Debian 12's kernel is at hand as /dev/disk1.
@@ -116,9 +141,19 @@ impl Fixture {
 
     /// The disk, from the cache or newly made.
     pub fn image(&self) -> Result<Image, Error> {
-        let base = layer2(self.system)?;
-        let script = in_store(&self.script);
+        let base = match self.on_databases {
+            true => layer2_with_databases()?,
+            false => layer2(self.system)?,
+        };
+        let uses_databases = self.on_databases || matches!(self.beside, Some(Beside::Databases));
+        let script = match uses_databases {
+            true => in_store(&format!("{}\n{}", databases::FUNCTIONS, self.script)),
+            false => in_store(&self.script),
+        };
         let mut key = Key::of("fixture, version 1").key(&base.key).text(&script);
+        if uses_databases {
+            key = key.text(&databases::texts());
+        }
         let beside = self.beside.map(Beside::ensure).transpose()?;
         if let Some((_, made)) = &beside {
             key = key.key(made);
@@ -131,6 +166,9 @@ impl Fixture {
             let mut job = job(&format!("making the disk '{}'", self.name), script, path)?;
             if let Some((file, _)) = &beside {
                 job = job.disk(Disk::read_only(file));
+            }
+            if uses_databases {
+                job = databases::hand_in(job);
             }
             job.run().map(drop)
         })?;
@@ -158,7 +196,7 @@ fn job(what: &str, script: String, disk: &Path) -> Result<Job, Error> {
         .disk(Disk::read_write(disk))
         .file("backstay", &programs.admin)
         .file("backstay-init", &programs.agent)
-        .timeout(Duration::from_secs(400));
+        .timeout(Duration::from_secs(900));
     Ok(UNITS
         .iter()
         .fold(job, |job, (name, text)| job.text(*name, *text)))

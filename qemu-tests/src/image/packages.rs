@@ -278,6 +278,34 @@ pub fn other_kernel() -> Result<Tarball, Error> {
     .ensure()
 }
 
+/// Leaves the databases alone.
+const PRUNE: &str = concat!(
+    "extract-hook=",
+    include_str!("../../images/databases/prune.sh")
+);
+
+/// PostgreSQL 15 of Debian 12 and 17 of Debian 13, SQLite's shell, and the libraries of Debian 13 that they need. What makes
+/// queries into machine code is left out, as it is the largest part, and nothing here is queried that long.
+pub fn databases() -> Result<Tarball, Error> {
+    Recipe {
+        name: "databases-packages",
+        what: "PostgreSQL and SQLite",
+        release: "trixie",
+        variant: "extract",
+        packages: &[
+            "postgresql-17",
+            "postgresql-15",
+            "sqlite3",
+            "libc-bin",
+            "tzdata",
+            "util-linux",
+        ],
+        hooks: &[PRUNE],
+        also: Some("bookworm"),
+    }
+    .ensure()
+}
+
 impl Recipe<'_> {
     fn key(&self, mirror: &str) -> Key {
         let key = Key::of("mmdebstrap 1")

@@ -11,15 +11,19 @@ mod console;
 mod console_access;
 mod console_trouble;
 mod context;
+mod conversion;
+mod databases;
 mod dead_end;
 mod fallback;
 mod fault;
+mod fence;
 mod grub_password;
 mod guard;
 mod hibernation;
 mod installed;
 mod kernel;
 mod mirror;
+mod packages;
 mod premise_grub;
 mod refuse;
 mod reset;
@@ -62,6 +66,8 @@ pub struct Scenario {
     pub core: bool,
     /// Whether it needs root on this machine, beside its guests.
     pub needs_root: bool,
+    /// Whether its machines have databases.
+    pub databases: bool,
     /// How long it usually takes at most, under emulation, when two are played at once.
     pub usual: Duration,
     /// When it is given up, under emulation.
@@ -85,6 +91,7 @@ impl Scenario {
             machine: Machine::Tiny,
             core: false,
             needs_root: false,
+            databases: false,
             usual: Duration::from_secs(120),
             limit,
             play,
@@ -134,6 +141,13 @@ impl Scenario {
     #[must_use]
     pub const fn as_root(mut self) -> Self {
         self.needs_root = true;
+        self
+    }
+
+    /// The same, on machines with databases (`crate::image::databases`).
+    #[must_use]
+    pub const fn with_databases(mut self) -> Self {
+        self.databases = true;
         self
     }
 
@@ -261,6 +275,21 @@ pub const GROUPS: &[Group] = &[
         name: "fallback",
         story: ("fallback", include_str!("fallback.rs")),
         scenarios: fallback::SCENARIOS,
+    },
+    Group {
+        name: "fence",
+        story: ("fence", include_str!("fence.rs")),
+        scenarios: fence::SCENARIOS,
+    },
+    Group {
+        name: "conversion",
+        story: ("conversion", include_str!("conversion.rs")),
+        scenarios: conversion::SCENARIOS,
+    },
+    Group {
+        name: "packages",
+        story: ("packages", include_str!("packages.rs")),
+        scenarios: packages::SCENARIOS,
     },
     Group {
         name: "guard",

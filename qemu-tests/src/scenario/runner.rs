@@ -61,6 +61,12 @@ pub fn build_disks(scenarios: &[&'static Scenario]) -> Result<()> {
         if scenarios.iter().any(|scenario| scenario.machine == machine) {
             image::layer2(system)?;
         }
+        if scenarios
+            .iter()
+            .any(|scenario| scenario.machine == machine && scenario.databases)
+        {
+            image::databases(system)?;
+        }
     }
     Ok(())
 }

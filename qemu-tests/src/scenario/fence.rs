@@ -1,0 +1,339 @@
+//! A version that cannot read the data is not started: it is explained, converted for, returned from, or passed over.
+
+use anyhow::Result;
+
+use super::databases::{
+    FIRST, NOTES_1_BEFORE_2, NOTES_2, Rows, SECOND, SECOND_NOTES, VERSION_2, ask, converts, disk,
+    exactly, refused, runs, start,
+};
+use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
+use super::store::{CUSTOMER, Store};
+use super::trial::UNIT;
+use super::{Context, Scenario};
+use crate::vm::Vm;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::tiny(
+        "rollback-refused-by-fence",
+        "the command, the explanation and GRUB's entry refuse to go back below a conversion, word for word, and change nothing",
+        by_fence,
+    )
+    .with_databases()
+    .core(),
+    Scenario::tiny(
+        "rollback-restores-old-data-on-consent",
+        "who agrees to lose what came since gets the version before with its rows of then; and those that came since, once he goes back",
+        restores,
+    )
+    .with_databases()
+    .usually(180),
+    Scenario::tiny(
+        "fallback-skips-fenced-target",
+        "the newest good version reads only what a lossy conversion makes: the machine falls back to the one before it, with all rows",
+        skips,
+    )
+    .with_databases()
+    .usually(180),
+    Scenario::tiny(
+        "roll-forward-finds-unconverted-data",
+        "rows that the old version wrote after the rollback are in its format: forward asks first, converts, and has them",
+        unconverted,
+    )
+    .with_databases()
+    .usually(180),
+    Scenario::tiny(
+        "factory-reset-old-factory-new-data",
+        "the factory version gets the data of a newer one: not without consent, and then converted, with every row",
+        factory,
+    )
+    .with_databases()
+    .usually(180),
+    Scenario::tiny(
+        "config-defaults-differ-between-versions",
+        "a reset of the configuration gives each version its own default of the same setting, where the program reads it",
+        defaults,
+    )
+    .with_databases(),
+];
+
+const NOTES_UP: &str = "notes: 1 to 2";
+const NOTES_DOWN: &str = "notes: 2 to 1";
+
+/// Why version 1, as snapshot 1, is not gone to.
+const EXPLAINED: [&str; 8] = [
+    "snapshot 1: refused, its applications cannot run on the data",
+    "  ledger (dataset data, state pg17): refused, since that version reads pg15",
+    "      with fence=convert: convert by this path, nothing is lost:",
+    "        pg17 to pg15 by down of the live system, cost 10",
+    "  notes (dataset data, state 2): refused, since that version reads 1",
+    "      with fence=convert: convert by this path, SOMETHING IS LOST:",
+    "        2 to 1 by convert of the live system, cost 1, LOSES SOMETHING",
+    "  nothing is changed; fence=convert goes to snapshot 1",
+];
+const REFUSED: &str = "refused: snapshot 1 cannot run on the data as it is; \
+    fence=convert, of a copy of it, goes there";
+
+fn by_fence(ctx: &mut Context) -> Result<()> {
+    let (store, mut vm) = start(ctx, &disk("version-2", VERSION_2, ""))?;
+    let rows = Rows::first();
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    let line = format!("backstay: {REFUSED}");
+    for command in ["backstay rollback", "backstay rollback --fence restore"] {
+        let said = refused(ctx, &mut vm, command)?;
+        exactly(ctx, "the refusal", &said, &[&line])?;
+    }
+    let said = refused(ctx, &mut vm, "backstay fence explain")?;
+    exactly(ctx, "the explanation", &said, &EXPLAINED)?;
+    ctx.step("nothing waits for the next start");
+    let waits = vm.at_prompt().run("backstay cancel")?;
+    ctx.check(waits.status == 3, || format!("cancel says {waits:?}"))?;
+    vm.at_prompt().restart()?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    agent_begins(
+        &mut vm,
+        "going to roll back to the version before (confirmed)",
+    )?;
+    agent_says(
+        &mut vm,
+        &[REFUSED, "nothing was changed; starting the system"],
+    )?;
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    vm.at_prompt().power_off()?;
+    let untouched = Store::live("2", "2", "2").snapshot(1, ["1", "1", "1"]);
+    ctx.expect_store(&store, &untouched)?;
+    Ok(())
+}
+
+/// What is asked for is refused with both ways out, in one line.
+fn both_ways(ctx: &Context, vm: &mut Vm, command: &str) -> Result<()> {
+    let said = refused(ctx, vm, command)?;
+    let line = "backstay: refused: snapshot 2 cannot run on the data as it is; \
+        fence=convert (of a copy) or fence=restore (loses what came since) goes there";
+    exactly(ctx, "the refusal", &said, &[line])
+}
+
+fn restores(ctx: &mut Context) -> Result<()> {
+    let fixture = disk("notes-1-before-2", NOTES_1_BEFORE_2, "");
+    let (store, mut vm) = start(ctx, &fixture)?;
+    let before = Rows::first();
+    runs(ctx, &mut vm, ["1", "1"], &before, FIRST)?;
+    ask(&mut vm, "backstay rollback 1 --fence convert")?;
+    converts(&mut vm, &[NOTES_UP])?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    let mut since = before.clone();
+    runs(ctx, &mut vm, ["2", "2"], &since, SECOND_NOTES)?;
+    since.enter(&mut vm.at_prompt(), "since then", 12)?;
+    since.note(&mut vm.at_prompt(), "Dora", "since then")?;
+    since.pin(&mut vm.at_prompt(), 2)?;
+    both_ways(ctx, &mut vm, "backstay rollback 2")?;
+
+    ctx.step("agree to lose what came since");
+    let plan = vm
+        .at_prompt()
+        .succeed("backstay rollback 2 --fence restore")?;
+    ctx.check(plan.contains("WHAT CAME SINCE IS LOST"), || {
+        format!("the plan is {plan}")
+    })?;
+    vm.serial().forbid("converting a copy");
+    vm.at_prompt().restart()?;
+    agent_says(&mut vm, &["done: roll back to snapshot 2"])?;
+    runs(ctx, &mut vm, ["1", "1"], &before, FIRST)?;
+
+    ctx.step("it was kept, and comes back by the same consent");
+    ask(&mut vm, "backstay rollback 3 --fence restore")?;
+    agent_says(&mut vm, &["done: roll back to snapshot 3"])?;
+    runs(ctx, &mut vm, ["2", "2"], &since, SECOND_NOTES)?;
+    vm.at_prompt().power_off()?;
+    let wanted = Store::live("2", "2", "2")
+        .snapshot(1, ["2", "2", "2"])
+        .snapshot(2, ["1", "1", "1"])
+        .kept_data(2, Some(CUSTOMER))
+        .snapshot(3, ["2", "2", "2"])
+        .kept_data(3, Some(CUSTOMER))
+        .snapshot(4, ["1", "1", "1"])
+        .kept_data(4, Some(CUSTOMER));
+    ctx.expect_store(&store, &wanted)?;
+    Ok(())
+}
+
+/// Version 3 is live; snapshot 1 is version 2, which reads its data, and snapshot 2, the newest, is version 1, which does
+/// not. All are good. The way from 2 to 1 loses something.
+const SKIPPED: &str = "
+take_version 2 1
+set_defaults 2
+put_data 1 2
+label_data 1 2
+admin mark-good
+admin snapshot --title 'version 2'
+take_version 1
+set_defaults 1
+admin snapshot --title 'version 1'
+take_version 2 1
+set_version 3
+for config in /mnt/@config /mnt/@backstay/defaults; do echo 3 > $config/etc/appliance/version; done
+";
+
+fn skips(ctx: &mut Context) -> Result<()> {
+    let (store, mut vm) = start(ctx, &disk("skipped", UNIT, SKIPPED))?;
+    let mut rows = Rows::first();
+    runs(ctx, &mut vm, ["3", "3"], &rows, SECOND_NOTES)?;
+    rows.enter(&mut vm.at_prompt(), "by version 3", 3)?;
+    rows.note(&mut vm.at_prompt(), "Dora", "by version 3")?;
+    rows.pin(&mut vm.at_prompt(), 4)?;
+    ctx.step("what it would fall back to is not the newest one");
+    let why = refused(ctx, &mut vm, "backstay fence explain 2 --by itself")?;
+    exactly(
+        ctx,
+        "the explanation",
+        &why,
+        &[
+            "snapshot 2: refused, its applications cannot run on the data",
+            "  ledger (dataset data, state pg15): no conversion needed",
+            "  notes (dataset data, state 2): refused, since that version reads 1",
+            "      with fence=convert: convert by this path, SOMETHING IS LOST:",
+            "        2 to 1 by convert of the live system, cost 1, LOSES SOMETHING",
+            "  nothing is changed; nobody was there to agree; fence=convert goes to",
+            "    snapshot 2",
+        ],
+    )?;
+    vm.at_prompt().succeed("backstay try")?;
+    vm.at_prompt().succeed("backstay mark-bad")?;
+    vm.serial().forbid("converting a copy");
+    vm.at_prompt().restart()?;
+    agent_says(
+        &mut vm,
+        &[
+            "snapshot 2 was good, but cannot run on the data as it is: not taken",
+            "done: fall back to snapshot 1, the newest good one",
+        ],
+    )?;
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
+    vm.at_prompt().succeed("backstay mark-good")?;
+    vm.at_prompt().power_off()?;
+    let wanted = Store::live("2", "2", "2")
+        .snapshot(1, ["2", "2", "2"])
+        .snapshot(2, ["1", "1", "1"])
+        .snapshot(3, ["3", "3", "3"]);
+    ctx.expect_store(&store, &wanted)?;
+    Ok(())
+}
+
+fn unconverted(ctx: &mut Context) -> Result<()> {
+    let (store, mut vm) = start(ctx, &disk("notes-2", NOTES_2, ""))?;
+    let mut rows = Rows::first();
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
+    rows.note(&mut vm.at_prompt(), "Dora", "by version 2")?;
+    ask(&mut vm, "backstay rollback --fence convert")?;
+    converts(&mut vm, &[NOTES_DOWN])?;
+    runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
+    ctx.step("the old version writes on, in its own format");
+    rows.note(
+        &mut vm.at_prompt(),
+        "Emil",
+        "by version 1, after the rollback",
+    )?;
+    rows.enter(&mut vm.at_prompt(), "after the rollback", 99)?;
+    both_ways(ctx, &mut vm, "backstay forward")?;
+    ask(&mut vm, "backstay forward --fence convert")?;
+    converts(&mut vm, &[NOTES_UP])?;
+    agent_says(&mut vm, &["done: roll forward to snapshot 2"])?;
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
+    rows.pin(&mut vm.at_prompt(), 5)?;
+    rows.are_in(ctx, &mut vm.at_prompt(), SECOND_NOTES)?;
+    vm.at_prompt().power_off()?;
+    let wanted = Store::live("2", "2", "2")
+        .snapshot(1, ["1", "1", "1"])
+        .snapshot(2, ["2", "2", "2"])
+        .kept_data(2, Some(CUSTOMER))
+        .snapshot(3, ["1", "1", "1"])
+        .kept_data(3, Some(CUSTOMER));
+    ctx.expect_store(&store, &wanted)?;
+    Ok(())
+}
+
+fn factory(ctx: &mut Context) -> Result<()> {
+    let (store, mut vm) = start(ctx, &disk("version-2", VERSION_2, ""))?;
+    let mut rows = Rows::first();
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    rows.enter(&mut vm.at_prompt(), "by version 2", 4711)?;
+    rows.note(&mut vm.at_prompt(), "Dora", "by version 2")?;
+    rows.pin(&mut vm.at_prompt(), 3)?;
+    let said = refused(ctx, &mut vm, "backstay reset system --yes")?;
+    let line = "backstay: refused: the factory version cannot run on the data as it is; \
+        fence=convert, of a copy of it, goes there";
+    exactly(ctx, "the refusal", &said, &[line])?;
+    let plan = vm
+        .at_prompt()
+        .succeed("backstay reset system --fence convert --yes")?;
+    for part in [
+        "LOST: in the data that becomes live",
+        "pg17 to pg15 by down of the live system, cost 10",
+        "2 to 1 by convert of the live system, cost 1, LOSES SOMETHING",
+    ] {
+        ctx.check(plan.contains(part), || format!("the plan is {plan}"))?;
+    }
+    vm.at_prompt().restart()?;
+    converts(&mut vm, &["ledger: pg17 to pg15", NOTES_DOWN])?;
+    agent_says(
+        &mut vm,
+        &["done: reset system and configuration to the factory version, keep data"],
+    )?;
+    rows.unpin();
+    runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
+    rows.enter(&mut vm.at_prompt(), "by the factory version", -4711)?;
+    rows.are_in(ctx, &mut vm.at_prompt(), FIRST)?;
+    vm.at_prompt().power_off()?;
+    let wanted = Store::live("1", "1", "1")
+        .snapshot(1, ["1", "1", "1"])
+        .snapshot(2, ["2", "2", "2"])
+        .kept_data(2, Some(CUSTOMER));
+    ctx.expect_store(&store, &wanted)?;
+    Ok(())
+}
+
+/// Version 2 is live, and snapshot 1 is version 1, with one format of all data. The setting is 1 by default in version 1, 2 in
+/// version 2, and was set to 3 in both.
+const DEFAULTS: &str = "
+label_data 1
+echo lines=3 > /mnt/@config/etc/appliance/notes.conf
+admin snapshot --title 'version 1'
+set_version 2
+set_defaults 2
+echo lines=3 > /mnt/@config/etc/appliance/notes.conf
+";
+
+fn defaults(ctx: &mut Context) -> Result<()> {
+    const RESET: &str = "done: reset the configuration to this version's defaults";
+    // As many notes as it says, of the three that there are.
+    let lists = |ctx: &Context, vm: &mut Vm, lines: u8| -> Result<()> {
+        let found = vm.at_prompt().succeed("notes list | wc -l")?;
+        ctx.check(found.trim() == lines.to_string(), || {
+            format!("notes must list {lines}, and lists {found}")
+        })
+    };
+    let (store, mut vm) = start(ctx, &disk("defaults", DEFAULTS, ""))?;
+    let rows = Rows::first();
+    runs(ctx, &mut vm, ["2", "2"], &rows, FIRST)?;
+    lists(ctx, &mut vm, 3)?;
+    ask(&mut vm, "backstay reset config --yes")?;
+    agent_says(&mut vm, &[RESET])?;
+    runs(ctx, &mut vm, ["2", "2"], &rows, FIRST)?;
+    lists(ctx, &mut vm, 2)?;
+    ctx.step("the version before has its own configuration, and its own default");
+    ask(&mut vm, "backstay rollback 1")?;
+    agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
+    runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
+    lists(ctx, &mut vm, 3)?;
+    ask(&mut vm, "backstay reset config --yes")?;
+    agent_says(&mut vm, &[RESET])?;
+    runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
+    lists(ctx, &mut vm, 1)?;
+    vm.at_prompt().power_off()?;
+    let wanted = Store::live("1", "1", "1")
+        .snapshot(1, ["1", "1", "1"])
+        .snapshot(2, ["2", "2", "2"])
+        .snapshot(3, ["2", "2", "2"])
+        .snapshot(4, ["1", "1", "1"]);
+    ctx.expect_store(&store, &wanted)?;
+    Ok(())
+}
