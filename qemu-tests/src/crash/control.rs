@@ -202,7 +202,7 @@ impl Store for Broken {
         self.store.destroy(place, uuid)
     }
     fn written_since(&self, live: Place, clone: Place) -> StoreResult<bool> {
-        self.0.written_since(live, clone)
+        self.store.written_since(live, clone)
     }
     fn nested(&self, place: Place) -> StoreResult<Vec<Nested>> {
         self.store.nested(place)
