@@ -123,7 +123,13 @@ fn back(ctx: &mut Context) -> Result<()> {
     rows.note(&mut vm.at_prompt(), "Dora", "new in schema 2")?;
     rows.pin(&mut vm.at_prompt(), 1)?;
     rows.are_in(ctx, &mut vm.at_prompt(), SECOND)?;
-    ask(&mut vm, "backstay rollback --fence convert")?;
+    let told = vm
+        .at_prompt()
+        .succeed("backstay rollback --fence convert")?;
+    ctx.check(told.contains("the next boot does that"), || {
+        format!("a server that runs keeps its data from being converted now, and it says {told}")
+    })?;
+    vm.at_prompt().restart()?;
     converts(&mut vm, &[BOOKS_DOWN, NOTES_DOWN])?;
     agent_says(
         &mut vm,

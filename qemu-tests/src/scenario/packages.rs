@@ -24,7 +24,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .within(LONG),
     Scenario::debian(
         "unattended-upgrade-healthy",
-        "nobody is there: apt brings PostgreSQL 17, the restart converts the books, and what comes up marks itself good",
+        "nobody is there: apt brings PostgreSQL 17 into a clone, the restart converts the books, and what comes up marks itself good",
         healthy,
     )
     .with_databases()
@@ -55,9 +55,15 @@ const GUARDED: &str = "
 cp /apt.conf /mnt/@rootfs/etc/apt/apt.conf.d/20backstay
 admin mark-good
 ";
+/// What backstay's timer starts.
+const UPGRADE: &str = concat!(
+    "cat > /mnt/@rootfs/usr/lib/systemd/system/backstay-upgrade.service <<'END'\n",
+    include_str!("../../../systemd/backstay-upgrade.service"),
+    "END\n"
+);
 
 fn packages(name: &str, script: &str) -> Fixture {
-    let script = format!("{APT}{script}{GUARDED}");
+    let script = format!("{APT}{UPGRADE}{script}{GUARDED}");
     Fixture::new(System::Debian, format!("packages-{name}"), script).with_database_programs()
 }
 
@@ -178,22 +184,19 @@ first_books
 admin state set ledger pg15 --dataset data
 ";
 
-/// What a timer starts: the newest packages, with nobody there. The machine restarts by itself.
-fn unattended(debian: &mut Debian<'_>, arguments: &str) -> Result<()> {
-    debian.succeed(&format!(
-        "systemd-run --quiet backstay upgrade {arguments} --reboot"
-    ))?;
+/// What the timer does at night, with nobody there. The machine restarts by itself.
+fn unattended(debian: &mut Debian<'_>) -> Result<()> {
+    debian.succeed("systemctl start --no-block backstay-upgrade")?;
     Ok(())
 }
 
-/// The restart after an upgrade that leaves its data to be converted: the new version is on trial.
-fn converted_on_trial(vm: &mut Vm, what: &str) -> Result<()> {
-    agent_begins(vm, "starting the system")?;
+/// The restart after an upgrade whose data is converted before boot: the new version is on trial.
+fn converted_on_trial(vm: &mut Vm, what: &str, done: &str) -> Result<()> {
     converts(vm, &[what])?;
     agent_says(
         vm,
         &[
-            "done: convert the data that the present version does not read, keep the version",
+            &format!("done: {done}"),
             "this system is on trial: start 1 of 3 before it is marked good",
         ],
     )
@@ -207,8 +210,10 @@ fn healthy(ctx: &mut Context) -> Result<()> {
     has(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
     debian.succeed("ledger add 'before the upgrade' 12")?;
     rows.entered("before the upgrade", 12);
-    unattended(&mut debian, "")?;
-    converted_on_trial(&mut vm, "ledger: pg15 to pg17")?;
+    ctx.step("as the package has it: a clone is upgraded, and the machine restarts into it");
+    unattended(&mut debian)?;
+    let forward = "roll forward to snapshot 1";
+    converted_on_trial(&mut vm, "ledger: pg15 to pg17", forward)?;
     let mut debian = vm.debian()?;
     is_up(ctx, &mut debian)?;
     has(ctx, &mut debian, ["ledger", "2"], &rows.books_on(17))?;
@@ -240,9 +245,14 @@ fn broken(ctx: &mut Context) -> Result<()> {
     has(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
     debian.succeed("notes add Emil 'before the upgrade'")?;
     rows.noted("Emil", "before the upgrade");
-    ctx.step("the way back from schema 2 loses something: so the data is kept with the snapshot");
-    unattended(&mut debian, "--data")?;
-    converted_on_trial(&mut vm, "notes: 1 to 2")?;
+    ctx.step("as docs/upgrades.md has it: in place, with the data, since the way back from schema 2 loses something");
+    let other = "mkdir -p /etc/systemd/system/backstay-upgrade.service.d; cd /etc/systemd/system/backstay-upgrade.service.d; \
+        printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/backstay upgrade --data --reboot\\n' > other.conf; \
+        systemctl daemon-reload";
+    debian.succeed(other)?;
+    unattended(&mut debian)?;
+    let convert = "convert the data that the present version does not read, keep the version";
+    converted_on_trial(&mut vm, "notes: 1 to 2", convert)?;
     vm.serial()
         .expect_text("start 1 of 3 on trial failed: restarting in 60 s")?;
     ctx.step("it restarts by itself, and goes back");
