@@ -254,13 +254,13 @@ fn prepare<S: Store>(
             }
             Step::Convert { at, nth } => {
                 progress(step);
-                if let Some(conversion) = plan.conversions.get(*nth) {
-                    (hands.convert)(store, *at, conversion)?;
-                    // On the clone, so that data and state become live together.
-                    let label = format!("{STATE}.{}", conversion.app);
-                    let state = conversion.step.to.as_str().as_bytes();
-                    with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
-                }
+                let missing = || Error::Missing("the converter that the plan names".to_owned());
+                let conversion = plan.conversions.get(*nth).ok_or_else(missing)?;
+                (hands.convert)(store, *at, conversion)?;
+                // On the clone, so that data and state become live together.
+                let label = format!("{STATE}.{}", conversion.app);
+                let state = conversion.step.to.as_str().as_bytes();
+                with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
             }
             Step::SealFactory(id) => {
                 progress(step);
