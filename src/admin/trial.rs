@@ -117,7 +117,7 @@ pub fn fall_back_to<S: Store>(store: &S, state: &State) -> Result<Option<u32>> {
     let mut failed = state.clone();
     trial::condemn(&mut failed);
     Ok(
-        match crate::transaction::catalogue::spent(store, &failed)? {
+        match crate::transaction::catalogue::spent(store, &failed, &[])? {
             Some(trial::Spent::FallBack(id)) => Some(id),
             _ => None,
         },

@@ -157,6 +157,8 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
 /// Decides what this boot does, and does it.
 pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Error> {
     let mut wish = asked.wish;
+    // Snapshots whose data could not be converted. Nothing of theirs has failed: another boot may have the room.
+    let mut unconverted = Vec::new();
     for _ in 0..ROUNDS {
         let (state, journal) = (read_state(&session.store)?, read_journal(&session.store)?);
         if let Slots::Valid { torn: true, .. } = state {
@@ -165,7 +167,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
         let mut facts = facts(session, policy::target(wish, &state))?;
         facts.tarball |= asked.tarball.is_some();
         if let Slots::Valid { value, .. } = &state {
-            facts.spent = catalogue::spent(&session.store, value)?;
+            facts.spent = catalogue::spent(&session.store, value, &unconverted)?;
             if facts.spent.is_some() && wish == Wish::Boot {
                 for id in catalogue::fenced_off(&session.store, value)? {
                     say!("snapshot {id} was good, but cannot run on the data as it is: not taken");
@@ -244,11 +246,15 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                         // It lacks something that a start needs: the next one, or nothing, is taken.
                         Error::Transaction(
                             crate::transaction::Error::Unbootable(_)
-                            | crate::transaction::Error::Fenced(_)
-                            | crate::transaction::Error::NotConverted { .. },
+                            | crate::transaction::Error::Fenced(_),
                         ) => {
                             say!("not done: {error}");
                             given_up(session, |state| state.remember_failed(*to));
+                            continue;
+                        }
+                        Error::Transaction(crate::transaction::Error::NotConverted { .. }) => {
+                            say!("not done: {error}");
+                            unconverted.push(*to);
                             continue;
                         }
                         Error::Transaction(crate::transaction::Error::Unfinished(_)) => {}

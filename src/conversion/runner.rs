@@ -34,6 +34,7 @@ use crate::transaction::Error;
 use crate::transaction::plan::Conversion;
 use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,16 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(20);
 /// How long what it started may take to be gone once it was killed.
 const GOING: Duration = Duration::from_secs(10);
+/// What it may not do, although it is root: leave the room, reach the disk or another one's data beside it, change its label,
+/// stop or change the machine.
+const DENIED: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SYS_RAWIO)
+    .union(CapabilitySet::SYS_MODULE)
+    .union(CapabilitySet::SYS_BOOT)
+    .union(CapabilitySet::SYS_TIME);
 
 /// How the converter's process gets at the store. A descriptor that was opened before does not do: it belongs to another mount
 /// name space, and the kernel binds nothing out of that.
@@ -250,11 +261,13 @@ fn status(ended: sys::Result<Ended>, output: &OwnedFd) -> i32 {
 
 /// The first process of the process space: the room, the converter as a child in it, and the end of all with that one's.
 fn first(room: &Room, output: &OwnedFd) -> i32 {
-    let furnished = process::die_with_any_parent().and_then(|()| furnish(room));
+    let furnished = process::die_with_any_parent()
+        .and_then(|()| furnish(room))
+        .and_then(|()| enter(room, output));
     if let Err(error) = furnished {
         return told(output, &error);
     }
-    let child = process::fork(|| match inside(room, output) {
+    let child = process::fork(|| match convert(room) {
         Ok(never) => match never {},
         Err(error) => told(output, &error),
     });
@@ -270,13 +283,21 @@ fn first(room: &Room, output: &OwnedFd) -> i32 {
     status(ended, output)
 }
 
-/// Becomes the converter.
-fn inside(room: &Room, output: &OwnedFd) -> sys::Result<core::convert::Infallible> {
+/// Goes into the room, and keeps nothing open of what lies outside: the converter sees this process in its /proc, with its
+/// root and its descriptors.
+fn enter(room: &Room, output: &OwnedFd) -> sys::Result<()> {
     let null = File::open("/dev/null").call(|| "open(/dev/null)".to_owned())?;
     console::as_streams(null.as_fd(), output.as_fd())?;
+    drop(null);
     mount::chdir(&room.at)?;
+    process::close_all_but(output.as_fd())?;
     mount::chroot_here()?;
-    mount::chdir(Path::new("/"))?;
+    mount::chdir(Path::new("/"))
+}
+
+/// Becomes the converter.
+fn convert(room: &Room) -> sys::Result<core::convert::Infallible> {
+    process::give_up(DENIED)?;
     let program = room.command.first().cloned().unwrap_or_default();
     Err(process::exec_with(
         Path::new(&program),

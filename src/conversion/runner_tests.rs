@@ -78,7 +78,10 @@ fn staged(script: &str) -> Option<Staged> {
         paths_from: None,
         config_paths: Vec::new(),
         command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        environment: vec!["PATH=/usr/bin:/bin".to_owned()],
+        environment: vec![
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            format!("PLACE={}", place.path().display()),
+        ],
     };
     Some(Staged { place, room })
 }
@@ -111,6 +114,17 @@ fn a_converter_writes_to_the_clone_and_to_nothing_else() {
     // Nothing is mounted outside, and nothing is left to be unmounted.
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&staged.room.at.display().to_string()));
+}
+
+#[test]
+fn a_converter_sees_nothing_outside_of_its_room_and_cannot_leave_it() {
+    // Nor by way of the process that it is a child of.
+    let script = "! test -e /proc/1/root$PLACE && \
+                  for open in /proc/1/fd/*; do test ! -d $open || exit 9; done && \
+                  ! mknod /tmp/disk b 8 0 2> /dev/null && ! chroot / true 2> /dev/null && \
+                  ! mount -t tmpfs none /tmp 2> /dev/null";
+    let Some(staged) = staged(script) else { return };
+    staged.run(Duration::from_secs(60)).unwrap();
 }
 
 #[test]

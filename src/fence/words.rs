@@ -217,32 +217,37 @@ fn offers(app: &AppVerdict, refusal: &Refusal) -> Vec<String> {
         lines.push("data is kept to return to, but that version cannot read it either".to_owned());
     }
     if lines.is_empty() {
-        lines.push(remedy(&refusal.cause).to_owned());
+        lines.push(remedy(app, &refusal.cause));
     }
     lines
 }
 
-fn remedy(cause: &Cause) -> &'static str {
+fn remedy(app: &AppVerdict, cause: &Cause) -> String {
+    let app = &app.app;
     match cause {
-        Cause::Unread(_) => "choose another version, or mend the declaration in one that follows",
+        Cause::Unread(_) => {
+            "choose another version, or mend the declaration in one that follows".to_owned()
+        }
         Cause::NoDataset => {
-            "declare it in layout.toml and run 'backstay init', or choose another version"
+            "declare it in layout.toml and run 'backstay init', or choose another version".to_owned()
         }
-        Cause::Unlabelled { elsewhere: None } => {
-            "label the data with its state if you know it, or choose another version"
-        }
-        Cause::Unlabelled { elsewhere: Some(_) } => {
-            "move it there yourself and label it, or choose another version"
-        }
-        Cause::Interrupted => {
-            "finish the conversion in the version that began it, or choose one that has data kept"
-        }
-        Cause::Damaged => {
-            "record the state that it is in with 'backstay state abort' and 'backstay state set', or choose another \
-             version"
-        }
+        Cause::Unlabelled { elsewhere: None } => format!(
+            "say its state with 'backstay state set {app} STATE' if you know it, or choose another version"
+        ),
+        Cause::Unlabelled { elsewhere: Some(_) } => format!(
+            "move it there yourself and say its state with 'backstay state set {app} STATE', or choose another version"
+        ),
+        Cause::Interrupted => format!(
+            "finish the conversion in the version that began it and say 'backstay state commit {app}', or choose one \
+             that has data kept"
+        ),
+        Cause::Damaged => format!(
+            "record the state that it is in with 'backstay state abort {app}' and 'backstay state set {app} STATE', or \
+             choose another version"
+        ),
         Cause::CannotRead => {
             "no converter on this disk leads there and no data is kept to return to: choose another version"
+                .to_owned()
         }
     }
 }

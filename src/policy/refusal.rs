@@ -103,7 +103,9 @@ pub enum Refusal {
     #[error("neither the system nor the one before it came up: choose a snapshot, or wait")]
     FallbackFailed,
     /// Nothing was ever marked good.
-    #[error("the system did not come up, and no snapshot is good: choose one, or wait")]
+    #[error(
+        "the system did not come up, and no good snapshot is left to fall back to: choose one, or wait"
+    )]
     NothingGood,
     /// Destruction has begun.
     #[error("refused: 'reset everything' is being finished; run 'backstay mark-good' again")]

@@ -1,12 +1,14 @@
 //! Processes: fork with a closure, reap, exec, kill.
 
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use super::{Context, Error, Result};
 
@@ -102,6 +104,38 @@ pub fn apart() -> Result<()> {
 pub fn apart_processes() -> Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID)
         .call(|| "unshare(CLONE_NEWPID)".into())
+}
+
+/// Closes every descriptor but the standard streams and this one. Whoever owned the others must not use them again: for a
+/// child that ends in `_exit` or exec. /proc must be mounted.
+///
+/// # Errors
+/// `ENOENT`: it is not.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<()> {
+    let at = "/proc/self/fd";
+    let numbers: Vec<i32> = std::fs::read_dir(at)
+        .call(|| format!("open({at})"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers {
+        if number > 2 && number != kept.as_raw_fd() {
+            // One of them was the listing's own.
+            let _ = nix::unistd::close(number);
+        }
+    }
+    Ok(())
+}
+
+/// What is executed from here on gets none of these capabilities, also as root. Others keep them.
+///
+/// # Errors
+/// `EPERM` without CAP_SETPCAP.
+pub fn give_up(capabilities: CapabilitySet) -> Result<()> {
+    for capability in capabilities.iter() {
+        rustix::thread::remove_capability_from_bounding_set(capability)
+            .call(|| format!("prctl(PR_CAPBSET_DROP, {capability:?})"))?;
+    }
+    Ok(())
 }
 
 /// Waits for any child, orphans included, and returns its id and end.

@@ -142,13 +142,14 @@ pub fn with_free_id<S: Store>(store: &S, state: &State) -> Result<State, Error> 
     }
 }
 
-/// What is done about the live system's trial, if no start is left to it.
-pub fn spent<S: Store>(store: &S, state: &State) -> Result<Option<Spent>, Error> {
+/// What is done about the live system's trial, if no start is left to it. `but`: snapshots to which the machine could not fall
+/// back in this boot.
+pub fn spent<S: Store>(store: &S, state: &State, but: &[u32]) -> Result<Option<Spent>, Error> {
     let Start::Spent(spent) = trial::start(state) else {
         return Ok(None);
     };
     let mut good = good(store)?;
-    good.retain(|id| lets_fall_back(store, state, *id));
+    good.retain(|id| !but.contains(id) && lets_fall_back(store, state, *id));
     Ok(Some(trial::spent(state, spent, &good)))
 }
 

@@ -124,3 +124,37 @@ fn rewrite(path: &Path, text: &str) -> Result<()> {
     file.set_modified(UNIX_EPOCH + CHANGED)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversion_that_stopped_anywhere_is_in_neither_state() {
+        let data = tempfile::tempdir().unwrap();
+        let data = data.path();
+        let now = || state(data).unwrap();
+        assert_eq!(now(), None);
+        write(data, "3").unwrap();
+        assert_eq!(now().as_deref(), Some("in state 3"));
+        assert!(convert(data, "2", "3").is_err());
+        // A directory in the way of each file in its turn is where the conversion stops.
+        for name in ACCOUNTS {
+            for in_the_way in ["converting", "2"] {
+                let stone = data.join(format!("books/{name}.{in_the_way}/stone"));
+                fs::create_dir_all(&stone).unwrap();
+                assert!(convert(data, "3", "2").is_err());
+                assert_eq!(now().as_deref(), Some("half converted"));
+                fs::remove_dir_all(data.join("books")).unwrap();
+                write(data, "3").unwrap();
+            }
+        }
+        convert(data, "3", "2").unwrap();
+        assert_eq!(now().as_deref(), Some("in state 2"));
+        // There and back is not where it began.
+        convert(data, "2", "3").unwrap();
+        assert_eq!(now().as_deref(), Some("in state 3"));
+        let way = fs::read_to_string(data.join("books/index")).unwrap();
+        assert_eq!(way, "state 3\n3 2 3\n");
+    }
+}

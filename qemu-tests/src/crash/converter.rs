@@ -107,7 +107,7 @@ pub fn install(root: &Path, version: &str) -> Result<()> {
     fs::write(declared.join("books.toml"), text)?;
     if version == "live" {
         let shipped = root.join(SHIPPED);
-        fs::create_dir_all(shipped.with_file_name(""))?;
+        fs::create_dir_all(root.join("usr/lib/books"))?;
         fs::copy(PROGRAM, &shipped).with_context(|| format!("copy {PROGRAM}"))?;
         fs::set_permissions(shipped, Permissions::from_mode(0o755))?;
     }

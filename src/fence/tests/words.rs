@@ -1,4 +1,4 @@
-use super::{app, datasets, declared, kept, known, question, stays};
+use super::{app, datasets, declared, kept, known, question, state, stays};
 use crate::fence::dot::{Picture, dot};
 use crate::fence::graph::Graph;
 use crate::fence::infer::infer;
@@ -229,4 +229,29 @@ fn what_a_command_is_called_cannot_break_a_drawing() {
 }
 "#
     );
+}
+
+#[test]
+fn what_a_person_can_say_of_a_label_is_said_as_a_command() {
+    let between = Label::Converting {
+        from: state("2"),
+        to: state("3"),
+    };
+    for (label, command) in [
+        (Label::Unknown, "backstay state set ledger STATE"),
+        (between, "backstay state commit ledger"),
+        (Label::Damaged, "backstay state abort ledger"),
+    ] {
+        let twelve = Version::Snapshot(12);
+        let text = said(
+            &versions(),
+            label,
+            None,
+            twelve,
+            By::Console,
+            Consent::Refuse,
+        );
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains(command), "{text}");
+    }
 }

@@ -103,11 +103,12 @@ fn act(
     booted: &mut Booted,
     after: &mut dyn FnMut(&Memory),
 ) -> Result<(), Error> {
+    let mut unconverted = Vec::new();
     for _ in 0..ROUNDS {
         let (state, journal) = (read_state(store)?, read_journal(store)?);
         let mut facts = catalogue::facts(store, target(wish, &state), false)?;
         if let Slots::Valid { value, .. } = &state {
-            facts.spent = catalogue::spent(store, value)?;
+            facts.spent = catalogue::spent(store, value, &unconverted)?;
         }
         facts.fence = catalogue::fenced(store, wish, &state, facts.target)?;
         let terms = policy::next(wish, &state).map_or(Terms::default(), |(_, terms)| terms);
@@ -168,7 +169,10 @@ fn act(
                 if let (Intent::FallBack { to }, Err(error)) = (&intent, &done)
                     && !matches!(error, Error::Unfinished(_))
                 {
-                    remember(store, |state| state.remember_failed(*to)).ok();
+                    match error {
+                        Error::NotConverted { .. } => unconverted.push(*to),
+                        _ => drop(remember(store, |state| state.remember_failed(*to))),
+                    }
                     continue;
                 }
                 done?;

@@ -20,7 +20,9 @@ use crate::record::{Uuid, block};
 use crate::store::Store;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
+use crate::transaction::Error;
 use crate::transaction::catalogue::{fenced_off, manifest};
+use crate::transaction::execute::execute;
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
@@ -267,6 +269,17 @@ fn a_converter_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_plan_that_does_not_say_how_to_convert_is_not_carried_out() {
+    let mut store = shop();
+    let mut plan = planned(&store, &Intent::Rollback { to: 2 }, Consent::Convert);
+    plan.conversions.clear();
+    let mut records = Records::open(&store).unwrap();
+    let done = execute(&mut store, &mut records, &plan, 1, &mut |_| {});
+    assert!(matches!(done, Err(Error::Missing(_))), "{done:?}");
+    assert_eq!(now(&store), is("live", "3", None));
+}
+
+#[test]
 fn what_was_converted_comes_back_by_consent_alone() {
     let mut store = shop();
     done(&mut store, Act::Agreed(back(2), Consent::Convert));
@@ -357,31 +370,26 @@ fn what_is_booted_once_stays_where_it_has_changed_the_data() {
 
 #[test]
 fn what_was_parked_returns_to_data_that_is_as_it_was_when_it_was_live() {
-    // Nobody ever said in which state the data is.
     let mut unlabelled = machine().0;
     unlabelled.set_label(LIVE, "state.shop", None).unwrap();
     declare(&mut unlabelled, Version::Live, &newest());
-    // What the live system declares cannot be read.
     let mut unread = shop();
     declare(&mut unread, Version::Live, "state =");
-    let reads = writes("2") + "reads = [\"3\"]\n";
-    declare(&mut unread, Version::Snapshot(2), &reads);
+    let reads = |state: &str| writes(state) + "reads = [\"3\"]\n";
+    declare(&mut unread, Version::Snapshot(2), &reads("2"));
     for mut store in [unlabelled, unread] {
         let before = now(&store);
         done(&mut store, Act::Present(Verb::Select(2)));
         assert_eq!(now(&store).0, "2");
         done(&mut store, Act::Start);
         assert_eq!(now(&store), before);
-        assert_eq!(state(&store).parked, None);
     }
     // What was booted once began to convert it, and did not end.
     let mut store = shop();
-    let reads = writes("4") + "reads = [\"3\"]\n";
-    declare(&mut store, Version::Snapshot(2), &reads);
+    declare(&mut store, Version::Snapshot(2), &reads("4"));
     done(&mut store, Act::Present(Verb::Select(2)));
-    store
-        .set_label(LIVE, "converting.shop", Some(b"3 4"))
-        .unwrap();
+    let open: Option<&[u8]> = Some(b"3 4");
+    store.set_label(LIVE, "converting.shop", open).unwrap();
     let booted = booted(&mut store, Act::Start);
     assert_eq!(booted.refusals, [Refusal::ParkedFenced(3)]);
 }
@@ -449,6 +457,8 @@ fn a_machine_falls_back_by_itself_only_to_what_runs_on_the_data_without_a_loss()
     let mut store = spent(store);
     booted(&mut store, Act::Start);
     assert_eq!(now(&store), is("1", "3", None));
+    // Nothing of it has failed: once the converter has what it needs, it is a way out again.
+    assert!(state(&store).failed.is_empty());
     // Nothing is left: somebody has to agree.
     let mut store = shop();
     declare(&mut store, Version::Live, &lossy);
