@@ -400,7 +400,7 @@ fn with_data(data: &str, declares: &str, succeeds: bool) -> (Memory, Ended) {
     store.edit(|world, _| {
         let data = world.datasets.get_mut(&DATA).unwrap();
         data.tree
-            .insert("came since".to_owned(), Content::Directory);
+            .insert("came since".to_owned(), Content::File(Vec::new()));
     });
     label(&mut store, DATA, data);
     let ended = ended(&mut store, begun, succeeds).unwrap();
