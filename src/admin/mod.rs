@@ -45,6 +45,7 @@ mod run_ask;
 mod run_factory;
 mod run_good;
 mod run_prune;
+mod run_staged;
 mod run_state;
 mod run_trial;
 mod run_upgrade;
