@@ -59,9 +59,10 @@ shows it as "no /srv/media".
 .SH CHANGES AT THE NEXT BOOT
 .BR rollback ,
 .BR forward ,
-.B select
-and
+.BR select ,
 .B reset
+and
+.B convert
 write a request and have GRUB start the recovery kernel, in which the agent carries it out.
 One request can wait at a time.
 .B backstay cancel
@@ -69,6 +70,24 @@ withdraws it.
 .B reset
 asks for a word to be typed; where standard input is no terminal it needs
 .BR \-\-yes .
+.PP
+.B convert
+keeps the version and converts the data that it does not read. The command is the consent to conversions that lose nothing;
+.B \-\-fence convert
+also to others. Where nothing is to be converted it says so, and asks for nothing.
+.PP
+Where a change converts live data
+.RB ( convert ,
+or
+.BR "\-\-fence convert" ),
+that is done at once, on clones of the data: the services that the applications in it declare are stopped and cannot be
+started, and the data is read\-only wherever it is mounted, until the reboot. If somebody writes there nevertheless, he is
+named, and everything is as before; where all converters can be run before boot, they are run there instead.
+.B cancel
+lets go of what is held, and starts what ran. The next start takes what was converted only if nothing was written to the
+data since.
+.B status
+says what is converted and what is held.
 .PP
 After
 .B reset everything
@@ -432,6 +451,10 @@ and
 .RI ( what ,
 .IR at ,
 .IR id ),
+.I converted
+(datasets of which a clone was converted for the request),
+.I outdated
+(whether one was written to since),
 .IR parked ,
 .I trial
 (null, or
@@ -468,6 +491,15 @@ and
 .IR recovery_missing ,
 .I recovery_is_hosts
 (its initramfs is the distribution's),
+.I held
+(null, or
+.I services
+with
+.I name
+and
+.IR ran ,
+and
+.IR mounts ),
 .IR booted ,
 .I free
 and
@@ -476,10 +508,12 @@ and
 .IR ballast ,
 .IR boot_log .
 .TP
-.BR rollback ", " forward ", " select ", " reset
+.BR rollback ", " forward ", " select ", " reset ", " convert
 .IR verb ,
 .I written
 (false with \-\-dry\-run),
+.I converted
+(datasets of which a clone was converted at once),
 .IR title ,
 .IR changes ,
 .IR stays ,
@@ -560,7 +594,9 @@ too,
 .IR kept .
 .TP
 .B cancel
-.IR withdrawn .
+.IR withdrawn ,
+.I let_go
+(whether services and mounts that were held are as before).
 .TP
 .B state get
 .IR applications ,
@@ -719,6 +755,7 @@ backstay reset system \-\-keep config
 backstay password
 backstay state get
 backstay fence explain 12 \-\-consent convert
+backstay convert \-\-dry\-run
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO

@@ -102,6 +102,18 @@ pub enum Error {
          'backstay cancel'"
     )]
     Waiting(Verb),
+    /// The running system could not be held still, or the data not be converted in it.
+    #[error(transparent)]
+    NotConverted(#[from] crate::conversion::running::NotConverted),
+    /// What is held in the running system could not be let go.
+    #[error("not everything is as it was: {0}; mend that, and run 'backstay cancel' again")]
+    StillHeld(String),
+    /// A converter that could be run neither before boot nor now.
+    #[error(
+        "the data of {0} that this goes to is not the live data, so it is converted before boot, and not all of its \
+         converters can run there ('early'): choose another version ('backstay fence explain')"
+    )]
+    TooLate(String),
     /// A snapshot is booted once.
     #[error("a snapshot is booted once; reboot first, which returns to the system parked as {0}")]
     Parked(u32),

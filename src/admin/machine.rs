@@ -222,6 +222,7 @@ mod tests {
             device: "/dev/vda2".to_owned(),
             directory: directory.to_owned(),
             point: "/".to_owned(),
+            ..Mount::default()
         };
         assert_eq!(dataset(&root("btrfs", "/@rootfs")).unwrap(), "@rootfs");
         for (root, says) in [

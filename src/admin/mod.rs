@@ -42,6 +42,7 @@ pub mod repair;
 pub mod request;
 pub mod run;
 mod run_ask;
+mod run_convert;
 mod run_factory;
 mod run_good;
 mod run_prune;

@@ -11,18 +11,19 @@
 use super::error::{Error, Result};
 use super::upgrade;
 use crate::policy::intent::Intent;
+use crate::policy::terms::Terms;
 use crate::policy::{self, resolve};
 use crate::record::journal::{Journal, Outcome};
 use crate::record::layout::Part;
-use crate::record::state::{Consent, Request, State, Ticket, Verb};
+use crate::record::state::{Consent, Prepared, Request, State, Ticket, Verb};
 use crate::store::place::{File, Place};
 use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
-use crate::transaction::plan::plan;
+use crate::transaction::plan::{Plan, plan};
 use crate::transaction::records::Records;
 use crate::transaction::recover::{Recovered, hint_is_stale, recover};
-use crate::transaction::{self, catalogue, check, execute, fenced};
+use crate::transaction::{self, catalogue, check, execute, fenced, prepared};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
 pub const SPARE: &str = "grub/armed.spare";
@@ -96,6 +97,18 @@ pub fn preview<S: Store>(
     consent: Consent,
     now: u64,
 ) -> Result<Explanation> {
+    Ok(planned(store, records, verb, consent, now)?.1)
+}
+
+/// The same with the plan, on any terms. The plan of what is yet to be converted in the running system is none to be
+/// carried out.
+pub fn planned<S: Store>(
+    store: &S,
+    records: &Records,
+    verb: Verb,
+    terms: impl Into<Terms>,
+    now: u64,
+) -> Result<(Plan, Explanation)> {
     idle(records)?;
     let state = &records.state.value;
     // Where the factory snapshot is to be made first, it is checked when it is there.
@@ -108,7 +121,7 @@ pub fn preview<S: Store>(
     let plan = match make {
         // What it declares is known when it is made.
         true => plan(&intent, &state, store.layout(), None, now),
-        false => fenced::plan_for(store, &intent, &state, consent, now)?,
+        false => fenced::plan_for(store, &intent, &state, terms, now)?,
     };
     if let Some(why) = fenced::refusal(&plan) {
         return Err(why.into());
@@ -122,7 +135,10 @@ pub fn preview<S: Store>(
         let first = "the factory snapshot: made anew from the default tarball, before that";
         explanation.changes.insert(0, first.to_owned());
     }
-    Ok(explanation)
+    if let Some(it) = plan.too_late() {
+        return Err(Error::TooLate(it.app.to_string()));
+    }
+    Ok((plan, explanation))
 }
 
 /// A change was refused before it was asked for: what waits to be deleted is kept for whoever wanted
@@ -160,15 +176,27 @@ pub fn submit<S: Store>(
     now: u64,
     link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
-    idle(records)?;
-    not_behind(store, records)?;
-    let mut state = records.state.value.clone();
-    state.request = Some(Request {
+    let request = Request {
         ticket,
         verb,
         consent,
         created: now,
-    });
+        prepared: Prepared::NONE,
+    };
+    submit_request(store, records, request, link_spare)
+}
+
+/// The same with what was converted for it, which must be on disk.
+pub fn submit_request<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    request: Request,
+    link_spare: &dyn Fn() -> std::io::Result<()>,
+) -> Result<()> {
+    idle(records)?;
+    not_behind(store, records)?;
+    let mut state = records.state.value.clone();
+    state.request = Some(request);
     write_down(store, records, state, link_spare)
 }
 
@@ -212,12 +240,14 @@ pub fn write_down<S: Store>(
     Ok(written?)
 }
 
-/// Withdraws the request that waits, if one does, and a hint that is left over. On disk on return.
+/// Withdraws the request that waits, if one does, with what was converted for it, and a hint that is left over. On disk on
+/// return.
 pub fn cancel<S: Store>(store: &mut S, records: &mut Records) -> Result<Option<Request>> {
     let mut state = records.state.value.clone();
     let request = state.request.take();
     records.state.write(store, state)?;
     disarm_stale(store, records)?;
+    prepared::tidied(store, records);
     Ok(request)
 }
 

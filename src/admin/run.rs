@@ -11,6 +11,7 @@ use super::{
     run_ask, run_factory, run_good, run_prune, run_state, run_trial, run_upgrade, snapshot, status,
     tarball,
 };
+use crate::conversion::held;
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Verb};
@@ -408,6 +409,10 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
         tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: machine.recovery.missing().map(str::to_owned),
         recovery_is_hosts: machine.recovery.is_hosts,
+        held: match machine.booted {
+            Some(_) => held::Held::read(Path::new(held::PATH)).unwrap_or_default(),
+            None => None,
+        },
         boot_log: lines
             .iter()
             .skip(lines.len().saturating_sub(BOOT_LINES))

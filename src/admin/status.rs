@@ -5,12 +5,13 @@ use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
 use super::tarball::Tarball;
 use super::upgrade;
+use crate::conversion::held::Held;
 use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Phase, State};
+use crate::record::state::{Phase, Prepared, State};
 use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
@@ -43,6 +44,8 @@ pub struct Around {
     pub recovery_missing: Option<String>,
     /// Whether its initramfs is the distribution's; then no kernel counts a start before it asks for a passphrase.
     pub recovery_is_hosts: bool,
+    /// What is stopped and read-only in the running system for data that was converted.
+    pub held: Option<Held>,
     /// The last lines that the agent said at this boot.
     pub boot_log: Vec<String>,
 }
@@ -115,6 +118,10 @@ pub struct Status {
     pub request: Option<Change>,
     /// The snapshot to which the next boot goes back, because an upgrade in place has not ended, or has failed.
     pub upgrade_undone_by: Option<u32>,
+    /// The datasets of which clones were converted for it already.
+    pub converted: Vec<String>,
+    /// Whether one of them was written to since, so that the next boot will do nothing.
+    pub outdated: bool,
     /// A snapshot is booted once; the next boot returns to what is parked under this id.
     pub parked: Option<u32>,
     /// The live system's trial.
@@ -191,6 +198,8 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         upgrade_undone_by: of
             .and_then(|state| state.request)
             .and_then(|request| upgrade::undoes(&request)),
+        converted: of.map_or_else(Vec::new, |state| converted(store, state)),
+        outdated: of.is_some_and(|state| outdated(store, state)),
         parked: of.and_then(|state| state.parked),
         trial: match of {
             Some(state) => on_trial(store, state, &around)?,
@@ -266,6 +275,24 @@ fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
     let mut ids = catalogue::ids(store)?;
     ids.retain(|id| *id >= state.next_id);
     Ok(ids)
+}
+
+fn prepared(state: &State) -> Prepared {
+    let request = state.request;
+    request.map_or(Prepared::NONE, |request| request.prepared)
+}
+
+fn converted<S: Store>(store: &S, state: &State) -> Vec<String> {
+    let prepared = prepared(state);
+    let name = |part| store.layout().title(part).to_owned();
+    prepared.parts().map(name).collect()
+}
+
+/// Of what cannot be looked at, too.
+fn outdated<S: Store>(store: &S, state: &State) -> bool {
+    let prepared = prepared(state);
+    let written = |part| store.written_since(Place::Live(part), Place::Prepared(part));
+    prepared.parts().any(|part| written(part).unwrap_or(true))
 }
 
 fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Option<OnTrial>> {
@@ -410,6 +437,21 @@ impl core::fmt::Display for Status {
             )?,
             None if self.open => line("next boot", "finishes or undoes an open transaction")?,
             None => {}
+        }
+        if !self.converted.is_empty() {
+            let remedy = match self.outdated {
+                true => "; WRITTEN TO SINCE: the next boot does nothing; cancel and ask again",
+                false => "",
+            };
+            let converted = self.converted.join(", ");
+            line("converted", &format!("a clone of {converted}{remedy}"))?;
+        }
+        if let Some(held) = &self.around.held {
+            let then = match self.request {
+                Some(_) => "until the reboot, or 'backstay cancel'",
+                None => "for nothing, a command was interrupted: 'backstay cancel' lets go",
+            };
+            line("held", &format!("{}; {then}", held.told()))?;
         }
         if let Some(parked) = self.parked {
             line(

@@ -239,6 +239,7 @@ mod tests {
             verb: Verb::ResetEverything,
             consent: Default::default(),
             created: 1,
+            prepared: Default::default(),
         });
         for (phase, says) in [
             (Phase::Waits, "DELETED once"),

@@ -179,7 +179,7 @@ pub(super) fn datasets<S: Store>(
                     Fate::Exchanged(kept(store, Version::Snapshot(id), from)?)
                 }
                 (Place::Factory(_), _) => Fate::Exchanged(kept(store, Version::Factory, from)?),
-                (Place::Live(part), _) => stays(store, part, target)?,
+                (Place::Live(part) | Place::Prepared(part), _) => stays(store, part, target)?,
             },
             None => stays(store, part, target)?,
         };

@@ -88,6 +88,11 @@ pub enum Refusal {
     /// Its data cannot be converted for the live version; whether it could if something may be lost.
     #[error("refused to convert the data: {}", not_converted(.0))]
     NotConvertible(bool),
+    /// What was converted for a request does not fit any more.
+    #[error(
+        "the data was changed after it was converted, or is not there: nothing is done; ask again"
+    )]
+    Outdated,
     /// A snapshot was booted once, and what was parked cannot run on the data as it is by now.
     #[error(
         "the system parked as {0} cannot run on the data, which was changed since: what was booted once stays; for the way \

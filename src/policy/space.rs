@@ -59,6 +59,7 @@ fn states() -> Vec<Slots<State>> {
                         verb,
                         consent: Default::default(),
                         created: 0,
+                        prepared: Default::default(),
                     });
                     state.parked = parked;
                     state.older = older.iter().copied().collect();
@@ -467,6 +468,7 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
         Refusal::NothingToConvert,
         Refusal::NotConvertible(true),
         Refusal::NotConvertible(false),
+        Refusal::Outdated,
     ];
     for refusal in texts {
         let text = refusal.to_string();

@@ -7,7 +7,6 @@ use super::plan::{Conversion, Ending, Plan, Step};
 use super::records::Records;
 use super::recover::undo;
 use super::{Error, catalogue, fenced, named};
-use crate::fence::labels::STATE;
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -234,7 +233,10 @@ fn prepare<S: Store>(
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
                 // Of live data, because it is converted, while nobody writes to it.
-                let of_data = matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_)));
+                let of_data = matches!(
+                    from,
+                    Place::Snapshot(..) | Place::Live(Part::Data(_)) | Place::Prepared(_)
+                );
                 if of_data && *access == Access::Writable {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
@@ -257,9 +259,7 @@ fn prepare<S: Store>(
                 progress(step);
                 if let Some(conversion) = plan.conversions.get(*nth) {
                     (hands.convert)(store, *at, conversion)?;
-                    // On the clone, so that data and state become live together.
-                    let label = format!("{STATE}.{}", conversion.app);
-                    let state = conversion.step.to.as_str().as_bytes();
+                    let (label, state) = conversion.label();
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
                 }
             }

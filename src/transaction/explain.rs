@@ -51,6 +51,9 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
                 Some(Place::Live(_)) if converted(*part) => {
                     format!("{name}: becomes a converted clone of itself")
                 }
+                Some(Place::Prepared(_)) => {
+                    format!("{name}: becomes a clone of itself that was converted already")
+                }
                 Some(from) if plan.aside.contains(*part) => {
                     format!(
                         "{name}: returns to what is kept with {}",
@@ -190,6 +193,7 @@ fn source(place: Place, layout: &Layout) -> String {
         Place::Snapshot(id, _) => format!("snapshot {id}"),
         Place::Factory(_) => "the factory snapshot".to_owned(),
         Place::Template(_) => "its empty template".to_owned(),
+        Place::Prepared(_) => "what was converted already".to_owned(),
         Place::Live(Part::Defaults) => "this version's defaults".to_owned(),
         Place::Live(part) => format!("the live {}", layout.title(part)),
     }

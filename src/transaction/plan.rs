@@ -2,6 +2,7 @@
 
 use super::catalogue;
 use crate::fence::graph;
+use crate::fence::labels::STATE;
 use crate::fence::names::AppName;
 use crate::fence::verdict::Verdict;
 use crate::policy::history;
@@ -85,8 +86,10 @@ pub struct Plan {
     pub after: State,
     /// What the fence says of it; `None` where it was not asked. A plan that it refuses is not carried out.
     pub fence: Option<Verdict>,
-    /// The converters that are run, in their order.
+    /// The converters that are run, or were run in the running system, in their order.
     pub conversions: Vec<Conversion>,
+    /// What was run is not what the plan needs by now. Then it is not carried out.
+    pub outdated: bool,
     /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
     /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
@@ -101,6 +104,15 @@ pub struct Conversion {
     pub app: AppName,
     /// What is run, in which version, for how long at the most, and the states of the data before and after it.
     pub step: graph::Step,
+}
+
+impl Conversion {
+    /// The label that says in which state the data is then: its name and its value. On the clone, so that data and state
+    /// become live together.
+    pub fn label(&self) -> (String, &[u8]) {
+        let name = format!("{STATE}.{}", self.app);
+        (name, self.step.to.as_str().as_bytes())
+    }
 }
 
 /// The end of the set under the plan's id.
@@ -221,6 +233,7 @@ pub fn plan(
         after,
         fence: None,
         conversions: Vec::new(),
+        outdated: false,
         aside,
     }
 }
@@ -254,6 +267,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         spared: None,
         fence: None,
         conversions: Vec::new(),
+        outdated: false,
         aside: DataParts::NONE,
     }
 }
@@ -287,6 +301,7 @@ fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
         spared: None,
         fence: None,
         conversions: Vec::new(),
+        outdated: false,
         aside: DataParts::NONE,
     }
 }

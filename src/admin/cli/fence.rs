@@ -38,9 +38,9 @@ pub struct FenceExplain {
     /// What is agreed to: 'refuse' if it is absent, 'convert' or 'restore'; each is only what it says
     #[arg(long, value_name = "CONSENT", default_value = "refuse")]
     pub consent: Consent,
-    /// Who asks, which decides what can be run: 'console' if it is absent, for all that is carried out before boot, which
-    /// requests are, too; 'itself' for the machine that falls back; or 'running' to see what converters there are that
-    /// cannot run before boot
+    /// Who asks, which decides what can be run: 'console' if it is absent, for what is carried out before boot; 'itself' for
+    /// the machine that falls back; or 'running' for what is asked for in the running system, which converts the live data
+    /// by all converters
     #[arg(long, value_name = "WHO", default_value = "console")]
     pub by: By,
 }
@@ -146,7 +146,7 @@ pub enum Lossy {
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// As if every converter could be run
+    /// A person, in the running system: all converters
     Running,
     /// A person, before boot: only early converters
     Console,

@@ -13,7 +13,7 @@ use super::{Needs, conversion, goes_without_loss, planned, said, undoes};
 use crate::fence::labels;
 use crate::policy::intent::Intent;
 use crate::record::layout::Part;
-use crate::record::state::{Consent, Request, State, Ticket, Trial, Verb};
+use crate::record::state::{Consent, Prepared, Request, State, Ticket, Trial, Verb};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
 use crate::transaction::catalogue;
@@ -90,6 +90,7 @@ impl Begun {
             verb: Verb::Rollback(Some(self.before)),
             consent,
             created: self.now,
+            prepared: Prepared::NONE,
         }
     }
 
