@@ -46,6 +46,7 @@ mod run_convert;
 mod run_factory;
 mod run_good;
 mod run_prune;
+mod run_staged;
 mod run_state;
 mod run_trial;
 mod run_upgrade;

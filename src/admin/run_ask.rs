@@ -337,17 +337,15 @@ pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
         withdrawn: withdrawn.clone(),
         let_go,
     });
+    let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
     match withdrawn {
-        Some(what) if !out.json => {
-            let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
-            out.say(&match unfinished {
-                true => format!(
-                    "withdrawn: {what}; as the upgrade did not end, the live system is marked bad, and the next boot falls \
-                     back: 'backstay mark-good' keeps it"
-                ),
-                false => format!("withdrawn: {what}; the next boot changes nothing"),
-            });
-        }
+        Some(what) if !out.json => out.say(&match unfinished {
+            true => format!(
+                "withdrawn: {what}; as the upgrade did not end, the live system is marked bad, and the next boot falls back: \
+                 'backstay mark-good' keeps it"
+            ),
+            false => format!("withdrawn: {what}; the next boot changes nothing"),
+        }),
         Some(_) => {}
         None => {
             out.say("nothing waits for the next boot");

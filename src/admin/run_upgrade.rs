@@ -1,8 +1,7 @@
 //! `backstay upgrade`, from arguments to what is printed.
 //!
 //! In place, the store is not locked while COMMAND runs, so that scripts of packages can say what becomes of the data
-//! ('backstay state'); a lock of its own keeps a second upgrade out. Staged, a transaction is open meanwhile, and the
-//! store is locked.
+//! ('backstay state'); a lock of its own keeps a second upgrade out.
 
 use super::cli::Upgrade;
 use super::data_snapshots::Settings;
@@ -12,20 +11,18 @@ use super::output::now;
 use super::run::{Ended, Open, Out, has_room, note, open};
 use super::upgrade::command::{self, Commands, Ran, Runner};
 use super::upgrade::in_place::{self, Begun, Undone};
-use super::upgrade::room::{self, Room};
-use super::upgrade::staged::{self, Forward};
 use super::upgrade::{ready, ticket};
-use super::{own_kernel, reboot, request, run_ask, snapshot};
+use super::{own_kernel, reboot, request, run_ask, run_staged, snapshot};
+use crate::record::layout::Part;
 use crate::record::state::{Consent, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
-use crate::store::place::STORE;
+use crate::store::place::{Place, STORE};
 use crate::sys::{Context, mountinfo, signals};
 use crate::transaction::records::Records;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::Serialize;
-use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,27 +35,27 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What was done, as `--json` gives it. Field names are stable.
 #[derive(Debug, Serialize)]
-struct Upgraded<'a> {
+pub(super) struct Upgraded<'a> {
     /// `in-place` or `staged`.
-    mode: &'static str,
+    pub(super) mode: &'static str,
     /// `on-trial`, `converts`, `forward`, `sealed`, `nothing`, `failed`; with --dry-run `planned`.
-    outcome: &'static str,
+    pub(super) outcome: &'static str,
     /// In place: the snapshot from before it. Staged: the new version.
-    snapshot: Option<u32>,
+    pub(super) snapshot: Option<u32>,
     /// What was run.
-    command: String,
+    pub(super) command: String,
     /// Whether something waits for the next boot.
-    reboot_due: bool,
+    pub(super) reboot_due: bool,
     /// Starts until the machine falls back, and the snapshot that it falls back to.
-    trial: Option<&'a super::trial::Tried>,
+    pub(super) trial: Option<&'a super::trial::Tried>,
     /// Why it failed, and what the next boot does about it.
-    undone: Option<&'a Undone>,
+    pub(super) undone: Option<&'a Undone>,
     /// Why the next boot does not go forward to what was staged: what the fence says.
-    refused: Vec<String>,
+    pub(super) refused: Vec<String>,
 }
 
 impl Upgraded<'_> {
-    fn of(args: &Upgrade, outcome: &'static str) -> Upgraded<'static> {
+    pub(super) fn of(args: &Upgrade, outcome: &'static str) -> Upgraded<'static> {
         Upgraded {
             mode: if args.staged { "staged" } else { "in-place" },
             outcome,
@@ -87,7 +84,7 @@ pub fn upgrade(root: Option<&Path>, args: &Upgrade, out: Out) -> Result<Ended> {
     // Nothing that was begun is left without its end.
     signals::catch()?;
     match args.staged {
-        true => stage(args, out),
+        true => run_staged::stage(args, out),
         false => upgrade_in_place(args, out),
     }
 }
@@ -140,7 +137,7 @@ fn boot_is_apart() -> Result<bool> {
 }
 
 /// The store, locked, where what runs is what is live.
-fn open_live(lock: Lock, out: Out) -> Result<Open> {
+pub(super) fn open_live(lock: Lock, out: Out) -> Result<Open> {
     let open = open(None, lock, out)?;
     is_live(&open.machine, &open.store)?;
     Ok(open)
@@ -154,7 +151,8 @@ fn is_live(machine: &Machine, store: &Btrfs) -> Result<()> {
     }
 }
 
-fn has_recovery(machine: &Machine) -> Result<()> {
+/// What carries requests out is there.
+pub(super) fn has_recovery(machine: &Machine) -> Result<()> {
     match machine.recovery.missing() {
         Some(what) => Err(Error::NoRecoveryKernel(what)),
         None => Ok(()),
@@ -232,15 +230,18 @@ fn upgrade_in_place(args: &Upgrade, out: Out) -> Result<Ended> {
     // All of it, on whatever file system, before anything says that it is there.
     rustix::fs::sync();
     let mut open = open_live(Lock::Wait, out).inspect_err(|_| stays(begun, out))?;
-    let ended = ended(&mut open, begun, &ran).inspect_err(|_| stays(begun, out))?;
+    let ended = ended(&mut open, begun, &commands, &ran).inspect_err(|_| stays(begun, out))?;
     tell(args, begun, &ended, &mut open, out);
     drop(open);
-    if args.reboot {
+    if args.reboot && !matches!(ended, in_place::Ended::Unchanged(_)) {
         reboot::reboot()?;
     }
     match ended {
         in_place::Ended::Undone(undone) => Err(Error::Upgrade(failure(&undone))),
-        _ => Ok(Ended::Done),
+        in_place::Ended::Unchanged(why) => Err(Error::Upgrade(format!(
+            "the upgrade failed: {why}\nno package was changed, so nothing is to be undone"
+        ))),
+        in_place::Ended::OnTrial(_) | in_place::Ended::Converts(_) => Ok(Ended::Done),
     }
 }
 
@@ -256,7 +257,8 @@ fn look(args: &Upgrade, out: Out) -> Result<()> {
     has_room(&store)
 }
 
-fn nothing(args: &Upgrade, out: Out) -> Ended {
+/// Says that there was nothing to upgrade.
+pub(super) fn nothing(args: &Upgrade, out: Out) -> Ended {
     out.result(&Upgraded::of(args, "nothing"));
     if !out.json {
         out.say("nothing is to be upgraded, and nothing was changed");
@@ -309,7 +311,7 @@ fn begin(args: &Upgrade, out: Out) -> Result<Begun> {
     Ok(begun)
 }
 
-fn ended(open: &mut Open, begun: Begun, ran: &Ran) -> Result<in_place::Ended> {
+fn ended(open: &mut Open, begun: Begun, commands: &Commands, ran: &Ran) -> Result<in_place::Ended> {
     let Open {
         machine,
         store,
@@ -317,6 +319,15 @@ fn ended(open: &mut Open, begun: Begun, ran: &Ran) -> Result<in_place::Ended> {
     } = open;
     let link = run_ask::spare(machine);
     if let Ran::Failed(why) = ran {
+        let before = Place::Snapshot(begun.before, Part::System);
+        let before = machine
+            .top
+            .join(before.path(store.layout()).unwrap_or_default());
+        let live = machine.top.join(store.layout().system.live.as_str());
+        if commands.changed_nothing(&before, &live) {
+            in_place::unchanged(store, records, begun)?;
+            return Ok(in_place::Ended::Unchanged(why.clone()));
+        }
         let undone = in_place::failed(store, records, begun, why, &link)?;
         return Ok(in_place::Ended::Undone(undone));
     }
@@ -338,18 +349,21 @@ fn tell(args: &Upgrade, begun: Begun, ended: &in_place::Ended, open: &mut Open, 
         in_place::Ended::OnTrial(tried) => ("on-trial", Some(tried), None),
         in_place::Ended::Converts(tried) => ("converts", Some(tried), None),
         in_place::Ended::Undone(undone) => ("failed", None, Some(undone)),
+        in_place::Ended::Unchanged(_) => ("failed", None, None),
     };
+    let unchanged = matches!(ended, in_place::Ended::Unchanged(_));
     let before = begun.before;
     note(
         &mut open.store,
         &match undone {
             Some(undone) => format!("upgrade failed, goes back to {before}: {}", undone.why),
+            None if unchanged => "upgrade failed, no package was changed".to_owned(),
             None => format!("upgraded in place ({outcome}); before it: snapshot {before}"),
         },
     );
     out.result(&Upgraded {
         snapshot: Some(before),
-        reboot_due: true,
+        reboot_due: !unchanged,
         trial,
         undone,
         ..Upgraded::of(args, outcome)
@@ -403,108 +417,4 @@ fn failure(undone: &Undone) -> String {
         }
     };
     format!("the upgrade failed: {}\n{then}", undone.why)
-}
-
-fn stage(args: &Upgrade, out: Out) -> Result<Ended> {
-    let mut open = open_live(Lock::Try, out)?;
-    has_recovery(&open.machine)?;
-    let now = now();
-    ready(&open.store, &open.records, now)?;
-    has_room(&open.store)?;
-    let commands = Commands::of(&args.command);
-    let device = open.machine.device.clone().unwrap_or_default();
-    // Why it did not come about, apart from what the engine says.
-    let nothing_to_do = RefCell::new(false);
-    let id = {
-        let next = next_id(&open)?;
-        let mut fill = |store: &mut Btrfs, _| {
-            let failed = crate::transaction::Error::NotUpgraded;
-            let room = Room::of(store, next, &device).map_err(failed)?;
-            match room::run(&room, &commands, out.json) {
-                Ran::Done => Ok(()),
-                Ran::Nothing => {
-                    nothing_to_do.replace(true);
-                    Err(failed("nothing is to be upgraded".to_owned()))
-                }
-                Ran::Failed(why) => Err(failed(why)),
-            }
-        };
-        staged::stage(
-            &mut open.store,
-            &mut open.records,
-            args.title.as_deref(),
-            now,
-            &mut fill,
-            &mut |_| {},
-        )
-    };
-    let id = match id {
-        Ok(id) => id,
-        Err(Error::Transaction(crate::transaction::Error::NotUpgraded(_)))
-            if nothing_to_do.take() =>
-        {
-            return Ok(nothing(args, out));
-        }
-        Err(error) => {
-            note(&mut open.store, &format!("staged upgrade failed: {error}"));
-            out.result(&Upgraded::of(args, "failed"));
-            return Err(match error {
-                Error::Transaction(error @ crate::transaction::Error::NotUpgraded(_)) => {
-                    Error::Upgrade(format!(
-                        "the upgrade failed: {error}\nthe clone is deleted, nothing was changed"
-                    ))
-                }
-                other => other,
-            });
-        }
-    };
-    note(
-        &mut open.store,
-        &format!("staged upgrade made as snapshot {id}: {commands}"),
-    );
-    ask(args, id, open, out)
-}
-
-/// The number that the transaction will take.
-fn next_id(open: &Open) -> Result<u32> {
-    let state = &open.records.state.value;
-    Ok(crate::transaction::catalogue::with_free_id(&open.store, state)?.next_id)
-}
-
-/// Asks to go forward to what was staged, if nothing is lost by that.
-fn ask(args: &Upgrade, id: u32, mut open: Open, out: Out) -> Result<Ended> {
-    let goes = staged::forward(&open.store, &open.records.state.value, now())?;
-    let refused = match goes {
-        Forward::Goes(consent) => {
-            let explanation = run_ask::plan(&mut open, Verb::Forward, consent)?;
-            run_ask::submit(&mut open, Verb::Forward, consent)?;
-            if !out.json {
-                super::output::out(&explanation);
-            }
-            Vec::new()
-        }
-        Forward::Refused(lines) => lines,
-    };
-    let asked = refused.is_empty();
-    drop(open);
-    if !out.json {
-        refused.iter().for_each(|line| out.say(line));
-        out.say(&match asked {
-            true => format!("snapshot {id} is the new version: the next boot goes forward to it; 'backstay cancel' withdraws that"),
-            false => format!(
-                "snapshot {id} is the new version, and nobody has agreed to what it needs: 'backstay forward --fence convert' \
-                 does, 'backstay fence explain forward --consent convert' says what that means"
-            ),
-        });
-    }
-    out.result(&Upgraded {
-        snapshot: Some(id),
-        reboot_due: asked,
-        refused,
-        ..Upgraded::of(args, if asked { "forward" } else { "sealed" })
-    });
-    if args.reboot && asked {
-        reboot::reboot()?;
-    }
-    Ok(Ended::Done)
 }

@@ -7,6 +7,7 @@ use crate::sys::process::{self, Ended};
 use crate::sys::{self, signals};
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ impl Commands {
         }
     }
 
-    /// Looks whether there is anything to upgrade, where that can be known beforehand. [`Ran::Done`]: there is.
+    /// Looks whether there is anything to upgrade, where that can be known beforehand, and fetches it. [`Ran::Done`]: there is.
     pub fn prepare(&self, runner: &mut Runner<'_>) -> Ran {
         if let Commands::Given(_) = self {
             return Ran::Done;
@@ -94,8 +95,14 @@ impl Commands {
                 "apt-get --simulate full-upgrade: {}",
                 output.status
             )),
-            Ok(output) if changes(&String::from_utf8_lossy(&output.stdout)) => Ran::Done,
-            Ok(_) => Ran::Nothing,
+            Ok(output) if !changes(&String::from_utf8_lossy(&output.stdout)) => Ran::Nothing,
+            // What cannot be fetched fails before anything is begun.
+            Ok(_) => runner.run(&words(&[
+                "apt-get",
+                "-y",
+                "--download-only",
+                "full-upgrade",
+            ])),
             Err(error) => Ran::Failed(format!("apt-get --simulate full-upgrade: {error}")),
         }
     }
@@ -120,7 +127,7 @@ impl Commands {
 impl core::fmt::Display for Commands {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if *self == Commands::Packages {
-            f.write_str("apt-get update, then ")?;
+            f.write_str("apt-get update; ")?;
         }
         f.write_str(&shown(&self.words()))
     }
@@ -195,6 +202,26 @@ pub fn attend(child: i32, look: Look<'_>) -> sys::Result<(Ended, Option<i32>)> {
 /// As [`process::has_ended`].
 pub fn alone(child: i32) -> sys::Result<Option<Ended>> {
     process::has_ended(child)
+}
+
+/// dpkg's list of what is installed, below a root, and the directory of changes that are not in it yet (dpkg(1)).
+const LIST: (&str, &str) = ("var/lib/dpkg/status", "var/lib/dpkg/updates");
+
+impl Commands {
+    /// Whether a command that failed has changed nothing that is installed, as far as it is known what it changes: dpkg notes
+    /// what it is about to do before it does it. `before` and `now` are the system's roots.
+    pub fn changed_nothing(&self, before: &Path, now: &Path) -> bool {
+        let (list, pending) = LIST;
+        let read = |root: &Path| std::fs::read(root.join(list)).ok();
+        let is_empty = |root: &Path| {
+            let mut names = std::fs::read_dir(root.join(pending)).into_iter().flatten();
+            names.next().is_none()
+        };
+        *self == Commands::Packages
+            && read(now).is_some_and(|text| read(before) == Some(text))
+            && is_empty(before)
+            && is_empty(now)
+    }
 }
 
 /// Whether a simulation of apt-get names anything that would be done.
@@ -298,7 +325,7 @@ mod tests {
         let all = Commands::of(&[]);
         assert_eq!(
             all.to_string(),
-            "apt-get update, then apt-get -y -o Dpkg::Options::=--force-confdef -o \
+            "apt-get update; apt-get -y -o Dpkg::Options::=--force-confdef -o \
              Dpkg::Options::=--force-confold full-upgrade"
         );
         assert_eq!(given(&["dnf", "upgrade"]).to_string(), "dnf upgrade");
@@ -310,6 +337,27 @@ mod tests {
             environment: &[],
         };
         assert_eq!(given(&["false"]).prepare(&mut runner), Ran::Done);
+    }
+
+    #[test]
+    fn nothing_was_changed_where_dpkg_has_noted_nothing() {
+        let all = Commands::of(&[]);
+        let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [before, now] = [roots[0].path(), roots[1].path()];
+        // Without a list nothing is known.
+        assert!(!all.changed_nothing(before, now));
+        for root in [before, now] {
+            std::fs::create_dir_all(root.join("var/lib/dpkg/updates")).unwrap();
+            std::fs::write(root.join("var/lib/dpkg/status"), "Package: bash\n").unwrap();
+        }
+        assert!(all.changed_nothing(before, now));
+        assert!(!given(&["apt-get", "full-upgrade"]).changed_nothing(before, now));
+        let noted = now.join("var/lib/dpkg/updates/0001");
+        std::fs::write(&noted, "Status: half-installed\n").unwrap();
+        assert!(!all.changed_nothing(before, now));
+        std::fs::remove_file(noted).unwrap();
+        std::fs::write(now.join("var/lib/dpkg/status"), "Package: bush\n").unwrap();
+        assert!(!all.changed_nothing(before, now));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Ended {
     Converts(Tried),
     /// It failed.
     Undone(Undone),
+    /// It failed before it had changed anything: why.
+    Unchanged(String),
 }
 
 /// The next boot goes back.
@@ -192,6 +194,19 @@ pub fn failed<S: Store>(
         with_data,
         refused,
     })
+}
+
+/// Says that COMMAND has failed and has changed nothing: the record is taken back, and the live system is as good as it was. On
+/// disk on return.
+pub fn unchanged<S: Store>(store: &mut S, records: &mut Records, begun: Begun) -> Result<()> {
+    let (live, _) = trial::triable(store, records)?;
+    let mut state = records.state.value.clone();
+    state.good = Some(live);
+    state.trial = None;
+    state.request = state.request.filter(|it| !begun.is_own(it));
+    records.state.write(store, state)?;
+    disarm_stale(store, records)?;
+    Ok(())
 }
 
 /// The least that has to be agreed to for the way back, of what is agreed to by upgrading: no loss but of what came since the

@@ -4,8 +4,8 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`
-//!   what is explored; `controls.rs` stores that are wrong and must be caught
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`,
+//!   `staged.rs` what is explored; `controls.rs` stores that are wrong and must be caught
 
 pub(crate) mod acts;
 mod attacks;
@@ -19,6 +19,7 @@ mod fence;
 pub(super) mod form;
 mod lost_state;
 mod prepared;
+mod staged;
 mod trials;
 mod upgrade;
 mod verbs;

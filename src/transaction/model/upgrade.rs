@@ -1,29 +1,24 @@
-//! Upgrades in place and in a clone: whole, or undone as a whole, wherever they are cut.
+//! Upgrades in place: whole, or undone as a whole, wherever they are cut.
 
 use super::acts::Act;
 use super::fence::{booted, converter, done, its, now, writes};
 use super::form::live;
 use super::trials::good_machine;
 use crate::admin::error::{Error, Result};
-use crate::admin::request::{no_spare, settle};
+use crate::admin::request::no_spare;
 use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::admin::status::{Around, status};
-use crate::admin::upgrade::in_place::{Begun, Ended, begin, end, failed};
-use crate::admin::upgrade::staged::{FORBIDS, Forward, POLICY, forward, stage};
+use crate::admin::upgrade::in_place::{Begun, Ended, begin, end, failed, unchanged};
 use crate::admin::upgrade::{ready, ticket};
 use crate::fence::names::Version;
 use crate::fence::tests::{declare, label};
-use crate::policy::Health;
 use crate::policy::refusal::Refusal;
-use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::manifest::Origin;
 use crate::record::state::{Consent, State, Verb};
 use crate::store::memory::{Content, Memory, Tree};
-use crate::store::place::{File, Place, Set};
+use crate::store::place::{File, Place};
 use crate::store::{Result as StoreResult, Store};
-use crate::transaction;
-use crate::transaction::catalogue::health;
 use crate::transaction::plan::Step;
 use crate::transaction::records::Records;
 
@@ -31,19 +26,19 @@ const SYSTEM: Place = Place::Live(Part::System);
 const DATA: Place = Place::Live(Part::Data(0));
 
 /// Two files, of which a cut may leave the first one alone.
-fn command(store: &mut Memory, at: Place, version: &str) -> StoreResult<()> {
+pub(super) fn command(store: &mut Memory, at: Place, version: &str) -> StoreResult<()> {
     let file = || Content::File(version.as_bytes().to_vec());
     let names = ["etc/release", "etc/version"];
     let tree: Tree = names.map(|name| (name.to_owned(), file())).into();
     store.fill(at, tree)
 }
 
-fn state(store: &Memory) -> State {
+pub(super) fn state(store: &Memory) -> State {
     Records::open(store).unwrap().state.value.clone()
 }
 
 /// What the live system calls itself; half upgraded it has another release than version.
-fn version(store: &Memory) -> String {
+pub(super) fn version(store: &Memory) -> String {
     let tree = &live(store)[&Part::System];
     let text = |name: &str| match tree.get(name) {
         Some(Content::File(text)) => Some(String::from_utf8_lossy(text).into_owned()),
@@ -144,6 +139,33 @@ fn one_that_fails_is_undone_by_the_next_start_and_is_nothing_to_fall_back_to() {
         status(&store, Around::default()).unwrap().upgrade_undone_by,
         None
     );
+}
+
+#[test]
+fn one_that_fails_before_it_has_changed_anything_leaves_what_is_live_good() {
+    for power in 0.. {
+        let mut store = good_machine();
+        let before = state(&store);
+        let begun = begun(&mut store).unwrap();
+        let mut records = Records::open(&store).unwrap();
+        store.power = Some(power);
+        let whole = unchanged(&mut store, &mut records, begun).is_ok();
+        for mut left in store.after_power_cut() {
+            if whole {
+                let after = state(&left);
+                assert_eq!((after.good, after.trial), (before.good, None));
+                assert_eq!(after.request, None);
+                assert_eq!(left.read(File::Armed).unwrap(), None);
+                assert!(ready(&left, &Records::open(&left).unwrap(), 1).is_ok());
+            }
+            done(&mut left, Act::Start);
+            assert_eq!(version(&left), "live", "cut at {power}");
+        }
+        if whole {
+            assert!(power > 0);
+            break;
+        }
+    }
 }
 
 #[test]
@@ -399,8 +421,8 @@ fn with_data(data: &str, declares: &str, succeeds: bool) -> (Memory, Ended) {
     declare(&mut store, Version::Live, declares);
     store.edit(|world, _| {
         let data = world.datasets.get_mut(&DATA).unwrap();
-        data.tree
-            .insert("came since".to_owned(), Content::File(Vec::new()));
+        let file = Content::File(b"text".to_vec());
+        data.tree.insert("came since".to_owned(), file);
     });
     label(&mut store, DATA, data);
     let ended = ended(&mut store, begun, succeeds).unwrap();
@@ -474,222 +496,4 @@ fn a_new_version_that_is_never_marked_good_is_left_with_its_data() {
     let (version, state, _) = now(&store);
     assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
     assert!(has_what_came_since(&store));
-}
-
-fn staged(store: &mut Memory, made: &dyn Fn(&mut Memory, Place) -> StoreResult<()>) -> Result<u32> {
-    let mut records = Records::open(store)?;
-    ready(store, &records, 1)?;
-    let mut fill = |store: &mut Memory, place| Ok(made(store, place)?);
-    stage(store, &mut records, None, 1, &mut fill, &mut |_| {})
-}
-
-fn new(store: &mut Memory, place: Place) -> StoreResult<()> {
-    command(store, place, "new")
-}
-
-#[test]
-fn what_is_staged_is_a_snapshot_of_its_own_and_comes_next() {
-    let mut store = good_machine();
-    let before = live(&store);
-    let id = staged(&mut store, &new).unwrap();
-    assert_eq!(live(&store), before);
-    assert_eq!(health(&store, Set::Snapshot(id)).unwrap(), Health::Sound);
-    let manifest = its(&store, id);
-    assert_eq!((manifest.origin, manifest.good), (Origin::Upgraded, false));
-    assert!(manifest.title.contains("upgraded"), "{}", manifest.title);
-    let after = state(&store);
-    assert_eq!(
-        (after.older.as_slice(), after.newer.as_slice()),
-        (&[1, 2, 3][..], &[id][..])
-    );
-    assert_eq!(after.good, Some(after.live.system));
-    assert_eq!(store.read(File::Armed).unwrap(), None);
-    let said = status(&store, Around::default()).unwrap().to_string();
-    assert!(said.contains("upgrade of a clone"), "{said}");
-    assert_eq!(
-        forward(&store, &after, 1).unwrap(),
-        Forward::Goes(Consent::Refuse)
-    );
-    // It is tried once.
-    let mut once = store.clone();
-    done(&mut once, Act::Present(Verb::Select(id)));
-    assert_eq!(version(&once), "new");
-    done(&mut once, Act::Start);
-    assert_eq!(version(&once), "live");
-    // It is gone to, and left by itself if it is not marked good.
-    done(&mut store, Act::Request(Verb::Forward));
-    for _ in 0..3 {
-        done(&mut store, Act::Start);
-        assert_eq!(version(&store), "new");
-    }
-    done(&mut store, Act::Start);
-    assert_eq!(version(&store), "live");
-    assert_eq!(state(&store).failed, [id]);
-}
-
-#[test]
-fn one_that_fails_leaves_nothing() {
-    let mut store = good_machine();
-    let before = (store.world().datasets.clone(), state(&store));
-    let fails = |store: &mut Memory, place| {
-        command(store, place, "new")?;
-        Err(crate::store::StoreError::System("exit status 100".into()))
-    };
-    let unmarked = |store: &mut Memory, place| {
-        command(store, place, "new")?;
-        store.edit(|world, _| {
-            let system = world.datasets.get_mut(&place).unwrap();
-            system.tree.remove("usr/lib/backstay/layout.toml");
-        });
-        Ok(())
-    };
-    let unbootable = |store: &mut Memory, place| {
-        store.edit(|world, _| {
-            world
-                .datasets
-                .get_mut(&place)
-                .unwrap()
-                .tree
-                .remove("sbin/init")
-        });
-        Ok(())
-    };
-    let forbidding = |store: &mut Memory, place| {
-        let directory = |path: &str| (path.to_owned(), Content::Directory);
-        let policy = (POLICY.to_owned(), Content::File(FORBIDS.into()));
-        store.fill(
-            place,
-            [directory("usr"), directory("usr/sbin"), policy].into(),
-        )
-    };
-    for (made, says) in [
-        (
-            &fails as &dyn Fn(&mut Memory, Place) -> StoreResult<()>,
-            "exit status 100",
-        ),
-        (&unmarked, "never be marked good"),
-        (&unbootable, "no init"),
-        (&forbidding, "forbids services"),
-    ] {
-        let error = staged(&mut store, made).unwrap_err().to_string();
-        assert!(error.contains(says), "{says}: {error}");
-        assert_eq!((store.world().datasets.clone(), state(&store)), before);
-        assert_eq!(
-            Records::open(&store).unwrap().journal.value,
-            Journal::Closed
-        );
-        assert_eq!(store.read(File::Armed).unwrap(), None);
-    }
-}
-
-#[test]
-fn wherever_the_power_goes_what_is_staged_is_whole_or_gone_and_what_is_live_stays() {
-    for by_command in [true, false] {
-        for power in 0.. {
-            let mut store = good_machine();
-            let before = live(&store);
-            store.power = Some(power);
-            let whole = staged(&mut store, &new).is_ok();
-            for mut left in store.after_power_cut() {
-                match by_command {
-                    true => {
-                        let mut records = Records::open(&left).unwrap();
-                        settle(&mut left, &mut records).unwrap();
-                    }
-                    false => {
-                        booted(&mut left, Act::Start);
-                    }
-                }
-                assert_eq!(live(&left), before, "cut at {power}");
-                let after = state(&left);
-                match after.newer.first() {
-                    Some(id) => {
-                        let health = health(&left, Set::Snapshot(*id)).unwrap();
-                        assert_eq!(health, Health::Sound, "cut at {power}");
-                        assert_eq!(its(&left, *id).origin, Origin::Upgraded);
-                    }
-                    None => {
-                        assert!(!whole);
-                        let place = Place::Snapshot(after.next_id, Part::System);
-                        assert_eq!(left.dataset(place).unwrap(), None, "cut at {power}");
-                    }
-                }
-                assert_eq!(left.read(File::Armed).unwrap(), None, "cut at {power}");
-                assert_eq!(after.good, Some(after.live.system));
-            }
-            if whole {
-                assert!(power > 12);
-                break;
-            }
-        }
-    }
-}
-
-#[test]
-fn what_is_staged_is_asked_for_only_where_nothing_is_lost() {
-    let declares = |text: String| {
-        move |store: &mut Memory, place: Place| {
-            command(store, place, "new")?;
-            let directories = [
-                "usr",
-                "usr/lib",
-                "usr/lib/backstay",
-                "usr/lib/backstay/apps.d",
-            ];
-            let mut tree: Tree = directories
-                .map(|path| (path.to_owned(), Content::Directory))
-                .into();
-            let file = Content::File(text.clone().into_bytes());
-            tree.insert("usr/lib/backstay/apps.d/shop.toml".to_owned(), file);
-            store.fill(place, tree)
-        }
-    };
-    for (more, wanted) in [
-        (
-            converter("2", "3", true, "/usr/bin/up"),
-            Some(Consent::Convert),
-        ),
-        (converter("2", "3", false, "/usr/bin/up"), None),
-        ("reads = [\"2\"]\n".to_owned(), Some(Consent::Refuse)),
-        (String::new(), None),
-    ] {
-        let mut store = good_machine();
-        staged(&mut store, &declares(writes("3") + &more)).unwrap();
-        match (forward(&store, &state(&store), 1).unwrap(), wanted) {
-            (Forward::Goes(consent), Some(wanted)) => {
-                assert_eq!(consent, wanted);
-                done(&mut store, Act::RequestAgreed(Verb::Forward, consent));
-                done(&mut store, Act::Start);
-                assert_eq!(version(&store), "new");
-            }
-            (Forward::Refused(lines), None) => {
-                assert!(lines.iter().any(|it| it.contains("shop")), "{lines:?}");
-            }
-            other => panic!("{more}: {other:?}"),
-        }
-    }
-}
-
-#[test]
-fn a_second_one_comes_before_the_first() {
-    let mut store = good_machine();
-    let first = staged(&mut store, &new).unwrap();
-    let second = staged(&mut store, &|store, place| command(store, place, "newer")).unwrap();
-    assert_eq!(state(&store).newer.as_slice(), [second, first]);
-    done(&mut store, Act::Request(Verb::Forward));
-    done(&mut store, Act::Start);
-    assert_eq!(version(&store), "newer");
-}
-
-#[test]
-fn an_error_of_the_engine_is_told_apart_from_one_of_the_command() {
-    let mut store = good_machine();
-    let mut records = Records::open(&store).unwrap();
-    let mut fill =
-        |_: &mut Memory, _| Err(transaction::Error::NotUpgraded("exit status 100".into()));
-    let error = stage(&mut store, &mut records, None, 1, &mut fill, &mut |_| {}).unwrap_err();
-    assert!(matches!(
-        error,
-        Error::Transaction(transaction::Error::NotUpgraded(_))
-    ));
 }
