@@ -219,7 +219,12 @@ A script that runs again meets its own conversion:
 then ends with status 3, and a program that can go on from there may do so.
 .PP
 Data that was there before backstay, and data that a package has just made, is recorded with
-.BR "backstay state set" .
+.BR "backstay state set" ;
+.B backstay state get
+names what the live system declares and nothing is recorded of.
+Fresh data of a reset or a first boot is recorded as in the state of the version that will write it.
+.B backstay state history
+also has the conversions that a change made before boot or in the running system, and those that failed.
 .PP
 An application has a name of a\-z, 0\-9 and "+.\-", 32 characters at the most.
 A state has letters, digits and "._+~\-", 48 at the most;
@@ -239,6 +244,34 @@ go where the conversion is open.
 The config dataset can be named, too; the system cannot, since its data goes back with it.
 .PP
 These commands wait until another backstay has ended, and need neither the store's state nor its journal.
+.SH DATA OF SNAPSHOTS
+.B backstay snapshot \-\-data
+keeps each data dataset with the snapshot, as it is at one instant; one right after the other, so those of several
+datasets are not of the same instant.
+Going back to such a snapshot leaves the live data alone.
+With
+.B \-\-fence restore
+the kept data takes its place where the version could not run on the live one; what is live then is kept in its turn.
+Conversions and resets keep data, too.
+.PP
+.B backstay prune \-\-data
+deletes what is old of that; the snapshots stay.
+.I /etc/backstay/snapshots.toml
+says what is not:
+.PP
+.nf
+[data]
+upgrade = true    # an upgrade keeps the data with the snapshot that it makes; false if absent
+keep = 5          # of each dataset the newest so many; 3 if absent
+keep\-days = 30    # and those that are not older; no others if absent
+.fi
+.PP
+A line that is not known is refused.
+.B systemctl enable \-\-now backstay\-prune\-data.timer
+does it once a day.
+Data that comes back by itself with its snapshot, since a reset or a fallback replaced it, goes only with
+.BR \-\-reset\-data .
+docs/data\-snapshots.md has the rules.
 .SH FACTORY SNAPSHOT
 .B backstay factory seal \-\-root DIR
 seals an image that was never booted, and refuses one that was: it names the machine id, host keys,
@@ -422,7 +455,11 @@ a list with the factory snapshot first:
 (steps from the live system, negative for rollback),
 .IR members ,
 .I data
-(runs, convert, restore, refused; null where nothing is declared).
+(runs, convert, restore, refused; null where nothing is declared),
+.I kept_data
+(the data datasets that it keeps),
+.I gone_data
+(those that it kept, and that were deleted).
 .TP
 .B status
 .I state
@@ -450,7 +487,8 @@ and
 .I request
 .RI ( what ,
 .IR at ,
-.IR id ),
+.IR id ,
+.IR consent ),
 .I converted
 (datasets of which a clone was converted for the request),
 .I outdated
@@ -475,6 +513,8 @@ and
 .IR at ),
 .IR destroys_up_to ,
 .IR destruction_suspended ,
+.I kept_data
+(the snapshots that keep data),
 .I strays
 (numbers that were never given out and under which something lies),
 .IR open ,
@@ -546,9 +586,23 @@ and
 .I refused
 (what the fence says of going forward to what was staged).
 .TP
+.B prune
+.IR data ,
+a list:
+.IR snapshot ,
+.IR dataset ,
+.IR kept ,
+.I what
+(deleted, to be deleted, stays, failed),
+.IR why .
+.TP
 .BR snapshot ", " "factory seal" ", " "factory build"
 .IR id ,
 .IR title ;
+.BR snapshot ,
+too,
+.I data
+(the data datasets that it has);
 .BR "factory build" ,
 too,
 .I warnings
@@ -612,7 +666,14 @@ a list:
 .I from
 and
 .IR to ,
-which are null where that is damaged).
+which are null where that is damaged);
+.I unlabelled
+(those that the live system declares and of whose data nothing is recorded), a list:
+.IR app ,
+.IR dataset ,
+.I writes
+(the state that the live version writes),
+.IR reads_unknown .
 .TP
 .B state history
 .IR app ,
@@ -622,7 +683,13 @@ a list:
 .I changes
 .RI ( at ,
 .IR from ,
-.IR to ),
+.IR to ,
+.I by
+(null where a script or a person said it, or
+.IR change ,
+.IR version ,
+.IR program ),
+.IR failed ),
 the newest last.
 .TP
 .BR "state set" ", " "state begin" ", " "state commit" ", " "state abort"
@@ -748,6 +815,8 @@ did not write stay.
 .SH EXAMPLES
 .nf
 backstay snapshot \-\-title "before the update"
+backstay snapshot \-\-data \-\-title "before the migration"
+backstay prune \-\-data \-\-dry\-run
 backstay rollback \-\-dry\-run
 backstay rollback \-\-reboot
 backstay menu

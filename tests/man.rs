@@ -19,6 +19,7 @@ fn every_command_is_on_the_page() {
     for command in [
         "init",
         "snapshot",
+        "prune",
         "factory seal",
         "factory pack",
         "recovery install",

@@ -1,15 +1,19 @@
 //! `backstay app check`: looks at declarations of applications before they are shipped. It reads what it is given, and
-//! below `--root` only whether the converters are there; nothing is run, nothing is written.
+//! below `--root` only whether the converters are there; without that, on a machine with a store, whether its data says in
+//! which state it is. Nothing is run, nothing is written.
 
 use super::cli::AppCheck;
 use super::error::{Error, Result};
 use super::files::read_small;
 use super::layout_file;
+use super::machine::{Lock, Machine};
 use super::output;
 use super::run::{Ended, Out};
-use crate::fence::declaration::TEXT_MAX;
+use super::state::unlabelled;
+use crate::fence::declaration::{self, TEXT_MAX};
 use crate::fence::lint::{self, Around, Finding, Level, Program};
 use crate::record::layout::Layout;
+use crate::store::Store;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use serde::Serialize;
 use std::os::fd::OwnedFd;
@@ -37,6 +41,13 @@ pub(super) fn check(root: Option<&Path>, args: &AppCheck, out: Out) -> Result<En
             .as_ref()
             .map(|_| &program as &dyn Fn(&str) -> Program),
     };
+    // Only where there is something to be said: declarations are looked at on machines of all kinds.
+    let here = match root {
+        Some(_) => None,
+        None => Machine::open(None, Lock::None)
+            .and_then(|machine| machine.store())
+            .ok(),
+    };
     let mut files = Vec::new();
     let mut findings = Vec::new();
     for path in paths(&args.paths)? {
@@ -44,7 +55,11 @@ pub(super) fn check(root: Option<&Path>, args: &AppCheck, out: Out) -> Result<En
         // One that is as long as what is read is too long: the reader of it says so.
         let bytes = read(&path)?;
         let shown = path.display().to_string();
-        findings.extend(lint::file(&name, &bytes, &around).into_iter().map(|it| {
+        let mut found = lint::file(&name, &bytes, &around);
+        if let Some(store) = &here {
+            found.extend(of_data(store, &name, &bytes));
+        }
+        findings.extend(found.into_iter().map(|it| {
             let file = shown.clone();
             Finding { file, ..it }
         }));
@@ -70,6 +85,19 @@ pub(super) fn check(root: Option<&Path>, args: &AppCheck, out: Out) -> Result<En
     Ok(match errors {
         0 => Ended::Done,
         _ => Ended::Unwell,
+    })
+}
+
+/// What this machine's data would be to a version that it refuses for want of a recorded state.
+fn of_data<S: Store>(store: &S, name: &str, bytes: &[u8]) -> Option<Finding> {
+    let (app, declared) = declaration::read(name, bytes).ok()?;
+    let found = unlabelled::one(store, &app, &declared).ok()?;
+    let it = found.filter(|it| !it.reads_unknown)?;
+    Some(Finding {
+        file: String::new(),
+        line: None,
+        level: Level::Note,
+        what: format!("on this machine {it}"),
     })
 }
 
@@ -222,5 +250,30 @@ mod tests {
         assert_eq!(checked(&file).unwrap(), Ended::Done);
         std::fs::write(&file, "state = 1").unwrap();
         assert_eq!(checked(&file).unwrap(), Ended::Unwell);
+    }
+
+    #[test]
+    fn data_of_this_machine_that_says_nothing_is_noted() {
+        let (store, _) = crate::transaction::model::machine();
+        let text = "dataset = \"data\"\nstate = \"2\"\n";
+        let note = |name: &str, text: &str| of_data(&store, name, text.as_bytes());
+        let found = note("ledger.toml", text).unwrap();
+        assert_eq!(found.level, Level::Note);
+        assert!(
+            found
+                .what
+                .starts_with("on this machine the data of ledger in data")
+                && found.what.ends_with("'backstay state set ledger 2'"),
+            "{found}"
+        );
+        // It is labelled, lives with that, lies elsewhere, or is no declaration.
+        for (name, text) in [
+            ("shop.toml", text.to_owned()),
+            ("ledger.toml", format!("{text}reads-unknown = true\n")),
+            ("ledger.toml", text.replace("\"data\"", "\"mail\"")),
+            ("ledger.toml", "state = 1".to_owned()),
+        ] {
+            assert_eq!(note(name, &text), None, "{text}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! The arguments. The manual page and the completions are made from this.
 
 mod fence;
+mod prune;
 mod state;
 mod upgrade;
 
 pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, Lossy, To};
+pub use prune::Prune;
 pub use state::{Dataset, State};
 pub use upgrade::Upgrade;
 
@@ -215,26 +217,6 @@ pub enum Command {
     },
 }
 
-/// `prune`.
-#[derive(Debug, Args)]
-pub struct Prune {
-    /// The data of snapshots; nothing else is pruned yet
-    #[arg(long, required = true)]
-    pub data: bool,
-    /// Leave so many of each dataset, the newest, whatever the settings say
-    #[arg(long, value_name = "N")]
-    pub keep: Option<u32>,
-    /// And those that were kept within so many days
-    #[arg(long, value_name = "N")]
-    pub keep_days: Option<u32>,
-    /// Also data that comes back by itself with its snapshot, since a reset or a fallback replaced it
-    #[arg(long)]
-    pub reset_data: bool,
-    /// Say what would be deleted, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
 /// `mark-good`.
 #[derive(Debug, Args)]
 pub struct MarkGood {
@@ -418,8 +400,8 @@ pub enum App {
     /// Look at declarations of applications, before they are shipped: what is wrong, and what may not be meant
     ///
     /// With --root, which is here the root directory of a system or the tree that a package installs, the converters
-    /// are looked for below it, and its layout.toml is read. The exit status is 1 if there is an error; notes
-    /// alone leave it at 0.
+    /// are looked for below it, and its layout.toml is read; without it, on a machine with a store, root is told of data
+    /// there that has no state recorded. The exit status is 1 if there is an error; notes alone leave it at 0.
     Check(AppCheck),
     /// Refuse packages whose programs could not read the data as it is; paths of Debian archives on standard input
     ///

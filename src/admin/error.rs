@@ -388,9 +388,9 @@ pub enum Error {
     SameState(String),
     /// Nothing is recorded of it.
     #[error(
-        "no state of {0} is recorded: if it has data here, 'backstay state set {0} STATE' says which one that is in"
+        "no state of {0} is recorded: if it has data here, 'backstay state set {0} {1}' says which one that is in"
     )]
-    NoState(String),
+    NoState(String, String),
     /// The data is in another state than what would convert it needs.
     #[error(
         "the data of {app} in {dataset} is in state {present}, so nothing may convert it from {from}: 'backstay state \

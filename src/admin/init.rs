@@ -8,6 +8,7 @@ use super::cli::Init;
 use super::error::{Error, Result};
 use super::machine::Machine;
 use super::recovery::{self, Recovery};
+use super::state::unlabelled;
 use super::{grub, layout_file, list, repair, request};
 use crate::record::block;
 use crate::record::layout::{Layout, Part};
@@ -93,6 +94,13 @@ pub fn init(machine: &Machine, args: &Init, say: &mut dyn FnMut(&str)) -> Result
     }
     write_state(&mut store, kernel, say)?;
     store.sync()?;
+    // What fresh data is in is written where it becomes live; what was there before, its owner knows.
+    for it in unlabelled::all(&store)?
+        .iter()
+        .filter(|it| !it.reads_unknown)
+    {
+        say(&format!("note: {it}"));
+    }
     Ok(store)
 }
 

@@ -3,8 +3,8 @@
 use super::error::Result;
 use super::output::{table, utc};
 use crate::policy::Health;
-use crate::record::layout::{MountPath, Part};
-use crate::record::manifest::{Kind, Origin};
+use crate::record::layout::{Layout, MountPath, Part};
+use crate::record::manifest::{Kind, Member, Origin};
 use crate::record::state::{State, Verb};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
@@ -38,6 +38,10 @@ pub struct Entry {
     /// Whether its applications run on the data that is live: `runs`, after `convert`, by `restore`, or `refused`; absent where
     /// none declares anything.
     pub data: Option<&'static str>,
+    /// The data datasets that it keeps, by their names in layout.toml.
+    pub kept_data: Vec<String>,
+    /// Those that it kept, and that were deleted.
+    pub gone_data: Vec<String>,
 }
 
 /// The live system.
@@ -167,12 +171,10 @@ fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> 
             clone_of: manifest.clone_of,
             health,
             history,
-            members: manifest
-                .members
-                .iter()
-                .map(|member| layout.title(member.part).to_owned())
-                .collect(),
+            members: names(layout, manifest.members.iter()),
             data: data(store, state, set)?,
+            kept_data: names(layout, manifest.data()),
+            gone_data: names(layout, manifest.gone.iter()),
         },
         None => Entry {
             id,
@@ -186,8 +188,17 @@ fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> 
             history,
             members: Vec::new(),
             data: None,
+            kept_data: Vec::new(),
+            gone_data: Vec::new(),
         },
     })
+}
+
+/// What datasets are called.
+pub fn names<'a>(layout: &Layout, members: impl Iterator<Item = &'a Member>) -> Vec<String> {
+    members
+        .map(|member| layout.title(member.part).to_owned())
+        .collect()
 }
 
 fn data<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Option<&'static str>> {
@@ -267,15 +278,24 @@ fn word<S: Store>(store: &S, health: Health) -> String {
 
 impl core::fmt::Display for Listing {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Where no application declares anything there is nothing to say.
+        // Where no application declares anything, and no data is kept, there is nothing to say.
         let judged = self.sets.iter().any(|set| set.data.is_some());
-        let row = |cells: [String; 8]| {
+        let keeps = self.sets.iter().any(|set| kept(set).is_some());
+        let row = |cells: [String; 9]| {
             let all = cells.into_iter().enumerate();
-            let shown = all.filter(|(at, _)| judged || *at != DATA);
+            let shown = all.filter(|(at, _)| (judged || *at != DATA) && (keeps || *at != KEPT));
             shown.map(|(_, cell)| cell).collect::<Vec<String>>()
         };
         let heading = [
-            "ID", "HISTORY", "HEALTH", "DATA", "DATE", "KERNEL", "CLONE OF", "TITLE",
+            "ID",
+            "HISTORY",
+            "HEALTH",
+            "DATA",
+            "KEPT DATA",
+            "DATE",
+            "KERNEL",
+            "CLONE OF",
+            "TITLE",
         ];
         let mut rows = vec![row(heading.map(str::to_owned))];
         for set in &self.sets {
@@ -292,6 +312,7 @@ impl core::fmt::Display for Listing {
                 },
                 set.health.clone(),
                 set.data.map_or_else(dash, str::to_owned),
+                kept(set).unwrap_or_else(dash),
                 set.created.clone().unwrap_or_else(dash),
                 set.kernel.clone().unwrap_or_else(dash),
                 clone_of(set.clone_of),
@@ -305,6 +326,7 @@ impl core::fmt::Display for Listing {
                 if live.good { "good" } else { "not marked" }.to_owned(),
                 dash(),
                 dash(),
+                dash(),
                 live.kernel.clone().unwrap_or_else(dash),
                 clone_of(live.clone_of),
                 live.title.clone().unwrap_or_default(),
@@ -316,6 +338,15 @@ impl core::fmt::Display for Listing {
 
 /// The column that says whether a version runs on the data.
 const DATA: usize = 3;
+/// The column that says which data is kept with it.
+const KEPT: usize = 4;
+
+/// Which data a set keeps, and of which it is gone; `None` where it never kept any.
+fn kept(set: &Entry) -> Option<String> {
+    let gone = set.gone_data.iter().map(|name| format!("{name} (gone)"));
+    let all: Vec<String> = set.kept_data.iter().cloned().chain(gone).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
 
 fn dash() -> String {
     "-".to_owned()
@@ -331,164 +362,5 @@ pub fn clone_of(id: Option<u32>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::state::Last;
-    use crate::transaction::model::machine;
-
-    #[test]
-    fn every_set_is_listed_with_its_place_in_the_history() {
-        let (store, records) = machine();
-        let mut state = records.state.value.clone();
-        state.older = [1].into_iter().collect();
-        state.newer = [2].into_iter().collect();
-        let listing = listing(&store, Some(&state)).unwrap();
-        let got: Vec<_> = listing
-            .sets
-            .iter()
-            .map(|set| (set.id, set.kind, set.history, set.health.as_str()))
-            .collect();
-        assert_eq!(got[0].2, None);
-        assert_eq!((got[1].0, got[1].2), (1, Some(-1)));
-        assert_eq!((got[2].0, got[2].2), (2, Some(1)));
-        assert!(got.iter().all(|set| set.3 == "sound"), "{got:?}");
-        let text = listing.to_string();
-        assert_eq!(text.lines().count(), 5, "{text}");
-        assert!(text.lines().last().unwrap().starts_with("live"));
-    }
-
-    #[test]
-    fn a_version_that_declares_something_says_whether_it_runs_on_the_data() {
-        use crate::fence::names::Version;
-        use crate::fence::tests::declare;
-        let (mut store, records) = machine();
-        let state = &records.state.value;
-        let shown = |store: &crate::store::memory::Memory| {
-            let listing = listing(store, Some(state)).unwrap();
-            let data: Vec<_> = listing.sets.iter().map(|set| set.data).collect();
-            (data, listing.to_string())
-        };
-        let (data, text) = shown(&store);
-        assert_eq!(data, [None; 3]);
-        assert!(!text.contains("DATA"), "{text}");
-        let writes = |state: &str| format!("dataset = \"data\"\nstate = \"{state}\"\n");
-        declare(&mut store, Version::Snapshot(1), &writes("1"));
-        declare(&mut store, Version::Snapshot(2), &writes("2"));
-        let (data, text) = shown(&store);
-        assert_eq!(data, [None, Some("refused"), Some("runs")]);
-        assert!(text.contains("DATA") && text.contains("refused"), "{text}");
-        let converts = "[[converter]]\nfrom = [\"2\"]\nto = \"1\"\ncommand = [\"/usr/bin/down\"]\nlossless = true\n";
-        let live = |early| format!("{}{converts}early = {early}\n", writes("2"));
-        // Before boot, which is where it would be run.
-        for (early, want) in [(true, "convert"), (false, "refused")] {
-            declare(&mut store, Version::Live, &live(early));
-            assert_eq!(shown(&store).0[1], Some(want));
-        }
-    }
-
-    #[test]
-    fn what_a_dataset_that_was_declared_later_makes_unusable_is_said() {
-        let (store, records) = machine();
-        assert_eq!(unusable(&store).unwrap(), Vec::<String>::new());
-        let mut store = store;
-        for set in [Set::Factory, Set::Snapshot(1)] {
-            store.edit(|world, _| {
-                let place = set.place(Part::System);
-                let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
-                tree.remove("srv/data");
-            });
-        }
-        let lines = unusable(&store).unwrap();
-        assert_eq!(lines.len(), 1);
-        let names = "the factory snapshot, snapshot 1, whose system mounts nothing at /srv/data";
-        assert!(lines[0].contains(names), "{lines:?}");
-        let listing = listing(&store, Some(&records.state.value)).unwrap();
-        let health: Vec<_> = listing.sets.iter().map(|set| set.health.as_str()).collect();
-        assert_eq!(health, ["no /srv/data", "no /srv/data", "sound"]);
-        for (id, refused) in [(1, true), (2, false)] {
-            let verb = Verb::Rollback(Some(id));
-            let asked =
-                crate::admin::request::preview(&store, &records, verb, Default::default(), 0);
-            assert_eq!(asked.is_err(), refused, "{id}");
-        }
-    }
-
-    #[test]
-    fn a_set_that_cannot_be_looked_at_does_not_hide_what_others_lack() {
-        let machine = || {
-            let (mut store, _) = machine();
-            store.edit(|world, _| {
-                let place = Place::Snapshot(2, Part::System);
-                let tree = &mut world.datasets.get_mut(&place).unwrap().tree;
-                tree.remove("srv/data");
-            });
-            store
-        };
-        let store = machine();
-        let before = store.looks.get();
-        let whole = unusable(&store).unwrap();
-        let looks = before + 1..store.looks.get();
-        let count = looks.len();
-        let mut kept = 0;
-        // The first look is for which sets there are.
-        for at in looks {
-            let mut store = machine();
-            store.blind = Some(at);
-            kept += usize::from(unusable(&store).unwrap() == whole);
-        }
-        assert!(kept > 3 && kept < count, "{kept} of {count}");
-    }
-
-    #[test]
-    fn what_cannot_be_read_in_the_live_system_is_shown_as_unknown() {
-        let (store, _) = machine();
-        let before = store.looks.get();
-        live(&store, None).unwrap();
-        let looks = store.looks.get();
-        assert!(looks - before > 3);
-        for at in before + 1..looks {
-            let (mut store, _) = machine();
-            store.blind = Some(at);
-            let live = live(&store, None).unwrap().unwrap();
-            let unknown = Some("unknown".to_owned());
-            assert!(live.title == unknown || live.kernel == unknown, "{live:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_booted_once_is_shown_as_a_clone_of_its_snapshot() {
-        let (store, records) = machine();
-        let mut state = records.state.value.clone();
-        let clone = |state: &State| live(&store, Some(state)).unwrap().unwrap().clone_of;
-        assert_eq!(clone(&state), Some(2));
-        state.parked = Some(3);
-        state.last = Some(Last {
-            verb: Some(Verb::Select(1)),
-            id: 3,
-            at: 0,
-        });
-        assert_eq!(clone(&state), Some(1));
-    }
-
-    #[test]
-    fn a_changed_member_is_named_and_a_lost_manifest_too() {
-        let (mut store, records) = machine();
-        let place = Place::Snapshot(1, Part::Config);
-        store.edit(|world, _| {
-            world
-                .datasets
-                .get_mut(&place)
-                .unwrap()
-                .dataset
-                .identity
-                .ctransid += 1;
-            world
-                .files
-                .remove(&crate::store::place::File::Manifest(Set::Snapshot(2)));
-        });
-        let listing = listing(&store, Some(&records.state.value)).unwrap();
-        assert_eq!(listing.sets[1].health, "changed: configuration");
-        assert_eq!(listing.sets[2].health, "no manifest");
-        assert_eq!(listing.sets[2].kind, "unknown");
-    }
-}
+#[path = "list_tests.rs"]
+mod tests;

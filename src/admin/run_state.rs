@@ -8,9 +8,9 @@ use super::error::Result;
 use super::machine::{Lock, Machine};
 use super::output::{now, table, utc};
 use super::run::{Ended, Out, note};
-use super::state::history::Change;
 use super::state::name::{App, State};
 use super::state::{self, Begun, dataset};
+use crate::fence::history::Change;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
 use serde::Serialize;
@@ -111,7 +111,8 @@ struct Changed<'a> {
 fn get(root: Option<&Path>, app: Option<&App>, out: Out) -> Result<Ended> {
     let store = Machine::open(root, Lock::None)?.store()?;
     let listing = state::get(&store, app)?;
-    match listing.applications.is_empty() && !out.json {
+    let nothing = listing.applications.is_empty() && listing.unlabelled.is_empty();
+    match nothing && !out.json {
         true => out.say(
             "no state of any application is recorded: 'backstay state set APP STATE' records the one that its data is in",
         ),
@@ -134,7 +135,7 @@ struct History {
 
 impl core::fmt::Display for Histories<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let heading = ["DATE", "DATASET", "FROM", "TO"];
+        let heading = ["DATE", "DATASET", "FROM", "TO", "BY"];
         let mut rows = vec![heading.map(str::to_owned).to_vec()];
         for History { dataset, changes } in &self.datasets {
             rows.extend(changes.iter().map(|it| {
@@ -143,10 +144,21 @@ impl core::fmt::Display for Histories<'_> {
                     dataset.clone(),
                     it.from.to_string(),
                     it.to.to_string(),
+                    by(it),
                 ]
             }));
         }
         f.write_str(&table(&rows))
+    }
+}
+
+/// What changed the state, for people.
+fn by(change: &Change) -> String {
+    let by = change.by.as_ref();
+    let by = by.map_or_else(|| "-".to_owned(), ToString::to_string);
+    match change.failed {
+        true => format!("{by}, FAILED: it stayed as it was"),
+        false => by,
     }
 }
 

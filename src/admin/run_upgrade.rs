@@ -37,19 +37,19 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Serialize)]
 pub(super) struct Upgraded<'a> {
     /// `in-place` or `staged`.
-    mode: &'static str,
+    pub(super) mode: &'static str,
     /// `on-trial`, `converts`, `forward`, `sealed`, `nothing`, `failed`; with --dry-run `planned`.
-    outcome: &'static str,
+    pub(super) outcome: &'static str,
     /// In place: the snapshot from before it. Staged: the new version.
     pub(super) snapshot: Option<u32>,
     /// What was run.
-    command: String,
+    pub(super) command: String,
     /// Whether something waits for the next boot.
     pub(super) reboot_due: bool,
     /// Starts until the machine falls back, and the snapshot that it falls back to.
-    trial: Option<&'a super::trial::Tried>,
+    pub(super) trial: Option<&'a super::trial::Tried>,
     /// Why it failed, and what the next boot does about it.
-    undone: Option<&'a Undone>,
+    pub(super) undone: Option<&'a Undone>,
     /// Why the next boot does not go forward to what was staged: what the fence says.
     pub(super) refused: Vec<String>,
 }

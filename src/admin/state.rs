@@ -5,7 +5,7 @@
 //! ```text
 //! trusted.backstay.state.<app>       the state, such as 15; without it, it is unknown
 //! trusted.backstay.converting.<app>  "FROM TO" while a program converts the data in place: nothing reads it meanwhile
-//! trusted.backstay.history.<app>     lines "SECONDS FROM TO", the newest last, 2 KiB at the most
+//! trusted.backstay.history.<app>     lines, the newest last, 2 KiB at the most: fence/history.rs
 //! ```
 //!
 //! Snapshots, clones and sends carry them. So whichever version of the data comes back, its state comes back with it, and
@@ -20,21 +20,21 @@
 //! is wrong with those.
 
 pub mod dataset;
-pub mod history;
 pub mod name;
 #[cfg(test)]
 mod tests;
+pub mod unlabelled;
 
 use super::error::{Error, Result};
 use super::output::{table, utc};
+use crate::fence::history::{self, Change, HISTORY};
 use crate::fence::labels::{CONVERTING, STATE};
 use crate::store::place::Place;
 use crate::store::{Store, StoreError, shown};
-use history::Change;
 use name::{App, State};
 use serde::Serialize;
+use unlabelled::Unlabelled;
 
-const HISTORY: &str = "history";
 /// What is recorded of an application.
 const KINDS: [&str; 3] = [STATE, CONVERTING, HISTORY];
 
@@ -96,6 +96,8 @@ pub struct Kept {
 pub struct Listing {
     /// By dataset, then by application.
     pub applications: Vec<Kept>,
+    /// Those that the live system declares, and of whose data no state is recorded.
+    pub unlabelled: Vec<Unlabelled>,
 }
 
 impl core::fmt::Display for Listing {
@@ -116,7 +118,12 @@ impl core::fmt::Display for Listing {
                     .map_or_else(dash, Conversion::to_string),
             ]
         }));
-        f.write_str(&table(&rows))
+        if !self.applications.is_empty() {
+            f.write_str(&table(&rows))?;
+        }
+        self.unlabelled
+            .iter()
+            .try_for_each(|it| writeln!(f, "{it}"))
     }
 }
 
@@ -141,15 +148,29 @@ pub fn get<S: Store>(store: &S, app: Option<&App>) -> Result<Listing> {
             applications.push(kept(store, place, app)?);
         }
     }
+    let mut unlabelled = unlabelled::all(store)?;
+    unlabelled.retain(|it| app.is_none_or(|wanted| *wanted == it.app));
     match app {
-        Some(app) if applications.is_empty() => Err(Error::NoState(app.to_string())),
-        _ => Ok(Listing { applications }),
+        Some(app) if applications.is_empty() => Err(nothing_of(store, app)?),
+        _ => Ok(Listing {
+            applications,
+            unlabelled,
+        }),
     }
+}
+
+/// That nothing is recorded of an application, with the state that it probably is in.
+fn nothing_of<S: Store>(store: &S, app: &App) -> Result<Error> {
+    let all = unlabelled::all(store)?;
+    let writes = all.into_iter().find(|it| it.app == *app);
+    let state = writes.map_or_else(|| "STATE".to_owned(), |it| it.writes);
+    Ok(Error::NoState(app.to_string(), state))
 }
 
 fn kept<S: Store>(store: &S, place: Place, app: App) -> Result<Kept> {
     let state = state(store, place, &app)?;
-    let last = history(store, place, &app)?.pop();
+    let changes = history::read(store, place, app.name())?.into_iter();
+    let last = changes.rev().find(|change| !change.failed);
     let since = last.filter(|last| state.as_deref() == Some(last.to.as_str()));
     Ok(Kept {
         dataset: dataset::name(store, place),
@@ -182,22 +203,15 @@ fn conversion<S: Store>(store: &S, place: Place, app: &App) -> Result<Option<Con
     }
 }
 
-/// The changes of an application's state in a dataset, the newest last. One that cannot be read is none: it stops nothing.
-pub fn history<S: Store>(store: &S, place: Place, app: &App) -> Result<Vec<Change>> {
-    match store.label(place, &label(HISTORY, app)) {
-        Err(StoreError::Label(_)) => Ok(Vec::new()),
-        other => Ok(history::parse(&other?.unwrap_or_default())),
-    }
-}
-
 /// The changes of an application's states, by dataset.
 pub fn histories<S: Store>(store: &S, app: &App) -> Result<Vec<(String, Vec<Change>)>> {
     let mut all = Vec::new();
     for place in dataset::having(store, app, &KINDS)? {
-        all.push((dataset::name(store, place), history(store, place, app)?));
+        let changes = history::read(store, place, app.name())?;
+        all.push((dataset::name(store, place), changes));
     }
     match all.is_empty() {
-        true => Err(Error::NoState(app.to_string())),
+        true => Err(nothing_of(store, app)?),
         false => Ok(all),
     }
 }
@@ -206,17 +220,6 @@ pub fn histories<S: Store>(store: &S, app: &App) -> Result<Vec<(String, Vec<Chan
 fn write<S: Store>(store: &mut S, place: Place, app: &App, state: &State) -> Result<()> {
     let value = Some(state.as_str().as_bytes()).filter(|_| !state.is_unknown());
     Ok(store.set_label(place, &label(STATE, app), value)?)
-}
-
-fn write_history<S: Store>(
-    store: &mut S,
-    place: Place,
-    app: &App,
-    changes: &[Change],
-) -> Result<()> {
-    let text = history::text(changes);
-    let value = Some(text.as_bytes()).filter(|text| !text.is_empty());
-    Ok(store.set_label(place, &label(HISTORY, app), value)?)
 }
 
 /// Refuses while a conversion of this application's data is open anywhere.
@@ -252,14 +255,12 @@ pub fn set<S: Store>(
     let before = state_or_unknown(store, place, app)?;
     if before != to.as_str() {
         write(store, place, app, to)?;
-        let mut changes = history(store, place, app)?;
-        changes.push(Change {
-            at: now,
-            // A garbled one was none.
-            from: State::parse(&before).unwrap_or_else(|_| State::unknown()),
-            to: to.clone(),
-        });
-        write_history(store, place, app, &changes)?;
+        let mut changes = history::read(store, place, app.name())?;
+        // A garbled one was none.
+        let from = State::parse(&before).unwrap_or_else(|_| State::unknown());
+        let (from, to) = (from.state().clone(), to.state().clone());
+        changes.push(Change::said(now, from, to));
+        history::write(store, place, app.name(), &changes)?;
     }
     // What was written may be an earlier command's, which was cut.
     store.sync()?;
@@ -326,12 +327,15 @@ pub fn commit<S: Store>(
         return Err(Error::ConversionDamaged(app.to_string()));
     };
     write(store, place, app, &to)?;
-    let mut changes = history(store, place, app)?;
+    let mut changes = history::read(store, place, app.name())?;
     // One that was cut may have written it. Never twice the same in a row: the state was another one in between.
-    if changes.last().is_none_or(|last| !last.is(&from, &to)) {
-        let (from, to) = (from.clone(), to.clone());
-        changes.push(Change { at: now, from, to });
-        write_history(store, place, app, &changes)?;
+    if changes
+        .last()
+        .is_none_or(|last| !last.is(from.state(), to.state()))
+    {
+        let (from, to) = (from.state().clone(), to.state().clone());
+        changes.push(Change::said(now, from, to));
+        history::write(store, place, app.name(), &changes)?;
     }
     end(store, place, app)?;
     Ok((from, to))
@@ -346,9 +350,12 @@ pub fn abort<S: Store>(store: &mut S, place: Place, app: &App) -> Result<String>
         if state_or_unknown(store, place, app)? == to.as_str() {
             write(store, place, app, from)?;
         }
-        let mut changes = history(store, place, app)?;
-        if changes.pop_if(|last| last.is(from, to)).is_some() {
-            write_history(store, place, app, &changes)?;
+        let mut changes = history::read(store, place, app.name())?;
+        if changes
+            .pop_if(|last| last.is(from.state(), to.state()))
+            .is_some()
+        {
+            history::write(store, place, app.name(), &changes)?;
         }
     }
     end(store, place, app)?;

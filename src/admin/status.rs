@@ -11,7 +11,7 @@ use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Phase, Prepared, State};
+use crate::record::state::{Consent, Phase, Prepared, State};
 use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
@@ -59,6 +59,8 @@ pub struct Change {
     pub at: String,
     /// The id under which the former live set lies; absent for a request.
     pub id: Option<u32>,
+    /// Of a request: what is agreed to about the data, as `backstay.fence=` has it.
+    pub consent: Option<&'static str>,
 }
 
 /// A trial of the live system. Field names are stable.
@@ -132,6 +134,8 @@ pub struct Status {
     pub destroys_up_to: Option<u32>,
     /// Whether that deletion is suspended, because somebody tried to go back.
     pub destruction_suspended: bool,
+    /// The snapshots that keep data, oldest first.
+    pub kept_data: Vec<u32>,
     /// Numbers that were never given out and under which something lies.
     pub strays: Vec<u32>,
     /// Whether a transaction is open, which the next boot finishes or undoes.
@@ -194,6 +198,7 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
             what: request.verb.to_string(),
             at: utc(request.created),
             id: None,
+            consent: Some(request.consent.word()),
         }),
         upgrade_undone_by: of
             .and_then(|state| state.request)
@@ -217,6 +222,7 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
         destruction_suspended: of
             .and_then(|state| state.destroy)
             .is_some_and(|destroy| destroy.phase == Phase::Suspended),
+        kept_data: kept_data(store)?,
         strays: match of {
             Some(state) if !open && word_of_state != BEHIND => strays(store, state)?,
             _ => Vec::new(),
@@ -252,6 +258,17 @@ fn missing<S: Store>(store: &S) -> Result<Vec<String>> {
         missing.push(format!("{} ({path}) {what}; {remedy}", layout.title(part)));
     }
     Ok(missing)
+}
+
+fn kept_data<S: Store>(store: &S) -> Result<Vec<u32>> {
+    let mut ids = catalogue::ids(store)?;
+    ids.retain(|id| {
+        let manifest = catalogue::manifest(store, Set::Snapshot(*id))
+            .ok()
+            .flatten();
+        manifest.is_some_and(|it| it.data().next().is_some())
+    });
+    Ok(ids)
 }
 
 /// One that cannot be looked at hides nothing else.
@@ -324,6 +341,7 @@ fn last(state: &State) -> Option<Change> {
         what,
         at: utc(last.at),
         id: Some(last.id),
+        consent: None,
     })
 }
 
@@ -431,8 +449,15 @@ impl core::fmt::Display for Status {
             Some(request) => line(
                 "next boot",
                 &format!(
-                    "{}, asked for at {}; 'backstay cancel' withdraws it",
-                    request.what, request.at
+                    "{}{}, asked for at {}; 'backstay cancel' withdraws it",
+                    request.what,
+                    match request.consent {
+                        Some(word) if word != Consent::Refuse.word() => {
+                            format!(" with fence={word}")
+                        }
+                        _ => String::new(),
+                    },
+                    request.at
                 ),
             )?,
             None if self.open => line("next boot", "finishes or undoes an open transaction")?,
@@ -471,6 +496,16 @@ impl core::fmt::Display for Status {
                 &format!("'mark-good' deletes every snapshot up to {id} for good"),
             )?,
             None => {}
+        }
+        if !self.kept_data.is_empty() {
+            let ids: Vec<String> = self.kept_data.iter().map(ToString::to_string).collect();
+            line(
+                "kept data",
+                &format!(
+                    "with snapshots {}; 'backstay prune --data' deletes what is old",
+                    ids.join(", ")
+                ),
+            )?;
         }
         for id in &self.strays {
             line(

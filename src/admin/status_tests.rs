@@ -34,6 +34,53 @@ fn what_waits_is_said_with_the_way_to_withdraw_it() {
 }
 
 #[test]
+fn what_a_request_agrees_to_is_said() {
+    for (consent, says) in [
+        (Consent::Refuse, "roll forward, asked for"),
+        (
+            Consent::Convert,
+            "roll forward with fence=convert, asked for",
+        ),
+        (
+            Consent::Restore,
+            "roll forward with fence=restore, asked for",
+        ),
+    ] {
+        let (mut store, mut records) = machine();
+        let (verb, ticket) = (Verb::Forward, [1; 16]);
+        let asked = submit(
+            &mut store,
+            &mut records,
+            verb,
+            consent,
+            ticket,
+            0,
+            &no_spare,
+        );
+        asked.unwrap();
+        let status = status(&store, Around::default()).unwrap();
+        assert!(status.to_string().contains(says), "{status}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["request"]["consent"], consent.word());
+    }
+}
+
+#[test]
+fn snapshots_that_keep_data_are_named() {
+    use crate::admin::snapshot::snapshot_with_data;
+    let (mut store, mut records) = machine();
+    assert!(!shown(&store).contains("kept data"));
+    for _ in 0..2 {
+        snapshot_with_data(&mut store, &mut records, "x", 5, &mut |_| {}).unwrap();
+    }
+    let text = shown(&store);
+    assert!(
+        text.contains("kept data        with snapshots 3, 4;"),
+        "{text}"
+    );
+}
+
+#[test]
 fn each_dataset_that_is_missing_is_named_with_a_remedy_that_works() {
     let (store, records) = machine();
     assert!(!shown(&store).contains("MISSING"));

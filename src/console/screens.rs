@@ -336,6 +336,9 @@ pub fn show(version: &Version, situation: &Situation, rights: Rights) -> Vec<Str
     if let Some(data) = data {
         row("data", data);
     }
+    if !version.kept_data.is_empty() {
+        row("kept data", &version.kept_data.join(", "));
+    }
     if version.back || version.ahead {
         let verb = if version.back { "rollback" } else { "forward" };
         row("history", &format!("'{verb}' goes here"));

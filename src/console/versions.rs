@@ -38,6 +38,8 @@ pub struct Version {
     /// Whether its applications run on the data that is live: `runs`, after `convert`, by `restore`, or `refused`; absent where
     /// none declares anything.
     pub data: Option<&'static str>,
+    /// The data that it keeps, by the names of the datasets; with `(gone)` what was deleted.
+    pub kept_data: Vec<String>,
 }
 
 impl Version {
@@ -81,7 +83,16 @@ fn version<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Versi
             .filter(|_| matches!(health, Health::Sound | Health::WithoutConfig))
             .and_then(|state| fenced::standing(store, state, set))
             .map(Standing::word),
+        kept_data: manifest.map_or_else(Vec::new, |it| kept_data(store, &it)),
     })
+}
+
+fn kept_data<S: Store>(store: &S, manifest: &Manifest) -> Vec<String> {
+    let layout = store.layout();
+    let kept = manifest.data().map(|it| layout.title(it.part).to_owned());
+    let gone = manifest.gone.iter();
+    kept.chain(gone.map(|it| format!("{} (gone)", layout.title(it.part))))
+        .collect()
 }
 
 fn title(set: Set, manifest: Option<&Manifest>) -> String {

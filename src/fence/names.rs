@@ -45,6 +45,12 @@ impl AppName {
 pub struct AppState(String<STATE_MAX>);
 
 impl AppState {
+    /// The word for data of which no state is recorded. No label has it.
+    pub fn unknown() -> AppState {
+        // It fits.
+        AppState(String::try_from("unknown").unwrap_or_default())
+    }
+
     /// `None` for what is no such state.
     pub fn new(text: &str) -> Option<AppState> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);

@@ -6,7 +6,8 @@ use super::finish::{finish, with_ballast};
 use super::plan::{Conversion, Ending, Plan, Step};
 use super::records::Records;
 use super::recover::undo;
-use super::{Error, catalogue, fenced, named};
+use super::{Error, catalogue, fenced, fresh, named};
+use crate::fence::history;
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -232,6 +233,9 @@ fn prepare<S: Store>(
                 progress(step);
                 let made = with_ballast(store, |store| store.clone_to(*from, *to, *access))?;
                 note(store, records, *to, made.identity.uuid)?;
+                if fresh::is_fresh(*from, *to) {
+                    fresh::label(store, plan, *to)?;
+                }
                 // Of live data, because it is converted, while nobody writes to it.
                 let of_data = matches!(
                     from,
@@ -258,9 +262,17 @@ fn prepare<S: Store>(
             Step::Convert { at, nth } => {
                 progress(step);
                 if let Some(conversion) = plan.conversions.get(*nth) {
-                    (hands.convert)(store, *at, conversion)?;
+                    let converted = (hands.convert)(store, *at, conversion);
+                    if matches!(converted, Err(Error::NotConverted { .. })) {
+                        // Of the clone nothing stays.
+                        let live = Place::Live(conversion.dataset);
+                        history::remember(store, live, conversion, plan.id, now, true);
+                    }
+                    converted?;
+                    // On the clone, so that data and state become live together.
                     let (label, state) = conversion.label();
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
+                    history::remember(store, *at, conversion, plan.id, now, false);
                 }
             }
             Step::SealMade(id) => {

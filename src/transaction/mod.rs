@@ -16,6 +16,7 @@ pub mod factory;
 mod faults;
 pub mod fenced;
 pub mod finish;
+mod fresh;
 pub mod history_log;
 pub mod inside;
 #[cfg(test)]

@@ -131,6 +131,9 @@ fn forward_is_where_a_rollback_came_from() {
 #[test]
 fn previous_by_itself_is_where_the_machine_falls_back_to() {
     let (mut store, mut records) = shop();
+    // It goes only where nothing is lost.
+    let lives = format!("{OLD}reads = [\"2\"]\n");
+    declare(&mut store, Version::Snapshot(1), &lives);
     let set = Set::Snapshot(1);
     let good = Manifest {
         good: true,

@@ -6,10 +6,13 @@
 use super::name::App;
 use super::{CONVERTING, KINDS, label};
 use crate::admin::error::{Error, Result};
+use crate::fence::declaration::Declaration;
+use crate::fence::names::Version;
+use crate::fence::survey;
 use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::place::Place;
-use crate::transaction::check;
+use crate::transaction::check::APPS;
 
 /// The live datasets that hold data, as far as they are there: configuration is data, too.
 pub fn present<S: Store>(store: &S) -> Result<Vec<Place>> {
@@ -58,11 +61,13 @@ pub fn of<S: Store>(store: &S, app: &App, dataset: Option<&str>) -> Result<Place
     if let Some(wanted) = dataset {
         return by_name(store, wanted);
     }
-    if let Some((path, wanted)) = declared(store, app)? {
-        return named(store, &wanted).ok_or_else(|| Error::Declaration {
-            path,
+    if let Some(declared) = declared(store, app)? {
+        let part = declared.part(store.layout());
+        return part.map(Place::Live).ok_or_else(|| Error::Declaration {
+            path: path(app),
             why: format!(
-                "this machine has no dataset {wanted:?} for data ({})",
+                "this machine has no dataset {:?} for data ({})",
+                declared.dataset,
                 names(store)
             ),
         });
@@ -115,31 +120,30 @@ fn only<S: Store>(store: &S, app: &App, places: Vec<Place>) -> Result<Option<Pla
     }
 }
 
-/// The live system's declaration and the dataset that it names, if it names one.
-fn declared<S: Store>(store: &S, app: &App) -> Result<Option<(String, String)>> {
-    let system = Place::Live(Part::System);
-    if store.dataset(system)?.is_none() {
+/// The live system's declaration, if it has one of this application.
+fn declared<S: Store>(store: &S, app: &App) -> Result<Option<Declaration>> {
+    if store.dataset(Version::Live.place())?.is_none() {
         return Ok(None);
     }
-    let path = format!("{}/{app}.toml", check::APPS);
-    let Some(resolved) = check::resolve(store, system, &path)? else {
-        return Ok(None);
-    };
-    let Some(bytes) = store.content(system, &resolved)? else {
-        return Ok(None);
-    };
-    let path = format!("/{path}");
-    let wrong = |why: &str| Error::Declaration {
-        path: path.clone(),
-        why: why.to_owned(),
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let table = text
-        .parse::<toml::Table>()
-        .map_err(|error| wrong(error.message().lines().next().unwrap_or_default()))?;
-    match table.get("dataset") {
-        None => Ok(None),
-        Some(toml::Value::String(dataset)) => Ok(Some((path, dataset.clone()))),
-        Some(_) => Err(wrong("its 'dataset' is no text")),
+    let mut offer = survey::offer(store, Version::Live);
+    match offer.apps.remove(app.name()) {
+        Some(Ok(declared)) => Ok(Some(declared)),
+        Some(Err(why)) => Err(Error::Declaration {
+            path: path(app),
+            why,
+        }),
+        // Where none can be listed, nobody knows whether there is one.
+        None => match offer.faults.into_iter().find(|it| it.file == APPS) {
+            Some(fault) => Err(Error::Declaration {
+                path: format!("/{APPS}"),
+                why: fault.why,
+            }),
+            None => Ok(None),
+        },
     }
+}
+
+/// Where an application's declaration is.
+fn path(app: &App) -> String {
+    format!("/{APPS}/{app}.toml")
 }

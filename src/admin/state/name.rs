@@ -4,40 +4,41 @@
 //! and have no blanks, slashes or capitals of an alphabet that a terminal may obey.
 
 use crate::admin::error::{Error, Result};
+use crate::fence::names::{AppName, AppState};
 use serde::Serialize;
 
 /// An application: the name of its declaration, apps.d/NAME.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct App(String);
-
-/// The longest name of an application, in bytes.
-const MAX_APP: usize = 32;
+pub struct App(AppName);
 
 impl App {
     /// `[a-z0-9][a-z0-9+.-]{0,31}`.
     pub fn parse(text: &str) -> Result<App> {
-        let small = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let good = text.len() <= MAX_APP
-            && text.as_bytes().first().is_some_and(small)
-            && text
-                .bytes()
-                .all(|byte| small(&byte) || b"+.-".contains(&byte));
-        match good {
-            true => Ok(App(text.to_owned())),
-            false => Err(Error::AppName(text.to_owned())),
-        }
+        let name = AppName::new(text).map(App);
+        name.ok_or_else(|| Error::AppName(text.to_owned()))
     }
 
     /// As it is written.
     pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// As the fence has it.
+    pub fn name(&self) -> &AppName {
         &self.0
+    }
+}
+
+impl From<AppName> for App {
+    fn from(name: AppName) -> App {
+        App(name)
     }
 }
 
 impl core::fmt::Display for App {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -45,21 +46,13 @@ impl core::fmt::Display for App {
 /// which ones they read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct State(String);
-
-/// The longest state, in bytes.
-const MAX_STATE: usize = 48;
-/// The word for data of which no state is recorded.
-const UNKNOWN: &str = "unknown";
+pub struct State(AppState);
 
 impl State {
     /// `[A-Za-z0-9._+~-]{1,48}`, or `unknown`.
     pub fn parse(text: &str) -> Result<State> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
-        match (1..=MAX_STATE).contains(&text.len()) && text.bytes().all(plain) {
-            true => Ok(State(text.to_owned())),
-            false => Err(Error::StateName(text.to_owned())),
-        }
+        let state = AppState::new(text).map(State);
+        state.ok_or_else(|| Error::StateName(text.to_owned()))
     }
 
     /// One that data can be recorded in, which `unknown` is not.
@@ -72,29 +65,35 @@ impl State {
 
     /// That none is recorded.
     pub fn unknown() -> State {
-        State(UNKNOWN.to_owned())
+        State(AppState::unknown())
     }
 
     /// Whether none is recorded.
     pub fn is_unknown(&self) -> bool {
-        self.0 == UNKNOWN
+        self.0 == AppState::unknown()
     }
 
     /// As it is written.
     pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// As the fence has it.
+    pub fn state(&self) -> &AppState {
         &self.0
     }
 }
 
 impl core::fmt::Display for State {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::names::{APP_MAX as MAX_APP, STATE_MAX as MAX_STATE};
     use crate::store::label;
 
     #[test]

@@ -1,5 +1,8 @@
 //! What the state of data is, and what a power cut or an error leaves of it.
 
+mod past;
+mod unsaid;
+
 use super::*;
 use crate::record::layout::Part;
 use crate::store::conformance;
@@ -42,7 +45,9 @@ fn now(store: &Memory) -> (String, bool) {
 }
 
 fn changes(store: &Memory) -> Vec<(u64, String, String)> {
-    let all = history(store, DATA, &shop()).unwrap().into_iter();
+    let all = history::read(store, DATA, shop().name())
+        .unwrap()
+        .into_iter();
     all.map(|it| (it.at, it.from.to_string(), it.to.to_string()))
         .collect()
 }
@@ -64,6 +69,13 @@ fn declare(store: &mut Memory, app: &str, text: &str) {
         }
         let path = format!("{}/{app}.toml", check::APPS);
         system.tree.insert(path, Content::File(text.into()));
+    });
+}
+
+fn undeclare(store: &mut Memory, app: &str) {
+    store.edit(|world, _| {
+        let system = world.datasets.get_mut(&Place::Live(Part::System)).unwrap();
+        system.tree.remove(&format!("{}/{app}.toml", check::APPS));
     });
 }
 
@@ -410,16 +422,17 @@ fn the_dataset_is_the_one_that_is_named_declared_used_or_alone() {
     }
     set(&mut store, mail, &app, &word("1"), 1).unwrap();
     assert_eq!(dataset::of(&store, &app, None).unwrap(), mail);
-    declare(
-        &mut store,
-        "shop",
-        "dataset = \"config\"\nreads = [\"1\"]\n",
-    );
+    declare(&mut store, "shop", "dataset = \"config\"\nstate = \"1\"\n");
     assert_eq!(dataset::of(&store, &app, None).unwrap(), CONFIG);
     assert_eq!(dataset::of(&store, &app, Some("data")).unwrap(), DATA);
-    declare(&mut store, "shop", "reads = [\"1\"]\n");
-    assert_eq!(dataset::of(&store, &app, None).unwrap(), mail);
-    for text in ["dataset = 7", "dataset = \"web\"", "dataset = ", "\u{1b}"] {
+    for text in [
+        "dataset = 7",
+        "dataset = \"web\"\nstate = \"1\"\n",
+        "dataset = ",
+        "state = \"1\"\n",
+        "dataset = \"data\"\nstate = \"1\"\nread = [\"2\"]\n",
+        "\u{1b}",
+    ] {
         declare(&mut store, "shop", text);
         let error = dataset::of(&store, &app, None).unwrap_err().to_string();
         let names = error.contains("/usr/lib/backstay/apps.d/shop.toml");
@@ -428,7 +441,10 @@ fn the_dataset_is_the_one_that_is_named_declared_used_or_alone() {
             "{error}"
         );
     }
-    declare(&mut store, "shop", "");
+    // That of another application says nothing of this one.
+    undeclare(&mut store, "shop");
+    declare(&mut store, "other", "dataset = ");
+    assert_eq!(dataset::of(&store, &app, None).unwrap(), mail);
     set(&mut store, DATA, &app, &word("1"), 1).unwrap();
     let error = dataset::of(&store, &app, None).unwrap_err().to_string();
     assert!(error.contains("--dataset (data, mail)"), "{error}");
@@ -444,7 +460,7 @@ fn a_conversion_is_ended_where_it_is_open() {
     let mut store = two_datasets();
     let mail = Place::Live(Part::Data(1));
     let app = shop();
-    declare(&mut store, "shop", "dataset = \"data\"");
+    declare(&mut store, "shop", "dataset = \"data\"\nstate = \"1\"\n");
     let none = dataset::converting(&store, &app, None);
     assert!(matches!(none, Err(Error::NotConverting(_))), "{none:?}");
     begin(&mut store, mail, &app, &State::unknown(), &word("1")).unwrap();
@@ -470,23 +486,4 @@ fn datasets_that_are_not_there_have_nothing_and_stop_nothing() {
     assert!(get(&store, Some(&shop())).is_err());
     assert!(dataset::of(&store, &shop(), None).is_err());
     assert!(set(&mut store, DATA, &shop(), &word("1"), 1).is_err());
-}
-
-#[test]
-fn the_history_of_an_application_is_bounded_and_of_each_dataset() {
-    let (mut store, _) = machine();
-    for n in 0..300_u64 {
-        set(&mut store, DATA, &shop(), &word(&format!("{}", 10 + n)), n).unwrap();
-    }
-    let bytes = store.label(DATA, "history.shop").unwrap().unwrap();
-    assert!(bytes.len() <= label::MAX && bytes.len() > label::MAX / 2);
-    assert_eq!(
-        changes(&store).last(),
-        Some(&(299, "308".into(), "309".into()))
-    );
-    set(&mut store, CONFIG, &shop(), &word("1"), 1).unwrap();
-    let all = histories(&store, &shop()).unwrap();
-    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["config", "data"]);
-    assert!(histories(&store, &app("other")).is_err());
 }

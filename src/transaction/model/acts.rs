@@ -3,11 +3,14 @@
 use super::super::prepared;
 use super::super::records::Records;
 use super::boot::{Booted, boot, convert};
+use crate::admin::error::Error;
 use crate::admin::factory;
 use crate::admin::good::mark_good;
+use crate::admin::prune::{Asked, prune};
 use crate::admin::request::{cancel, no_spare, planned, submit, submit_request};
 use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Wish;
+use crate::policy::retention::Retention;
 use crate::policy::terms::{Conversions, Terms};
 use crate::record::state::{Consent, Request, Verb};
 use crate::store::memory::Memory;
@@ -35,6 +38,8 @@ pub enum Act {
     Snapshot,
     /// The same, with the data.
     SnapshotWithData,
+    /// The running system deletes all data that snapshots keep.
+    PruneData,
     /// The running system is marked good.
     MarkGood,
     /// An image builder seals the factory.
@@ -50,7 +55,7 @@ pub enum Ended {
     /// A start of the agent.
     Booted(Booted),
     /// A command of the running system.
-    Command(Result<(), crate::admin::error::Error>),
+    Command(Result<(), Error>),
 }
 
 impl Ended {
@@ -90,10 +95,10 @@ impl Act {
 
     /// It is not one transaction: what a cut leaves is made up for by the same command.
     pub fn is_repeated(self) -> bool {
-        matches!(self, Act::MarkGood | Act::Seal { .. })
+        matches!(self, Act::MarkGood | Act::PruneData | Act::Seal { .. })
     }
 
-    fn command(self, store: &mut Memory) -> Result<(), crate::admin::error::Error> {
+    fn command(self, store: &mut Memory) -> Result<(), Error> {
         if let Act::Seal { first_boot } = self {
             return factory::seal(store, first_boot, 9, &mut |_| {}).map(|_| ());
         }
@@ -110,6 +115,21 @@ impl Act {
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
             Act::SnapshotWithData => {
                 snapshot_with_data(store, records, "by hand", 1000, &mut |_| {}).map(|_| ())
+            }
+            Act::PruneData => {
+                let retention = Retention {
+                    keep: 0,
+                    keep_days: None,
+                };
+                let asked = Asked {
+                    retention,
+                    ..Asked::default()
+                };
+                let pruned = prune(store, records, asked, 1000)?;
+                match pruned.failed().first() {
+                    Some(why) => Err(Error::Destroy(why.clone())),
+                    None => Ok(()),
+                }
             }
             _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),
         }

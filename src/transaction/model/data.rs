@@ -149,3 +149,91 @@ fn what_was_never_marked_good_gives_the_data_of_its_snapshot_back_when_the_machi
         }
     }
 }
+
+/// The state in which the live data says that it is.
+fn labelled(store: &Memory, place: Place) -> Option<String> {
+    let label = store.world().datasets[&place].labels.get("state.shop");
+    label.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[test]
+fn fresh_data_is_in_the_state_of_the_version_that_will_write_it() {
+    // The template says 1, as it was when it was made; what stays live writes 3, and the factory version 1.
+    let store = shop();
+    let template = Place::Template(DATA);
+    assert_eq!(labelled(&store, template).as_deref(), Some("1"));
+    for (verb, state) in [
+        (Verb::ResetConfig { data: true }, "3"),
+        (Verb::ResetEverything, "1"),
+    ] {
+        let (after, report) = explore(&store, Act::Present(verb));
+        report.expect_sound(&format!("{verb:?} with declared applications"));
+        assert_eq!(labelled(&after, LIVE).as_deref(), Some(state), "{verb:?}");
+        assert_eq!(labelled(&after, template).as_deref(), Some("1"));
+        // So the version before it is asked about this data.
+        let mut after = after;
+        done(&mut after, Act::Present(Verb::Rollback(None)));
+        assert_eq!(labelled(&after, LIVE).as_deref(), Some("3"));
+    }
+    // Where nothing is declared nobody knows more than the template.
+    let mut store = machine().0;
+    done(&mut store, Act::Present(Verb::ResetConfig { data: true }));
+    assert_eq!(labelled(&store, LIVE).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_first_boot_says_in_which_state_its_data_is() {
+    let mut store = super::verbs::fresh();
+    declare(
+        &mut store,
+        Version::Factory,
+        "dataset = \"data\"\nstate = \"7\"\n",
+    );
+    done(&mut store, Act::Start);
+    assert_eq!(labelled(&store, LIVE).as_deref(), Some("7"));
+}
+
+#[test]
+fn a_configuration_from_the_defaults_is_in_the_state_of_its_version() {
+    let mut store = machine().0;
+    let (config, defaults) = (Place::Live(Part::Config), Place::Live(Part::Defaults));
+    for version in [Version::Live, Version::Factory] {
+        declare(&mut store, version, "dataset = \"config\"\nstate = \"7\"\n");
+    }
+    label(&mut store, config, "9");
+    label(&mut store, defaults, "8");
+    store
+        .set_label(defaults, "converting.shop", Some(b"8 9"))
+        .unwrap();
+    store.sync().unwrap();
+    done(&mut store, Act::Present(Verb::ResetConfig { data: false }));
+    assert_eq!(labelled(&store, config).as_deref(), Some("7"));
+    let labels = &store.world().datasets[&config].labels;
+    assert!(!labels.contains_key("converting.shop"));
+    // The data is none of this application's.
+    assert_eq!(labelled(&store, LIVE).as_deref(), Some("2"));
+}
+
+#[test]
+fn kept_data_is_pruned_wherever_that_is_cut() {
+    let mut store = shop();
+    done(&mut store, Act::SnapshotWithData);
+    done(
+        &mut store,
+        Act::Agreed(Verb::Rollback(Some(2)), Consent::Convert),
+    );
+    done(&mut store, Act::MarkGood);
+    let (after, report) = explore(&store, Act::PruneData);
+    report.expect_sound("prune");
+    println!("{} disks", report.disks);
+    for id in [3, 4] {
+        let manifest = its(&after, id);
+        assert!(manifest.data().next().is_none() && manifest.gone.len() == 1);
+        let place = Place::Snapshot(id, DATA);
+        assert!(!after.world().datasets.contains_key(&place));
+    }
+    // The version is still there to be gone to, and the data that is live stays.
+    let mut after = after;
+    done(&mut after, Act::Agreed(Verb::Forward, Consent::Convert));
+    assert_eq!(now(&after), is("live", "3", Some("shop of 3")));
+}

@@ -35,6 +35,8 @@ fn cases() -> Vec<(Memory, Act)> {
     Act::Request(Verb::ResetSystem { keep_config: true }).run(&mut asked, &mut |_| {});
     let mut reset = machine().0;
     Act::Present(Verb::ResetEverything).run(&mut reset, &mut |_| {});
+    let mut kept = machine().0;
+    Act::SnapshotWithData.run(&mut kept, &mut |_| {});
     cases.extend([
         (parked.clone(), Act::Start),
         (parked, Act::Present(Verb::Rollback(None))),
@@ -43,6 +45,7 @@ fn cases() -> Vec<(Memory, Act)> {
         (reset, Act::Present(Verb::Rollback(None))),
         (fresh(), Act::Start),
         (machine().0, Act::SnapshotWithData),
+        (kept, Act::PruneData),
     ]);
     cases
 }

@@ -107,6 +107,13 @@ pub(super) fn is(
     )
 }
 
+/// What is remembered of the data's states at a place.
+fn history(store: &Memory, place: Place) -> String {
+    let labels = &store.world().datasets[&place].labels;
+    let text = labels.get("history.shop").cloned().unwrap_or_default();
+    String::from_utf8(text).unwrap()
+}
+
 fn ways(convert: bool, restore: bool) -> Ways {
     Ways { convert, restore }
 }
@@ -210,6 +217,11 @@ fn a_conversion_is_of_a_clone_and_becomes_live_with_the_system() {
     let mut store = shop();
     done(&mut store, Act::Agreed(back(1), Consent::Convert));
     assert_eq!(now(&store), is("1", "1", Some("shop of 1")));
+    assert_eq!(
+        history(&store, LIVE),
+        "1000 3 2 3 live down\n1000 2 1 3 live further\n"
+    );
+    assert_eq!(history(&store, staged), "");
     // And the configuration that stays is not mistaken for the data.
     let mut store = shop();
     let verb = Verb::ResetSystem { keep_config: true };
@@ -238,6 +250,11 @@ fn a_converter_that_fails_leaves_everything_as_it_was() {
         "{text}"
     );
     assert_eq!(now(&store), is("live", "3", None));
+    // Once, however often.
+    for _ in 0..2 {
+        self::booted(&mut store, Act::Agreed(back(2), Consent::Convert));
+    }
+    assert_eq!(history(&store, LIVE), "1000 3 2 3 live fails failed\n");
     assert!(
         !store
             .world()
