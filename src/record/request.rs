@@ -120,7 +120,7 @@ pub(super) mod stored {
         /// As `Option::Some`.
         Plain(Plain),
         Agreed(Plain, Consent),
-        Prepared(Plain, Consent, Prepared),
+        Prepared(Plain, Consent, Box<Prepared>),
     }
 
     #[derive(Serialize, Deserialize)]
@@ -142,7 +142,7 @@ pub(super) mod stored {
         match request {
             None => Stored::None,
             Some(it) if !it.prepared.is_none() => {
-                Stored::Prepared(plain(it), it.consent, it.prepared)
+                Stored::Prepared(plain(it), it.consent, Box::new(it.prepared))
             }
             Some(it) if it.consent == Consent::Refuse => Stored::Plain(plain(it)),
             Some(it) => Stored::Agreed(plain(it), it.consent),
@@ -158,7 +158,7 @@ pub(super) mod stored {
             Stored::None => return Ok(None),
             Stored::Plain(plain) => (plain, Consent::Refuse, none),
             Stored::Agreed(plain, consent) => (plain, consent, none),
-            Stored::Prepared(plain, consent, prepared) => (plain, consent, prepared),
+            Stored::Prepared(plain, consent, prepared) => (plain, consent, *prepared),
         };
         Ok(Some(Request {
             ticket: plain.ticket,
