@@ -59,9 +59,10 @@ shows it as "no /srv/media".
 .SH CHANGES AT THE NEXT BOOT
 .BR rollback ,
 .BR forward ,
-.B select
-and
+.BR select ,
 .B reset
+and
+.B convert
 write a request and have GRUB start the recovery kernel, in which the agent carries it out.
 One request can wait at a time.
 .B backstay cancel
@@ -69,6 +70,24 @@ withdraws it.
 .B reset
 asks for a word to be typed; where standard input is no terminal it needs
 .BR \-\-yes .
+.PP
+.B convert
+keeps the version and converts the data that it does not read. The command is the consent to conversions that lose nothing;
+.B \-\-fence convert
+also to others. Where nothing is to be converted it says so, and asks for nothing.
+.PP
+Where a change converts live data
+.RB ( convert ,
+or
+.BR "\-\-fence convert" ),
+that is done at once, on clones of the data: the services that the applications in it declare are stopped and cannot be
+started, and the data is read\-only wherever it is mounted, until the reboot. If somebody writes there nevertheless, he is
+named, and everything is as before; where all converters can be run before boot, they are run there instead.
+.B cancel
+lets go of what is held, and starts what ran. The next start takes what was converted only if nothing was written to the
+data since.
+.B status
+says what is converted and what is held.
 .PP
 After
 .B reset everything
@@ -155,6 +174,20 @@ It is armed at the hand\-over, runs on through the kexec, and is stopped by
 .B mark\-good
 unless systemd has taken it over
 .RI ( RuntimeWatchdogSec= ).
+.SH UPGRADES
+.B backstay upgrade
+keeps a snapshot, writes that the next boot goes back to it, runs what upgrades, and takes that back only if it succeeded and
+the result can boot and runs on the data. Then the system is on trial.
+So a failure, Control\-C, a power cut and a script that restarts the machine are undone by the next boot.
+With
+.B \-\-staged
+a clone is upgraded, in a chroot without data and services, and becomes a snapshot that the next boot goes forward to.
+.PP
+It is refused while something waits, a snapshot is booted once, a trial runs or a conversion is open, and where the live
+system was not marked good or would never be.
+.I backstay\-upgrade.timer
+does it once a week, if it is enabled.
+docs/upgrades.md has what each failure leaves.
 .SH STATE OF DATA
 Programs change the form of their data when they are upgraded, and an older version cannot read the newer form.
 So the state that an application's data is in is recorded with the data, by
@@ -387,7 +420,7 @@ The arguments are wrong.
 .TP
 3
 There was nothing to do
-.RB ( cancel ),
+.RB ( cancel ", " upgrade ),
 or it was begun before and has not ended
 .RB ( "state begin" ).
 .SH JSON
@@ -411,7 +444,7 @@ a list with the factory snapshot first:
 .I kind
 (snapshot, factory, parked, unknown),
 .I origin
-(asked, replaced, before\-reset, booted\-once, built),
+(asked, replaced, before\-reset, booted\-once, built, upgraded and others),
 .IR created ,
 .IR title ,
 .IR kernel ,
@@ -456,6 +489,10 @@ and
 .IR at ,
 .IR id ,
 .IR consent ),
+.I converted
+(datasets of which a clone was converted for the request),
+.I outdated
+(whether one was written to since),
 .IR parked ,
 .I trial
 (null, or
@@ -465,6 +502,8 @@ and
 (whether a kernel that panics before the agent starts is counted),
 .I fallback
 (whether the machine fell back to it by itself),
+.I condemned
+(whether it was marked bad, so that no start is left to it),
 .IR fall_back_to ),
 .I fell_back
 (null, or
@@ -483,11 +522,24 @@ and
 .IR recovery_kernel ,
 .I copied_disk
 (two disks carry this file system),
+.I upgrading
+(an upgrade goes on),
+.I upgrade_undone_by
+(the snapshot to which the next boot goes back, because an upgrade in place has not ended, or has failed),
 .I grub
 (what is wrong with GRUB's files),
 .IR recovery_missing ,
 .I recovery_is_hosts
 (its initramfs is the distribution's),
+.I held
+(null, or
+.I services
+with
+.I name
+and
+.IR ran ,
+and
+.IR mounts ),
 .IR booted ,
 .I free
 and
@@ -496,10 +548,12 @@ and
 .IR ballast ,
 .IR boot_log .
 .TP
-.BR rollback ", " forward ", " select ", " reset
+.BR rollback ", " forward ", " select ", " reset ", " convert
 .IR verb ,
 .I written
 (false with \-\-dry\-run),
+.I converted
+(datasets of which a clone was converted at once),
 .IR title ,
 .IR changes ,
 .IR stays ,
@@ -510,6 +564,27 @@ and
 .I fence
 (what the fence says, in lines),
 .IR unchecked .
+.TP
+.B upgrade
+.I mode
+(in\-place, staged),
+.I outcome
+(on\-trial, converts, forward, sealed, nothing, failed, planned),
+.I snapshot
+(in place the one before it, staged the new version),
+.IR command ,
+.IR reboot_due ,
+.I trial
+(as
+.BR try ),
+.I undone
+(null, or
+.IR why ,
+.IR back_to ,
+.IR with_data ,
+.IR refused ),
+.I refused
+(what the fence says of going forward to what was staged).
 .TP
 .B prune
 .IR data ,
@@ -573,7 +648,9 @@ too,
 .IR kept .
 .TP
 .B cancel
-.IR withdrawn .
+.IR withdrawn ,
+.I let_go
+(whether services and mounts that were held are as before).
 .TP
 .B state get
 .IR applications ,
@@ -747,6 +824,7 @@ backstay reset system \-\-keep config
 backstay password
 backstay state get
 backstay fence explain 12 \-\-consent convert
+backstay convert \-\-dry\-run
 backstay factory pack /srv/root \-\-output factory.tar.zst \-\-key backstay.key
 .fi
 .SH SEE ALSO

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent;
 pub mod console;
+pub mod conversion;
 pub mod fence;
 pub mod image;
 pub mod policy;

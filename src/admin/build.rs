@@ -70,7 +70,7 @@ pub fn build(
         })
     };
     let mut step = |step: &Step| {
-        if let Step::SealFactory(_) = step {
+        if let Step::SealMade(_) = step {
             say("sealing the factory snapshot");
         }
     };

@@ -3,10 +3,12 @@
 mod fence;
 mod prune;
 mod state;
+mod upgrade;
 
-pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, To};
+pub use fence::{Agreed, By, Consent, Fence, FenceExplain, FenceGraph, Lossy, To};
 pub use prune::Prune;
 pub use state::{Dataset, State};
+pub use upgrade::Upgrade;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -128,6 +130,34 @@ pub enum Command {
     },
     /// Ask to reset the configuration, the system, or everything
     Reset(Reset),
+    /// Ask to convert the data that the live version does not read, and keep the version
+    ///
+    /// After an upgrade in place whose packages leave that to backstay. Copies are converted and put in the place of what is
+    /// live; that is kept. A conversion on which nothing is lost needs no more than this command.
+    Convert {
+        /// Convert also where something is lost on every way there is
+        #[arg(long, value_name = "CONSENT")]
+        fence: Option<Lossy>,
+        /// How
+        #[command(flatten)]
+        how: How,
+    },
+    /// Upgrade the system as a whole: it is undone if it fails, and on trial if it does not
+    ///
+    /// A snapshot is kept first, then COMMAND is run. If it fails, is interrupted, or the power goes, the next boot goes back
+    /// to the snapshot. If it succeeds, the system is on trial: unless it is marked good within three starts, the machine falls
+    /// back. Data that the new version does not read is converted at the next boot if nothing is lost by that; otherwise the
+    /// upgrade is undone.
+    ///
+    /// With --staged COMMAND is run in a clone of the system, in a chroot where no service starts and no data can be reached.
+    /// It becomes a snapshot of its own, which the next boot goes forward to; if it fails, it is deleted.
+    ///
+    /// Without COMMAND: 'apt-get update', then 'apt-get -y full-upgrade'. A configuration file that was changed stays as it is,
+    /// and the packager's new one lies beside it as FILE.dpkg-dist; one that was not changed is replaced. Nobody is asked
+    /// anything: COMMAND finds DEBIAN_FRONTEND=noninteractive and APT_LISTCHANGES_FRONTEND=none.
+    ///
+    /// The exit status is 0 if there is a new version, 1 if something failed or was refused, 3 if there was nothing to upgrade.
+    Upgrade(Upgrade),
     /// Withdraw what waits for the next boot
     Cancel,
     /// Put the live system on trial, after an upgrade in place: it falls back unless it is marked good
@@ -532,6 +562,9 @@ mod tests {
             "backstay rollback --dry-run --reboot",
             "backstay init --system @root",
             "backstay snapshot extra",
+            "backstay upgrade apt-get",
+            "backstay upgrade --staged --data",
+            "backstay upgrade --dry-run --reboot",
             "backstay prune",
             "backstay prune --keep 3",
             "backstay prune --data --keep -1",
@@ -546,7 +579,8 @@ mod tests {
             "backstay rollback --fence",
             "backstay select 3 --fence convert",
             "backstay fence",
-            "backstay fence explain live",
+            "backstay convert --fence restore",
+            "backstay convert 12",
             "backstay fence explain 0",
             "backstay fence explain 1 2",
             "backstay fence explain --consent yes",

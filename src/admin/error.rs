@@ -102,6 +102,18 @@ pub enum Error {
          'backstay cancel'"
     )]
     Waiting(Verb),
+    /// The running system could not be held still, or the data not be converted in it.
+    #[error(transparent)]
+    NotConverted(#[from] crate::conversion::running::NotConverted),
+    /// What is held in the running system could not be let go.
+    #[error("not everything is as it was: {0}; mend that, and run 'backstay cancel' again")]
+    StillHeld(String),
+    /// A converter that could be run neither before boot nor now.
+    #[error(
+        "the data of {0} that this goes to is not the live data, so it is converted before boot, and not all of its \
+         converters can run there ('early'): choose another version ('backstay fence explain')"
+    )]
+    TooLate(String),
     /// A snapshot is booted once.
     #[error("a snapshot is booted once; reboot first, which returns to the system parked as {0}")]
     Parked(u32),
@@ -463,6 +475,52 @@ pub enum Error {
          there are"
     )]
     NoApplication(String),
+    /// An upgrade of what is still to be proved.
+    #[error(
+        "the live system is on trial: once it is well it is marked good by itself, or by 'backstay mark-good'; upgrade then"
+    )]
+    OnTrial,
+    /// Nothing good would be there to go back to.
+    #[error(
+        "the live system was not marked good, so the machine would not fall back to it: if it is well, run 'backstay \
+         mark-good' first"
+    )]
+    NotGoodYet,
+    /// The fence would not go back to what is live.
+    #[error(
+        "the live version cannot run on the data as it is, by what its applications declare, so no upgrade could be undone: \
+         'backstay fence explain live' says why"
+    )]
+    UpgradeFenced,
+    /// Another upgrade goes on.
+    #[error("an upgrade goes on: wait until it has ended, or end it (Ctrl-C, where it runs)")]
+    Upgrading,
+    /// A request that only an upgrade makes.
+    #[error(
+        "an upgrade failed or was interrupted, so the next boot goes back to snapshot {0}: reboot; or, to keep what is live as \
+         it is, 'backstay cancel' and 'backstay mark-good'"
+    )]
+    UpgradeUnfinished(u32),
+    /// An upgrade of another machine.
+    #[error("what is upgraded is the running system, which is not the one that --root names")]
+    UpgradeNeedsRunning,
+    /// It was run from something that is not the live system.
+    #[error("this system was booted from {0}, the live one is {1}: reboot, then upgrade")]
+    UpgradeNotLive(String, String),
+    /// In the chroot of a staged upgrade.
+    #[error(
+        "this is a clone that is being upgraded: no data is here, and nothing can be asked for; a package's script leaves \
+         that out where /run/backstay/staged exists (docs/upgrades.md)"
+    )]
+    InClone,
+    /// A clone whose kernels would lie elsewhere.
+    #[error(
+        "/boot is a file system of its own, which a clone has no part of: upgrade in place, without --staged"
+    )]
+    StagedBoot,
+    /// The upgrade did not come to its end.
+    #[error("{0}")]
+    Upgrade(String),
     /// The machine could not be restarted.
     #[error("the request is written, but the restart failed ({0}): reboot the machine yourself")]
     Reboot(String),

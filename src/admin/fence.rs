@@ -65,7 +65,9 @@ pub fn verdict<S: Store>(store: &S, records: &Records, args: &FenceExplain) -> R
 fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb> {
     let snapshot = "the number of a snapshot, 'previous' or 'forward'";
     match args.to {
-        To::Factory if args.once => return Err(Error::FenceNeeds("--once", snapshot)),
+        To::Factory | To::Live if args.once => {
+            return Err(Error::FenceNeeds("--once", snapshot));
+        }
         To::Factory => {}
         _ if args.keep_config => return Err(Error::FenceNeeds("--keep-config", "'factory'")),
         _ if args.everything => return Err(Error::FenceNeeds("--everything", "'factory'")),
@@ -77,6 +79,7 @@ fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb>
             keep_config: args.keep_config,
         },
         To::Forward => Verb::Forward,
+        To::Live => Verb::Convert,
         To::Previous if By::from(args.by) == By::Itself => {
             Verb::Rollback(fall_back_to(store, state)?)
         }

@@ -245,6 +245,7 @@ fn origin(origin: Origin) -> &'static str {
         Origin::Superseded => "superseded",
         Origin::DidNotStart => "did-not-start",
         Origin::Baseline => "baseline",
+        Origin::Upgraded => "upgraded",
     }
 }
 

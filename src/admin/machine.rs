@@ -9,6 +9,7 @@
 use super::copies;
 use super::error::{Error, Result};
 use super::recovery::Recovery;
+use super::upgrade::room::MARK;
 use crate::agent::block::Places;
 use crate::record::Uuid;
 use crate::record::block::Block;
@@ -43,6 +44,8 @@ pub struct Machine {
     pub top: PathBuf,
     /// In the running system, the dataset that it was booted from.
     pub booted: Option<String>,
+    /// In the running system, what the file system was mounted from.
+    pub device: Option<String>,
     /// Its recovery kernel.
     pub recovery: Recovery,
     fd: OwnedFd,
@@ -78,6 +81,7 @@ impl Machine {
                 }
                 None => Recovery::in_store(&top),
             },
+            device: running.as_ref().map(|running| running.device.clone()),
             booted: running.map(|running| running.dataset),
             top,
             fd,
@@ -166,6 +170,9 @@ struct Running {
 
 /// The top level of the file system that `/` lies on.
 fn running() -> Result<(OwnedFd, Running)> {
+    if Path::new(MARK).exists() {
+        return Err(Error::InClone);
+    }
     let path = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(path).map_err(Error::file("reading", path))?;
     let Some(root) = mountinfo::at(&text, "/") else {
@@ -215,6 +222,7 @@ mod tests {
             device: "/dev/vda2".to_owned(),
             directory: directory.to_owned(),
             point: "/".to_owned(),
+            ..Mount::default()
         };
         assert_eq!(dataset(&root("btrfs", "/@rootfs")).unwrap(), "@rootfs");
         for (root, says) in [

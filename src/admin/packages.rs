@@ -44,8 +44,8 @@ pub(super) fn guard(root: Option<&Path>) -> Result<Ended> {
     }
     let machine = Machine::open(root, Lock::None);
     let store = match machine.and_then(|machine| machine.store()) {
-        // Nothing goes back here, and no data has a label.
-        Err(Error::NotSetUp | Error::NotBtrfs(_) | Error::RootOnTopLevel) => {
+        // Nothing goes back here, and no data has a label. A staged upgrade is judged as a whole when it is done.
+        Err(Error::NotSetUp | Error::NotBtrfs(_) | Error::RootOnTopLevel | Error::InClone) => {
             return Ok(Ended::Done);
         }
         other => other?,

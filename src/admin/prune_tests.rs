@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::list::listing;
 use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Health;
-use crate::record::state::{Consent, Destroy, Phase, Request, Trial, Verb};
+use crate::record::state::{Consent, Destroy, Phase, Prepared, Request, Trial, Verb};
 use crate::store::memory::{Content, Memory};
 use crate::store::place::Place;
 use crate::transaction::catalogue::{health, manifest};
@@ -163,6 +163,7 @@ fn what_something_needs_is_not_touched() {
                 verb,
                 consent: Consent::Restore,
                 created: 1,
+                prepared: Prepared::NONE,
             });
         }
     };

@@ -9,19 +9,21 @@
 //! agent, because a running system may fill what it gives up at once.
 
 use super::error::{Error, Result};
+use super::upgrade;
 use crate::policy::intent::Intent;
+use crate::policy::terms::Terms;
 use crate::policy::{self, resolve};
 use crate::record::journal::{Journal, Outcome};
 use crate::record::layout::Part;
-use crate::record::state::{Consent, Request, State, Ticket, Verb};
+use crate::record::state::{Consent, Prepared, Request, State, Ticket, Verb};
 use crate::store::place::{File, Place};
 use crate::store::{Store, StoreError};
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::finish::with_ballast;
-use crate::transaction::plan::plan;
+use crate::transaction::plan::{Plan, plan};
 use crate::transaction::records::Records;
 use crate::transaction::recover::{Recovered, hint_is_stale, recover};
-use crate::transaction::{self, catalogue, check, execute, fenced};
+use crate::transaction::{self, catalogue, check, execute, fenced, prepared};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
 pub const SPARE: &str = "grub/armed.spare";
@@ -69,7 +71,10 @@ pub fn idle(records: &Records) -> Result<()> {
         return Err(Error::Parked(parked));
     }
     match state.request {
-        Some(request) => Err(Error::Waiting(request.verb)),
+        Some(request) => Err(match upgrade::undoes(&request) {
+            Some(before) => Error::UpgradeUnfinished(before),
+            None => Error::Waiting(request.verb),
+        }),
         None => Ok(()),
     }
 }
@@ -92,6 +97,18 @@ pub fn preview<S: Store>(
     consent: Consent,
     now: u64,
 ) -> Result<Explanation> {
+    Ok(planned(store, records, verb, consent, now)?.1)
+}
+
+/// The same with the plan, on any terms. The plan of what is yet to be converted in the running system is none to be
+/// carried out.
+pub fn planned<S: Store>(
+    store: &S,
+    records: &Records,
+    verb: Verb,
+    terms: impl Into<Terms>,
+    now: u64,
+) -> Result<(Plan, Explanation)> {
     idle(records)?;
     let state = &records.state.value;
     // Where the factory snapshot is to be made first, it is checked when it is there.
@@ -104,7 +121,7 @@ pub fn preview<S: Store>(
     let plan = match make {
         // What it declares is known when it is made.
         true => plan(&intent, &state, store.layout(), None, now),
-        false => fenced::plan_for(store, &intent, &state, consent, now)?,
+        false => fenced::plan_for(store, &intent, &state, terms, now)?,
     };
     if let Some(why) = fenced::refusal(&plan) {
         return Err(why.into());
@@ -118,7 +135,10 @@ pub fn preview<S: Store>(
         let first = "the factory snapshot: made anew from the default tarball, before that";
         explanation.changes.insert(0, first.to_owned());
     }
-    Ok(explanation)
+    if let Some(it) = plan.too_late() {
+        return Err(Error::TooLate(it.app.to_string()));
+    }
+    Ok((plan, explanation))
 }
 
 /// A change was refused before it was asked for: what waits to be deleted is kept for whoever wanted
@@ -156,41 +176,78 @@ pub fn submit<S: Store>(
     now: u64,
     link_spare: &dyn Fn() -> std::io::Result<()>,
 ) -> Result<()> {
-    idle(records)?;
-    let facts = catalogue::facts(store, None, false)?;
-    if policy::is_behind(&records.state.value, &facts) {
-        return Err(Error::StateBehind);
-    }
-    // What is left over from before would be in the way of a second name.
-    store.remove(File::Armed)?;
-    with_ballast(store, |store| {
-        match store.replace(File::Armed, &armed(verb)) {
-            Err(StoreError::Full(_)) if link_spare().is_ok() => Ok(()),
-            other => other,
-        }
-    })?;
-    store.sync()?;
-    let mut state = records.state.value.clone();
-    state.request = Some(Request {
+    let request = Request {
         ticket,
         verb,
         consent,
         created: now,
-    });
+        prepared: Prepared::NONE,
+    };
+    submit_request(store, records, request, link_spare)
+}
+
+/// The same with what was converted for it, which must be on disk.
+pub fn submit_request<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    request: Request,
+    link_spare: &dyn Fn() -> std::io::Result<()>,
+) -> Result<()> {
+    idle(records)?;
+    not_behind(store, records)?;
+    let mut state = records.state.value.clone();
+    state.request = Some(request);
+    write_down(store, records, state, link_spare)
+}
+
+/// Refuses where the state is an older copy of itself: the agent would refuse what it asks for.
+pub fn not_behind<S: Store>(store: &S, records: &Records) -> Result<()> {
+    let facts = catalogue::facts(store, None, false)?;
+    match policy::is_behind(&records.state.value, &facts) {
+        true => Err(Error::StateBehind),
+        false => Ok(()),
+    }
+}
+
+/// Writes a state in which a request waits, after the hint that it needs. On disk on return.
+///
+/// Where something waits already, the hint for that is never away: a power cut leaves what waited, or the new request.
+pub fn write_down<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    state: State,
+    link_spare: &dyn Fn() -> std::io::Result<()>,
+) -> Result<()> {
+    let waited = records.state.value.waits() && store.read(File::Armed)?.is_some();
+    if !waited {
+        // What is left over from before would be in the way of a second name.
+        store.remove(File::Armed)?;
+    }
+    let text = state
+        .request
+        .map_or(execute::ARMED.to_vec(), |it| armed(it.verb));
+    with_ballast(store, |store| match store.replace(File::Armed, &text) {
+        // It says something else, and does the same.
+        Err(StoreError::Full(_)) if waited || link_spare().is_ok() => Ok(()),
+        other => other,
+    })?;
+    store.sync()?;
     let written = records.state.write(store, state);
-    if written.is_err() {
+    if written.is_err() && !records.state.value.waits() {
         store.remove(File::Armed)?;
     }
     store.sync()?;
     Ok(written?)
 }
 
-/// Withdraws the request that waits, if one does, and a hint that is left over. On disk on return.
+/// Withdraws the request that waits, if one does, with what was converted for it, and a hint that is left over. On disk on
+/// return.
 pub fn cancel<S: Store>(store: &mut S, records: &mut Records) -> Result<Option<Request>> {
     let mut state = records.state.value.clone();
     let request = state.request.take();
     records.state.write(store, state)?;
     disarm_stale(store, records)?;
+    prepared::tidied(store, records);
     Ok(request)
 }
 
@@ -219,7 +276,7 @@ mod tests {
     use crate::store::place::{Place, Set};
     use crate::transaction::model::machine;
 
-    const VERBS: [Verb; 9] = [
+    const VERBS: [Verb; 10] = [
         Verb::Rollback(None),
         Verb::Rollback(Some(u32::MAX)),
         Verb::Forward,
@@ -229,6 +286,7 @@ mod tests {
         Verb::ResetSystem { keep_config: false },
         Verb::ResetSystem { keep_config: true },
         Verb::ResetEverything,
+        Verb::Convert,
     ];
 
     #[test]

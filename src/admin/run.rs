@@ -8,8 +8,10 @@ use super::own_kernel::{self, Kept};
 use super::status::Around;
 use super::{
     app, fence, grub, init, initramfs, install, list, menu, packages, password, recovery, request,
-    run_ask, run_factory, run_good, run_prune, run_state, run_trial, snapshot, status, tarball,
+    run_ask, run_factory, run_good, run_prune, run_state, run_trial, run_upgrade, snapshot, status,
+    tarball,
 };
+use crate::conversion::held;
 use crate::record::manifest::title as title_of;
 use crate::record::slots::Slots;
 use crate::record::state::{Kexec, Verb};
@@ -69,6 +71,8 @@ pub fn run(cli: &Cli) -> Result<Ended> {
             run_ask::ask(root, Verb::Select(*id), Default::default(), *how, out)
         }
         Command::Reset(args) => run_ask::reset(root, args, out),
+        Command::Convert { fence, how } => run_ask::convert(root, *fence, *how, out),
+        Command::Upgrade(args) => run_upgrade::upgrade(root, args, out),
         Command::Cancel => run_ask::cancel(root, out),
         Command::Try => run_trial::try_live(root, out),
         Command::MarkBad { reboot } => run_trial::mark_bad(root, *reboot, out),
@@ -266,16 +270,22 @@ struct Taken {
     data: Vec<String>,
 }
 
+/// Refuses a snapshot where little is free.
+pub(super) fn has_room(store: &Btrfs) -> Result<()> {
+    let free = store.space()?.available;
+    match free < SNAPSHOT_ROOM {
+        true => Err(Error::NoRoom(size(free))),
+        false => Ok(()),
+    }
+}
+
 fn take(root: Option<&Path>, title: &str, data: bool, out: Out) -> Result<Ended> {
     let Open {
         mut store,
         mut records,
         ..
     } = open(root, Lock::Try, out)?;
-    let free = store.space()?.available;
-    if free < SNAPSHOT_ROOM {
-        return Err(Error::NoRoom(size(free)));
-    }
+    has_room(&store)?;
     if root.is_none() {
         own_kernel::keep()?;
     }
@@ -395,9 +405,14 @@ fn show_status(root: Option<&Path>, out: Out) -> Result<Ended> {
             &store.layout().system.live,
         )?,
         copied_disk: machine.is_copied()?,
+        upgrading: run_upgrade::goes_on(&machine)?,
         tarball: tarball::present(&store, &machine.top)?,
         recovery_missing: machine.recovery.missing().map(str::to_owned),
         recovery_is_hosts: machine.recovery.is_hosts,
+        held: match machine.booted {
+            Some(_) => held::Held::read(Path::new(held::PATH)).unwrap_or_default(),
+            None => None,
+        },
         boot_log: lines
             .iter()
             .skip(lines.len().saturating_sub(BOOT_LINES))

@@ -4,19 +4,22 @@
 //! A power cut leaves what [`request`] says.
 
 use super::changed::Changed;
-use super::cli::{How, Keep, Reset, What};
+use super::cli::{How, Keep, Lossy, Reset, What};
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
 use super::output::{self, now};
 use super::run::{Ended, Open, Out, note, open};
-use super::{consent, reboot, request};
+use super::{consent, reboot, request, run_convert, run_upgrade, upgrade};
+use crate::policy::refusal::Refusal;
 use crate::policy::resolve;
+use crate::policy::terms::{Conversions, Terms};
 use crate::record::layout::Part;
-use crate::record::state::{Consent, Ticket, Verb};
+use crate::record::state::{Consent, Prepared, Request, Ticket, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
 use crate::transaction::explain::Explanation;
+use crate::transaction::plan::Plan;
 use crate::transaction::records::Records;
 use serde::Serialize;
 use std::io::Read;
@@ -47,6 +50,28 @@ pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
     ask_with(root, asks, args.how, out)
 }
 
+/// Asks for a conversion of what the live version does not read; asks for nothing where there is no such data.
+pub fn convert(root: Option<&Path>, lossy: Option<Lossy>, how: How, out: Out) -> Result<Ended> {
+    let consent = match lossy {
+        Some(Lossy::Convert) => Consent::Convert,
+        None => Consent::Refuse,
+    };
+    match ask(root, Verb::Convert, consent, how, out) {
+        Err(Error::Refused(why @ Refusal::NothingToConvert)) => {
+            out.result(&Nothing { written: false });
+            out.say(&why.to_string());
+            Ok(Ended::Done)
+        }
+        other => other,
+    }
+}
+
+/// A conversion that was not needed, as `--json` gives it.
+#[derive(Serialize)]
+struct Nothing {
+    written: bool,
+}
+
 /// Asks for a change.
 pub fn ask(root: Option<&Path>, verb: Verb, consent: Consent, how: How, out: Out) -> Result<Ended> {
     let asks = Asks {
@@ -71,6 +96,8 @@ struct Asks {
 struct Asked<'a> {
     verb: String,
     written: bool,
+    /// Datasets of which a clone was converted already.
+    converted: Vec<String>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
@@ -89,21 +116,30 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
         return dry_run(root, verb, consent, out);
     }
     let mut open = open(root, Lock::Try, out)?;
-    let explanation = plan(&mut open, verb, consent)?;
+    let (plan, explanation) = planned(&mut open, root, verb, consent)?;
     if !out.json {
         output::out(&explanation);
     }
     if typed {
         consent::typed()?;
     }
-    submit(&mut open, verb, consent)?;
+    let prepared = run_convert::prepare(&mut open, &plan, out)?;
+    let submitted = submit_with(&mut open, verb, consent, prepared);
+    if submitted.is_err() && !prepared.is_none() {
+        run_convert::give_up(&mut open, out);
+    }
+    submitted?;
     out.result(&Asked {
         verb: verb.to_string(),
         written: true,
+        converted: names(&open.store, &prepared),
         explanation: &explanation,
     });
     if !out.json {
         out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
+        if !prepared.is_none() {
+            out.say("Until then the data that was converted is read-only, and what writes to it is stopped.");
+        }
     }
     if how.reboot {
         reboot::reboot()?;
@@ -111,14 +147,63 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
     Ok(Ended::Done)
 }
 
-/// What a change would do. That it was refused is written down, and what waits to be deleted is kept for whoever wanted
-/// to go back to it.
+/// What a change would do that is carried out before boot as a whole. That it was refused is written down, and what waits
+/// to be deleted is kept for whoever wanted to go back to it.
 pub(super) fn plan(open: &mut Open, verb: Verb, consent: Consent) -> Result<Explanation> {
-    preview(&open.machine, &open.store, &open.records, verb, consent)
+    let terms = Terms::from(consent);
+    preview(&open.machine, &open.store, &open.records, verb, terms)
+        .map(|(_, explanation)| explanation)
         .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
 }
 
+/// The same with its plan, of a change that is converted for in the running system where it can be.
+fn planned(
+    open: &mut Open,
+    root: Option<&Path>,
+    verb: Verb,
+    consent: Consent,
+) -> Result<(Plan, Explanation)> {
+    by_preference(
+        &open.machine,
+        &open.store,
+        &open.records,
+        root,
+        verb,
+        consent,
+    )
+    .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
+}
+
+/// In the running system all converters count, and before boot the early ones.
+fn by_preference(
+    machine: &Machine,
+    store: &Btrfs,
+    records: &Records,
+    root: Option<&Path>,
+    verb: Verb,
+    consent: Consent,
+) -> Result<(Plan, Explanation)> {
+    let by = |conversions| {
+        let terms = Terms {
+            consent,
+            conversions,
+        };
+        preview(machine, store, records, verb, terms)
+    };
+    // With --root nothing of that system runs.
+    if root.is_some() {
+        return by(Conversions::BeforeBoot);
+    }
+    match by(Conversions::Running) {
+        Err(Error::TooLate(_)) => by(Conversions::BeforeBoot),
+        other => other,
+    }
+}
+
 fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &Error) {
+    if matches!(error, Error::Refused(Refusal::NothingToConvert)) {
+        return;
+    }
     if let Err(other) = request::attempted(store, records, verb) {
         log::warn!("that it was tried is not written down: {other}");
     }
@@ -127,19 +212,28 @@ fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &E
 
 /// Writes the request down, after [`plan`] under the same lock. On disk on return.
 pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()> {
-    let grub = open.machine.top.join(STORE);
-    let link = || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"));
-    request::submit(
-        &mut open.store,
-        &mut open.records,
+    submit_with(open, verb, consent, Prepared::NONE)
+}
+
+/// The same with what was converted for it.
+fn submit_with(open: &mut Open, verb: Verb, consent: Consent, prepared: Prepared) -> Result<()> {
+    let link = spare(&open.machine);
+    let request = Request {
+        ticket: ticket()?,
         verb,
         consent,
-        ticket()?,
-        now(),
-        &link,
-    )?;
+        created: now(),
+        prepared,
+    };
+    request::submit_request(&mut open.store, &mut open.records, request, &link)?;
     note(&mut open.store, &format!("asked for the next boot: {verb}"));
     Ok(())
+}
+
+/// Gives the spare the name of the hint, on a full disk.
+pub(super) fn spare(machine: &Machine) -> impl Fn() -> std::io::Result<()> + use<> {
+    let grub = machine.top.join(STORE);
+    move || std::fs::hard_link(grub.join(request::SPARE), grub.join("armed/armed.cfg"))
 }
 
 /// Without the lock, so nothing is written and nothing that is open is settled: it may be another
@@ -152,14 +246,18 @@ fn dry_run(root: Option<&Path>, verb: Verb, consent: Consent, out: Out) -> Resul
     if let Some(why) = request::look(&store, &records)? {
         out.say(&format!("note: {why}"));
     }
-    let explanation = preview(&machine, &store, &records, verb, consent)?;
+    let (plan, explanation) = by_preference(&machine, &store, &records, root, verb, consent)?;
     out.result(&Asked {
         verb: verb.to_string(),
         written: false,
+        converted: Vec::new(),
         explanation: &explanation,
     });
     if !out.json {
         output::out(&explanation);
+        if root.is_none() && !plan.convertible().is_empty() {
+            out.say("It would be converted at once: what writes to the data is stopped from then to the reboot.");
+        }
         out.say("Nothing was written (--dry-run).");
     }
     Ok(Ended::Done)
@@ -170,12 +268,12 @@ fn preview(
     store: &Btrfs,
     records: &Records,
     verb: Verb,
-    consent: Consent,
-) -> Result<Explanation> {
+    terms: Terms,
+) -> Result<(Plan, Explanation)> {
     if let Some(what) = machine.recovery.missing() {
         return Err(Error::NoRecoveryKernel(what));
     }
-    let mut explanation = request::preview(store, records, verb, consent, now())?;
+    let (plan, mut explanation) = request::planned(store, records, verb, terms, now())?;
     let state = &records.state.value;
     let source = resolve::intent(verb, state)?.source();
     let was = source.and_then(|set| set.place(Part::System).path(store.layout()));
@@ -188,10 +286,18 @@ fn preview(
             line.push_str(&format!(" ({changed})"));
         }
     }
-    Ok(explanation)
+    Ok((plan, explanation))
 }
 
-fn ticket() -> Result<Ticket> {
+fn names<S: Store>(store: &S, prepared: &Prepared) -> Vec<String> {
+    let parts = prepared.parts();
+    parts
+        .map(|part| store.layout().title(part).to_owned())
+        .collect()
+}
+
+/// Random bytes.
+pub(super) fn ticket() -> Result<Ticket> {
     let path = "/dev/urandom";
     let mut ticket = Ticket::default();
     std::fs::File::open(path)
@@ -203,27 +309,50 @@ fn ticket() -> Result<Ticket> {
 #[derive(Serialize)]
 struct Withdrawn {
     withdrawn: Option<String>,
+    /// Whether services that were stopped, and data that was read-only, are as before.
+    let_go: bool,
 }
 
-/// Withdraws what waits.
+/// Withdraws what waits, and lets go what was held for it.
 pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
     let Open {
+        machine,
         mut store,
         mut records,
-        ..
     } = open(root, Lock::Try, out)?;
+    if run_upgrade::goes_on(&machine)? {
+        return Err(Error::Upgrading);
+    }
     let request = request::cancel(&mut store, &mut records)?;
     let withdrawn = request.map(|request| request.verb.to_string());
+    if let Some(what) = &withdrawn {
+        note(&mut store, &format!("withdrawn: {what}"));
+    }
+    // What is held is this machine's.
+    let let_go = match root {
+        None => run_convert::let_go(out)?,
+        Some(_) => false,
+    };
     out.result(&Withdrawn {
         withdrawn: withdrawn.clone(),
+        let_go,
     });
-    let Some(what) = withdrawn else {
-        out.say("nothing waits for the next boot");
-        return Ok(Ended::Nothing);
-    };
-    note(&mut store, &format!("withdrawn: {what}"));
-    if !out.json {
-        out.say(&format!("withdrawn: {what}; the next boot changes nothing"));
+    let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
+    match withdrawn {
+        Some(what) if !out.json => out.say(&match unfinished {
+            true => format!(
+                "withdrawn: {what}; as the upgrade did not end, the live system is marked bad, and the next boot falls back: \
+                 'backstay mark-good' keeps it"
+            ),
+            false => format!("withdrawn: {what}; the next boot changes nothing"),
+        }),
+        Some(_) => {}
+        None => {
+            out.say("nothing waits for the next boot");
+            if !let_go {
+                return Ok(Ended::Nothing);
+            }
+        }
     }
     Ok(Ended::Done)
 }

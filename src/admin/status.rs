@@ -4,12 +4,14 @@ use super::error::Result;
 use super::list::{Live, clone_of, health, live};
 use super::output::{size, utc};
 use super::tarball::Tarball;
+use super::upgrade;
+use crate::conversion::held::Held;
 use crate::policy;
 use crate::policy::refusal::Refusal;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Consent, Phase, State};
+use crate::record::state::{Consent, Phase, Prepared, State};
 use crate::store::place::{File, Place, STORE, Set};
 use crate::store::{Store, StoreError};
 use crate::transaction::catalogue;
@@ -32,6 +34,8 @@ pub struct Around {
     pub ballast: bool,
     /// Whether a second disk carries the same file system; nothing is changed while it is there.
     pub copied_disk: bool,
+    /// Whether 'backstay upgrade' is at work.
+    pub upgrading: bool,
     /// The default tarball of the store.
     pub tarball: Option<Tarball>,
     /// What is wrong with GRUB's files, with the remedies.
@@ -40,6 +44,8 @@ pub struct Around {
     pub recovery_missing: Option<String>,
     /// Whether its initramfs is the distribution's; then no kernel counts a start before it asks for a passphrase.
     pub recovery_is_hosts: bool,
+    /// What is stopped and read-only in the running system for data that was converted.
+    pub held: Option<Held>,
     /// The last lines that the agent said at this boot.
     pub boot_log: Vec<String>,
 }
@@ -68,6 +74,8 @@ pub struct OnTrial {
     pub guarded: bool,
     /// Whether the machine fell back to it by itself, which it does once.
     pub fallback: bool,
+    /// No start is left to it, however many were begun: it was marked bad, or its upgrade has not ended.
+    pub condemned: bool,
     /// The snapshot that the machine falls back to if it is not marked good.
     pub fall_back_to: Option<u32>,
 }
@@ -110,6 +118,12 @@ pub struct Status {
     pub last: Option<Change>,
     /// What waits for the next boot.
     pub request: Option<Change>,
+    /// The snapshot to which the next boot goes back, because an upgrade in place has not ended, or has failed.
+    pub upgrade_undone_by: Option<u32>,
+    /// The datasets of which clones were converted for it already.
+    pub converted: Vec<String>,
+    /// Whether one of them was written to since, so that the next boot will do nothing.
+    pub outdated: bool,
     /// A snapshot is booted once; the next boot returns to what is parked under this id.
     pub parked: Option<u32>,
     /// The live system's trial.
@@ -186,6 +200,11 @@ pub fn status<S: Store>(store: &S, around: Around) -> Result<Status> {
             id: None,
             consent: Some(request.consent.word()),
         }),
+        upgrade_undone_by: of
+            .and_then(|state| state.request)
+            .and_then(|request| upgrade::undoes(&request)),
+        converted: of.map_or_else(Vec::new, |state| converted(store, state)),
+        outdated: of.is_some_and(|state| outdated(store, state)),
         parked: of.and_then(|state| state.parked),
         trial: match of {
             Some(state) => on_trial(store, state, &around)?,
@@ -275,6 +294,24 @@ fn strays<S: Store>(store: &S, state: &State) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
+fn prepared(state: &State) -> Prepared {
+    let request = state.request;
+    request.map_or(Prepared::NONE, |request| request.prepared)
+}
+
+fn converted<S: Store>(store: &S, state: &State) -> Vec<String> {
+    let prepared = prepared(state);
+    let name = |part| store.layout().title(part).to_owned();
+    prepared.parts().map(name).collect()
+}
+
+/// Of what cannot be looked at, too.
+fn outdated<S: Store>(store: &S, state: &State) -> bool {
+    let prepared = prepared(state);
+    let written = |part| store.written_since(Place::Live(part), Place::Prepared(part));
+    prepared.parts().any(|part| written(part).unwrap_or(true))
+}
+
 fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Option<OnTrial>> {
     let Some(trial) = state.live_trial() else {
         return Ok(None);
@@ -284,6 +321,7 @@ fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Optio
         tries: trial.tries,
         guarded: state.counts_panics() && !around.recovery_is_hosts,
         fallback: trial.fallback,
+        condemned: trial.condemned,
         fall_back_to: super::trial::fall_back_to(store, state)?,
     }))
 }
@@ -296,6 +334,7 @@ fn last(state: &State) -> Option<Change> {
             "fell back by itself".to_owned()
         }
         None if state.older.last() == Some(&last.id) => "snapshot".to_owned(),
+        None if state.newer.first() == Some(&last.id) => "upgrade of a clone".to_owned(),
         None => "return from a snapshot that was booted once".to_owned(),
     };
     Some(Change {
@@ -323,15 +362,17 @@ impl core::fmt::Display for Status {
                 if let Some(trial) = &self.trial {
                     let OnTrial { begun, tries, .. } = trial;
                     let then = match trial.fall_back_to {
-                        Some(id) => format!("else the machine falls back to snapshot {id}"),
+                        Some(id) => format!("the machine falls back to snapshot {id}"),
                         None if trial.fallback => {
-                            "else the menu opens: the machine fell back once already".to_owned()
+                            "the menu opens: the machine fell back once already".to_owned()
                         }
-                        None => {
-                            "else the menu opens: nothing good is there to fall back to".to_owned()
-                        }
+                        None => "the menu opens: nothing good is there to fall back to".to_owned(),
                     };
-                    line("on trial", &format!("start {begun} of {tries}; {then}"))?;
+                    let left = match trial.condemned {
+                        true => "marked bad; unless 'backstay mark-good' keeps it,".to_owned(),
+                        false => format!("start {begun} of {tries}; else"),
+                    };
+                    line("on trial", &format!("{left} {then}"))?;
                 }
             }
             None if self.first_boot => {
@@ -390,7 +431,21 @@ impl core::fmt::Display for Status {
                 &format!("{} at {}, number {id}", last.what, last.at),
             )?;
         }
+        let upgrade = match (self.around.upgrading, self.upgrade_undone_by) {
+            (true, Some(id)) => Some(format!(
+                "in place, goes on; were it to fail or to be interrupted, the next boot goes back to snapshot {id}"
+            )),
+            (true, None) => Some("goes on".to_owned()),
+            (false, Some(id)) => Some(format!(
+                "FAILED, or was interrupted: the next boot goes back to snapshot {id}"
+            )),
+            (false, None) => None,
+        };
+        if let Some(text) = upgrade {
+            line("upgrade", &text)?;
+        }
         match &self.request {
+            Some(_) if self.around.upgrading && self.upgrade_undone_by.is_some() => {}
             Some(request) => line(
                 "next boot",
                 &format!(
@@ -407,6 +462,21 @@ impl core::fmt::Display for Status {
             )?,
             None if self.open => line("next boot", "finishes or undoes an open transaction")?,
             None => {}
+        }
+        if !self.converted.is_empty() {
+            let remedy = match self.outdated {
+                true => "; WRITTEN TO SINCE: the next boot does nothing; cancel and ask again",
+                false => "",
+            };
+            let converted = self.converted.join(", ");
+            line("converted", &format!("a clone of {converted}{remedy}"))?;
+        }
+        if let Some(held) = &self.around.held {
+            let then = match self.request {
+                Some(_) => "until the reboot, or 'backstay cancel'",
+                None => "for nothing, a command was interrupted: 'backstay cancel' lets go",
+            };
+            line("held", &format!("{}; {then}", held.told()))?;
         }
         if let Some(parked) = self.parked {
             line(

@@ -33,6 +33,28 @@ pub struct Tried {
 /// Puts the live system on trial. On disk on return.
 pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
     request::idle(records)?;
+    let (live, guarded) = triable(store, records)?;
+    let mut state = records.state.value.clone();
+    let present = state.live_trial();
+    state.good = None;
+    state.trial = Some(Trial {
+        // Nor does it fall back a second time because it is upgraded meanwhile.
+        fallback: present.is_some_and(|trial| trial.fallback),
+        data_of: present.and_then(|trial| trial.data_of),
+        ..in_place(live, guarded)
+    });
+    // The hint before the trial: without one it only costs a start through the recovery kernel.
+    if guarded {
+        arm(store)?;
+    }
+    let tried = tried(store, &state)?;
+    records.state.write(store, state)?;
+    Ok(tried)
+}
+
+/// What the live system needs to be put on trial: it marks itself good, and it can boot. Gives its UUID, and whether GRUB
+/// is to start the recovery kernel first, which counts.
+pub(super) fn triable<S: Store>(store: &S, records: &Records) -> Result<(Uuid, bool)> {
     let live = live(store, records)?;
     let system = Place::Live(Part::System);
     if !check::marks_itself_good(store, system)? {
@@ -40,25 +62,27 @@ pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
     }
     // What a promotion is refused for would be a start that fails.
     check::root(store, system)?;
-    let guarded = !check::is_unlocked_by_measurement(store, system)?;
-    let mut state = records.state.value.clone();
-    state.good = None;
-    state.trial = Some(Trial {
-        system: live,
+    Ok((live, !check::is_unlocked_by_measurement(store, system)?))
+}
+
+/// The trial of a system that was changed in place.
+pub(super) fn in_place(system: Uuid, guarded: bool) -> Trial {
+    Trial {
+        system,
         tries: TRIES,
         begun: 0,
         condemned: false,
-        // Nor does it fall back a second time because it is upgraded meanwhile.
-        fallback: state.live_trial().is_some_and(|trial| trial.fallback),
+        fallback: false,
         clone_of: None,
-        data_of: state.live_trial().and_then(|trial| trial.data_of),
+        data_of: None,
         guarded,
-    });
-    // The hint before the trial: without one it only costs a start through the recovery kernel.
-    if guarded {
-        arm(store)?;
     }
-    let tried = Tried {
+}
+
+/// What is said of the trial in a state.
+pub(super) fn tried<S: Store>(store: &S, state: &State) -> Result<Tried> {
+    let guarded = state.live_trial().is_some_and(|trial| trial.guarded);
+    Ok(Tried {
         tries: TRIES,
         not_counted: if !guarded {
             Some(UNLOCKED_BY_MEASUREMENT)
@@ -67,10 +91,8 @@ pub fn begin<S: Store>(store: &mut S, records: &mut Records) -> Result<Tried> {
         } else {
             None
         },
-        fall_back_to: fall_back_to(store, &state)?,
-    };
-    records.state.write(store, state)?;
-    Ok(tried)
+        fall_back_to: fall_back_to(store, state)?,
+    })
 }
 
 /// Leaves no start to the live system, which is on trial. On disk on return. Gives the snapshot that
@@ -102,6 +124,7 @@ pub fn fall_back_to<S: Store>(store: &S, state: &State) -> Result<Option<u32>> {
     )
 }
 
+/// The UUID of the live system, if that is the one that the state records.
 fn live<S: Store>(store: &S, records: &Records) -> Result<Uuid> {
     let live = store.dataset(Place::Live(Part::System))?;
     let live = live.map(|dataset| dataset.identity.uuid);

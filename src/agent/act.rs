@@ -13,17 +13,18 @@ use super::{boot_record, kernel, tarball};
 use crate::console::versions;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::Terms;
 use crate::policy::trial::{self, Start};
 use crate::policy::{self, Decision, Facts, Wish};
 use crate::record::Uuid;
 use crate::record::journal::Journal;
 use crate::record::slots::Slots;
-use crate::record::state::{Consent, Request, State};
+use crate::record::state::{Request, State};
 use crate::say;
 use crate::store::{Store, StoreError};
 use crate::transaction::records::{Records, read_journal, read_state};
 use crate::transaction::recover::{self, Recovered, recover};
-use crate::transaction::{catalogue, history_log};
+use crate::transaction::{catalogue, history_log, prepared};
 use carry_out::{carry_out, make_factory, tell, tell_apart};
 use thiserror::Error;
 
@@ -108,6 +109,7 @@ pub fn finish_open(session: &mut Session) -> Result<(), Error> {
         Ok(records) => {
             records.journal.value != Journal::Closed
                 || recover::hint_is_wrong(&session.store, &records)?
+                || !prepared::left_over(&session.store, &records)?.is_empty()
         }
         // The decision reads it again, and answers; it does not know why an open change stays open.
         Err(error) => {
@@ -171,7 +173,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
             }
         }
         facts.fence = catalogue::fenced(&session.store, wish, &state, facts.target)?;
-        let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);
+        let terms = policy::next(wish, &state).map_or(Terms::default(), |(_, terms)| terms);
         match policy::decide(wish, &state, &journal, &facts) {
             Decision::Boot(Some(lost @ (Refusal::ParkedLost(..) | Refusal::ParkedFenced(_))))
                 if !session.is_copied() =>
@@ -236,7 +238,7 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                     wish = after_factory(wish, request);
                     continue;
                 }
-                let carried = carry_out(session, &intent, consent);
+                let carried = carry_out(session, &intent, terms);
                 if let (Intent::FallBack { to }, Err(error)) = (&intent, &carried) {
                     match error {
                         // It lacks something that a start needs: the next one, or nothing, is taken.

@@ -1,482 +1,57 @@
-//! Runs a converter before boot: in the version that ships it, on a clone of the data.
-//!
-//! ```text
-//! /convert            the version's root, read-only: no converter changes a version
-//! ├── <config>        its configuration, read-only, and the declared paths that come from it
-//! ├── <data>          the clone, writable: the only thing here that is kept
-//! ├── dev             null, zero, full, random, urandom, tty
-//! ├── proc  sys       of the converter's own processes; sys read-only
-//! └── tmp  run  var/tmp   memory, gone with it
-//! ```
-//! It has a mount, process, network, IPC and host name space of its own: no network, and whatever it started ends with
-//! it. What it prints goes into the log, and the consoles say how long it goes on. Past its time it is killed.
-//!
-//! Nothing live is touched here, and nothing has to be tidied up on the disk: the mounts end with the process, and the clone
-//! is the transaction's, which drops it where this fails or the power goes.
+//! Converters before boot: run by [`runner`], told on the consoles and in the log.
 
 use super::log as agent_log;
-use crate::record::layout::{Dataset, Layout, Part};
+use crate::conversion::Teller;
+use crate::conversion::runner::{self, Site, Top};
+use crate::record::layout::Part;
 use crate::say;
+use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
-use crate::store::{Store, shown};
-use crate::sys::mount::{self, MountFlags};
-use crate::sys::process::{self, Ended};
-use crate::sys::{self, Context as _, console};
 use crate::transaction::Error;
 use crate::transaction::plan::Conversion;
-use rustix::fs::{FileType, Mode, OFlags, makedev};
-use rustix::pipe::{PipeFlags, pipe_with};
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 /// Where the version's root is seen.
-const ROOT: &str = "/convert";
-/// Between two looks at it.
-const LOOK: Duration = Duration::from_millis(200);
-/// Between two lines that say that it goes on.
-const EVERY: Duration = Duration::from_secs(20);
-/// How long what it started may take to be gone once it was killed.
-const GOING: Duration = Duration::from_secs(10);
-/// Letters of a line that it prints which are kept.
-const LINE_MAX: usize = 200;
-/// Lines of it that are kept in the log.
-const LINES_MAX: usize = 500;
+const ROOM: &str = "/convert";
 
-/// Runs a converter of the change `id` on the clone at `at`. It has a process of its own: this one must have one thread.
+/// Runs a converter of the change `id` on the clone at `at`.
 pub fn run(store: &mut Btrfs, id: u32, at: Place, conversion: &Conversion) -> Result<(), Error> {
-    let step = &conversion.step;
-    let what = format!("{}: {} to {}", conversion.app, step.from, step.to);
-    say!("converting a copy of the data of {what}");
-    let failed = |why: String| Error::NotConverted {
+    // The configuration that goes with what is about to be live; where that stays, it is live already.
+    let staged = Place::Snapshot(id, Part::Config);
+    let config = match store.dataset(staged)? {
+        Some(_) => staged,
+        None => Place::Live(Part::Config),
+    };
+    let top = Top::of(store).map_err(|error| Error::NotConverted {
         app: conversion.app.to_string(),
-        why,
+        why: error.to_string(),
+    })?;
+    let site = Site {
+        room: PathBuf::from(ROOM),
+        top,
+        config,
     };
-    let room = Room::of(store, id, at, conversion).map_err(failed)?;
-    let done = watched(&room, &what, Duration::from_secs(step.seconds.into()));
-    done.map_err(failed)?;
-    say!("converted, {what}");
-    Ok(store.sync()?)
+    runner::run(store, &site, at, conversion, &mut Consoles)
 }
 
-/// What the converter is to see, as paths below the store's top level, and what is run.
-struct Room {
-    top: OwnedFd,
-    root: String,
-    data: (String, PathBuf),
-    config: Option<(String, PathBuf)>,
-    /// Where the configuration is seen, be it to be read or to be converted.
-    paths_from: Option<PathBuf>,
-    config_paths: Vec<PathBuf>,
-    command: Vec<String>,
-    environment: Vec<String>,
-}
+/// The consoles, and the log.
+struct Consoles;
 
-impl Room {
-    fn of(store: &Btrfs, id: u32, at: Place, conversion: &Conversion) -> Result<Room, String> {
-        let layout = store.layout();
-        let path = |place: Place| {
-            let path = place.path(layout);
-            path.ok_or_else(|| format!("{place:?} is no place on this machine"))
-        };
-        let its = dataset(layout, conversion.dataset)?;
-        // The configuration that goes with what is about to be live; where that stays, it is live already.
-        let staged = Place::Snapshot(id, Part::Config);
-        let config = match &layout.config {
-            Some(config) if conversion.dataset != Part::Config => {
-                let there = store.dataset(staged).map_err(|error| error.to_string())?;
-                let place = there.map_or(Place::Live(Part::Config), |_| staged);
-                Some((path(place)?, mount_of(config)))
-            }
-            _ => None,
-        };
-        let top = store.top().try_clone_to_owned();
-        Ok(Room {
-            top: top.map_err(|error| format!("dup(top level): {error}"))?,
-            root: path(conversion.step.shipped_by.place())?,
-            data: (path(at)?, mount_of(its)),
-            config,
-            paths_from: layout.config.as_ref().map(mount_of),
-            config_paths: layout
-                .config_paths
-                .iter()
-                .map(|path| PathBuf::from(path.as_str()))
-                .collect(),
-            command: conversion.step.command.clone(),
-            environment: environment(conversion, its),
-        })
+impl Teller for Consoles {
+    fn say(&mut self, line: &str) {
+        say!("{line}");
     }
-}
 
-fn dataset(layout: &Layout, part: Part) -> Result<&Dataset, String> {
-    let dataset = layout.dataset(part);
-    dataset.ok_or_else(|| "its dataset is not one of this machine".to_owned())
-}
+    fn printed(&mut self, line: &str) {
+        log::info!("converter: {line}");
+    }
 
-/// Below the version's root.
-fn mount_of(dataset: &Dataset) -> PathBuf {
-    PathBuf::from(dataset.mount.trim_start_matches('/'))
-}
-
-fn environment(conversion: &Conversion, dataset: &Dataset) -> Vec<String> {
-    let step = &conversion.step;
-    vec![
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        "LC_ALL=C.UTF-8".to_owned(),
-        "HOME=/root".to_owned(),
-        format!("BACKSTAY_APP={}", conversion.app),
-        format!("BACKSTAY_FROM={}", step.from),
-        format!("BACKSTAY_TO={}", step.to),
-        format!("BACKSTAY_DATA={}", dataset.mount),
-    ]
-}
-
-/// Runs it to its end, or to the end of its time. An error is for people.
-fn watched(room: &Room, what: &str, limit: Duration) -> Result<(), String> {
-    let failed = |error: &dyn core::fmt::Display| format!("it was not started: {error}");
-    let pipe = pipe_with(PipeFlags::CLOEXEC);
-    let (reader, writer) = pipe.map_err(|errno| failed(&format!("pipe2(): {errno}")))?;
-    // Only this end: a program whose standard output does not block gives up where that is full.
-    let unblocked = rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK);
-    unblocked.map_err(|errno| failed(&format!("fcntl(F_SETFL): {errno}")))?;
-    let parent = rustix::process::getpid();
-    let child = process::fork(|| enclosed(room, &writer, parent)).map_err(|it| failed(&it))?;
-    agent_log::forked();
-    drop(writer);
-    let mut output = Output::new(reader.into());
-    let begun = Instant::now();
-    let mut said = begun;
-    let ended = loop {
+    fn alive(&mut self) {
         agent_log::alive();
-        output.take();
-        match process::has_ended(child) {
-            Ok(Some(ended)) => break ended,
-            Ok(None) => {}
-            Err(error) => return Err(format!("it was lost: {error}")),
-        }
-        let since = begun.elapsed();
-        if since >= limit {
-            process::end(child).map_err(|error| format!("it does not end: {error}"))?;
-            output.take_to_the_end(GOING);
-            let seconds = limit.as_secs();
-            return Err(output.ending(&format!("not done after its {seconds} seconds, ended")));
-        }
-        if said.elapsed() >= EVERY {
-            said = Instant::now();
-            say!("{}", goes_on(what, since, limit));
-        }
-        std::thread::sleep(LOOK);
-    };
-    output.take();
-    match ended {
-        Ended::Exit(0) => Ok(()),
-        other => Err(output.ending(&other.to_string())),
-    }
-}
-
-fn goes_on(what: &str, since: Duration, limit: Duration) -> String {
-    let (since, limit) = (since.as_secs(), limit.as_secs());
-    format!("converting {what}: {since} s of {limit} at the most; do not switch the machine off")
-}
-
-/// What it prints, line by line, into the log.
-struct Output {
-    from: File,
-    line: Vec<u8>,
-    lines: usize,
-    last: String,
-}
-
-impl Output {
-    fn new(from: File) -> Output {
-        Output {
-            from,
-            line: Vec::new(),
-            lines: 0,
-            last: String::new(),
-        }
     }
 
-    /// Takes what there is, without waiting.
-    fn take(&mut self) {
-        let mut bytes = [0; 4096];
-        // One who prints without an end must not keep its time from being looked at.
-        for _ in 0..64 {
-            match self.from.read(&mut bytes) {
-                Ok(0) | Err(_) => return,
-                Ok(read) => self.lines_of(bytes.get(..read).unwrap_or_default()),
-            }
-        }
-    }
-
-    /// Takes what there is until nobody is left who could print, which is when all that it started are gone.
-    fn take_to_the_end(&mut self, patience: Duration) {
-        let begun = Instant::now();
-        let mut bytes = [0; 4096];
-        while begun.elapsed() < patience {
-            match self.from.read(&mut bytes) {
-                Ok(0) => return,
-                Ok(read) => self.lines_of(bytes.get(..read).unwrap_or_default()),
-                Err(_) => std::thread::sleep(LOOK),
-            }
-        }
-    }
-
-    fn lines_of(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                b'\n' => self.end_line(),
-                byte if self.line.len() < LINE_MAX => self.line.push(*byte),
-                _ => {}
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = shown(&core::mem::take(&mut self.line));
-        if line.trim().is_empty() {
-            return;
-        }
-        self.lines = self.lines.saturating_add(1);
-        match self.lines {
-            0..=LINES_MAX => log::info!("converter: {line}"),
-            _ if self.lines == LINES_MAX + 1 => log::info!("converter: (more is not kept)"),
-            _ => {}
-        }
-        self.last = line;
-    }
-
-    /// How it ended, with the last line that it printed.
-    fn ending(&mut self, how: &str) -> String {
-        self.end_line();
-        match self.last.is_empty() {
-            true => how.to_owned(),
-            false => format!("{how}, its last line: {}", self.last),
-        }
-    }
-}
-
-/// In the child: a room of its own for another child, and that one's end as its own.
-fn enclosed(room: &Room, output: &OwnedFd, parent: rustix::process::Pid) -> i32 {
-    let told = |error: &dyn core::fmt::Display| {
-        let line = format!("{error}\n");
-        // Whoever reads the other end tells the last line.
-        let _ = rustix::io::write(output, line.as_bytes());
-        126
-    };
-    let apart = || -> sys::Result<()> {
-        process::die_with(parent)?;
-        process::apart()?;
-        mount::apart()
-    };
-    if let Err(error) = apart() {
-        return told(&error);
-    }
-    // The first process of the process space: whatever it starts ends with it.
-    let child = process::fork(|| match inside(room, output) {
-        Ok(never) => match never {},
-        Err(error) => told(&error),
-    });
-    match child.and_then(process::wait_for) {
-        Ok(Ended::Exit(status)) => status,
-        Ok(Ended::Signal(number)) => told(&format!("signal {number}")),
-        Err(error) => told(&error),
-    }
-}
-
-/// Builds the room and becomes the converter.
-fn inside(room: &Room, output: &OwnedFd) -> sys::Result<core::convert::Infallible> {
-    process::die_with_any_parent()?;
-    furnish(room)?;
-    let null = File::open("/dev/null").call(|| "open(/dev/null)".to_owned())?;
-    console::as_streams(null.as_fd(), output.as_fd())?;
-    mount::chdir(Path::new(ROOT))?;
-    mount::chroot_here()?;
-    mount::chdir(Path::new("/"))?;
-    let program = room.command.first().cloned().unwrap_or_default();
-    Err(process::exec_with(
-        Path::new(&program),
-        &room.command,
-        &room.environment,
-    ))
-}
-
-fn furnish(room: &Room) -> sys::Result<()> {
-    let root = Path::new(ROOT);
-    make(root)?;
-    bound(room, &room.root, root)?;
-    read_only(root)?;
-    let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    fresh("proc", "proc", strict, "")?;
-    fresh("sysfs", "sys", strict | MountFlags::RDONLY, "")?;
-    let memory = MountFlags::NOSUID | MountFlags::NODEV;
-    for (at, mode) in [("run", "0755"), ("tmp", "1777"), ("var/tmp", "1777")] {
-        fresh("tmpfs", at, memory, &format!("mode={mode},size=20%"))?;
-    }
-    devices()?;
-    if let Some((path, at)) = &room.config {
-        bound(room, path, &root.join(at))?;
-        read_only(&root.join(at))?;
-    }
-    let (path, at) = &room.data;
-    bound(room, path, &root.join(at))?;
-    let Some(from) = &room.paths_from else {
-        return Ok(());
-    };
-    for path in &room.config_paths {
-        // As at a start, one that is missing on a side is not mounted.
-        if let Err(error) = super::mount::bind_path(&root.join(from), root, path) {
-            log::info!("{error}");
-        }
-    }
-    Ok(())
-}
-
-fn make(at: &Path) -> sys::Result<()> {
-    match std::fs::create_dir(at) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(sys::Error::from_io(format!("mkdir({at:?})"), &error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A subvolume of the store's top level over a directory of the room, or the room itself. Links on the way inside the
-/// room are followed as its own.
-fn bound(room: &Room, path: &str, at: &Path) -> sys::Result<()> {
-    let from = mount::open_in_root(room.top.as_fd(), Path::new(path))?;
-    let root = mount::open_dir_path(Path::new(ROOT))?;
-    let inside = at.strip_prefix(ROOT).unwrap_or(at);
-    let to = mount::open_in_root(root.as_fd(), inside)?;
-    mount::bind(from.as_fd(), to.as_fd())
-}
-
-fn read_only(at: &Path) -> sys::Result<()> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY;
-    let remounted = rustix::mount::mount_remount(at, flags, "");
-    remounted.call(|| format!("mount({at:?}, MS_REMOUNT|{flags:?})"))
-}
-
-/// One of the kernel's file systems in the room; where the version has no such directory it has none.
-fn fresh(fs: &str, at: &str, flags: MountFlags, data: &str) -> sys::Result<()> {
-    let at = Path::new(ROOT).join(at);
-    let is_directory = std::fs::symlink_metadata(&at).is_ok_and(|it| it.is_dir());
-    match is_directory {
-        true => mount::mount(fs, &at, fs, flags, data),
-        false => Ok(()),
-    }
-}
-
-/// Numbers of <linux/Documentation/admin-guide/devices.txt>.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-fn devices() -> sys::Result<()> {
-    let data = "mode=0755,size=64k";
-    fresh(
-        "tmpfs",
-        "dev",
-        MountFlags::NOSUID | MountFlags::NOEXEC,
-        data,
-    )?;
-    for (name, major, minor) in DEVICES {
-        let at = Path::new(ROOT).join("dev").join(name);
-        let made = rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &at,
-            FileType::CharacterDevice,
-            Mode::from_raw_mode(0o666),
-            makedev(major, minor),
-        );
-        made.call(|| format!("mknod({at:?}, c, {major}, {minor})"))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fence::graph;
-    use crate::fence::tests::{app, state};
-    use crate::transaction::model::layout;
-    use std::io::Write as _;
-
-    fn output(text: &[u8]) -> Output {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
-        File::from(writer).write_all(text).unwrap();
-        Output::new(reader.into())
-    }
-
-    #[test]
-    fn the_last_line_is_told_however_it_ends() {
-        for (text, told) in [
-            (&b""[..], "exit status 3"),
-            (b"\n \n", "exit status 3"),
-            (b"one\ntwo\n\n", "exit status 3, its last line: two"),
-            (
-                b"one\ntw\x1b[2Jo",
-                "exit status 3, its last line: tw\u{fffd}[2Jo",
-            ),
-        ] {
-            let mut output = output(text);
-            output.take();
-            assert_eq!(output.ending("exit status 3"), told);
-        }
-        let mut output = output(&[b'x'; 5000]);
-        output.take();
-        output.end_line();
-        assert_eq!(output.last.len(), LINE_MAX);
-    }
-
-    #[test]
-    fn what_is_said_meanwhile_fits_a_terminal() {
-        let line = goes_on(
-            "postgresql: 15 to 14",
-            Duration::from_secs(86_399),
-            Duration::from_secs(86_400),
-        );
-        assert!(line.len() < 100, "{line}");
-        assert!(line.contains("86399 s of 86400"), "{line}");
-    }
-
-    #[test]
-    fn a_converter_is_told_what_it_is_to_do() {
-        let conversion = Conversion {
-            dataset: Part::Data(0),
-            app: app("shop"),
-            step: graph::Step {
-                from: state("2"),
-                to: state("1"),
-                shipped_by: crate::fence::names::Version::Live,
-                command: vec!["/usr/bin/down".to_owned()],
-                lossless: true,
-                cost: 1,
-                early: true,
-                seconds: 600,
-            },
-        };
-        let layout = layout();
-        let its = dataset(&layout, conversion.dataset).unwrap();
-        assert_eq!(mount_of(its), Path::new("srv/data"));
-        let environment = environment(&conversion, its);
-        for line in [
-            "BACKSTAY_APP=shop",
-            "BACKSTAY_FROM=2",
-            "BACKSTAY_TO=1",
-            "BACKSTAY_DATA=/srv/data",
-        ] {
-            assert!(environment.iter().any(|it| it == line), "{line}");
-        }
-        assert!(dataset(&layout, Part::Data(5)).is_err());
+    fn forked(&mut self) {
+        agent_log::forked();
     }
 }

@@ -227,6 +227,7 @@ pub fn word(verb: Verb) -> &'static str {
         Verb::ResetConfig { data: false } | Verb::ResetSystem { .. } => "RESET",
         Verb::ResetConfig { data: true } => "RESET DATA",
         Verb::ResetEverything => "RESET EVERYTHING",
+        Verb::Convert => "CONVERT",
     }
 }
 

@@ -107,7 +107,7 @@ fn last_start(manifest: Option<&Manifest>, failed: bool) -> &'static str {
     match manifest {
         Some(it) if failed || it.origin == Origin::DidNotStart => "FAILED",
         Some(it) if it.good => "good",
-        Some(it) if it.kind == Kind::Factory => "never",
+        Some(it) if it.kind == Kind::Factory || it.origin == Origin::Upgraded => "never",
         _ => "not proved",
     }
 }
@@ -125,6 +125,7 @@ fn origin(origin: Origin) -> &'static str {
         Origin::Superseded => "it was the factory version before another one",
         Origin::DidNotStart => "it did not come up, and the machine fell back",
         Origin::Baseline => "it is a cleaned copy of a system that was used",
+        Origin::Upgraded => "it is an upgraded clone of what was live",
     }
 }
 
@@ -249,6 +250,7 @@ mod tests {
             verb: Verb::ResetEverything,
             consent: Default::default(),
             created: 1,
+            prepared: Default::default(),
         });
         for (phase, says) in [
             (Phase::Waits, "DELETED once"),

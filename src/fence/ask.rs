@@ -55,7 +55,7 @@ pub fn ask<S: Store>(
         }
         other => other?,
     };
-    let answer = |versions: &Versions| {
+    let answer = |versions: &Versions, consent| {
         infer(&Question {
             versions,
             target,
@@ -64,11 +64,16 @@ pub fn ask<S: Store>(
             consent,
         })
     };
+    let converts = plan.intent == Intent::Convert;
     let judged = |versions: &mut Versions| {
-        if let (Version::Live, Some(offer)) = (target, versions.get_mut(&target)) {
+        if let (Version::Live, Some(offer), false) = (target, versions.get_mut(&target), converts) {
             runs_already(offer, &datasets);
         }
-        answer(versions)
+        // Whoever asks for a conversion agrees to one that loses nothing.
+        let agreed = (converts && consent == Consent::Refuse)
+            .then(|| answer(versions, Consent::Convert))
+            .filter(|verdict| !verdict.loses());
+        agreed.unwrap_or_else(|| answer(versions, consent))
     };
     let verdict = judged(&mut few);
     // Nothing is to be done, so it does not matter which converters there are.
@@ -81,8 +86,8 @@ pub fn ask<S: Store>(
 /// The version whose programs would run on the data; `None` where nothing that is live changes.
 fn target(intent: &Intent) -> Option<Version> {
     match intent {
-        Intent::MakeFactory | Intent::Snapshot { .. } => None,
-        Intent::ResetConfig { .. } => Some(Version::Live),
+        Intent::MakeFactory | Intent::Snapshot { .. } | Intent::Stage { .. } => None,
+        Intent::ResetConfig { .. } | Intent::Convert => Some(Version::Live),
         Intent::Return { parked } => Some(Version::Snapshot(*parked)),
         Intent::Rollback { .. }
         | Intent::FallBack { .. }
@@ -103,8 +108,8 @@ impl From<Set> for Version {
     }
 }
 
-/// The version that stays is not judged by data that stays: it runs on that, well or not, and what is reset may be what
-/// mends it.
+/// The version that stays after a reset is not judged by data that stays: it runs on that, well or not, and what is reset
+/// may be what mends it.
 fn runs_already(offer: &mut Offer, datasets: &Datasets) {
     offer.faults.clear();
     offer.apps.retain(|_, declared| {
@@ -174,7 +179,7 @@ pub(super) fn datasets<S: Store>(
                     Fate::Exchanged(kept(store, Version::Snapshot(id), from)?)
                 }
                 (Place::Factory(_), _) => Fate::Exchanged(kept(store, Version::Factory, from)?),
-                (Place::Live(part), _) => stays(store, part, target)?,
+                (Place::Live(part) | Place::Prepared(part), _) => stays(store, part, target)?,
             },
             None => stays(store, part, target)?,
         };

@@ -263,9 +263,12 @@ fn what_else(verdict: &Verdict) -> String {
     });
     match words.is_empty() {
         false => format!(
-            "nothing is changed; {nobody}{} goes to {}",
+            "nothing is changed; {nobody}{} {}",
             words.join(" or "),
-            verdict.target
+            match verdict.target {
+                Version::Live => "does it".to_owned(),
+                other => format!("goes to {other}"),
+            }
         ),
         true if mixed && verdict.faults.is_empty() => format!(
             "nothing is changed; {nobody}some would have to be converted and others to go back, which is never done at \

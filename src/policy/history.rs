@@ -39,6 +39,11 @@ pub fn add(state: &mut State, new: u32) {
     state.newer.clear();
 }
 
+/// Puts a new snapshot right after the live set: the first one that forward goes to.
+pub fn stage(state: &mut State, new: u32) {
+    prepend(&mut state.newer, new);
+}
+
 /// Leaves `ids[..=at]` in place and returns the rest.
 fn split_after(ids: &mut Ids, at: usize) -> Ids {
     let rest = ids.iter().skip(at.saturating_add(1)).copied().collect();
@@ -93,6 +98,15 @@ mod tests {
         let mut s = state(&[8, 9], &[10]);
         go_to(&mut s, 3, 20);
         assert_eq!(shape(&s), (vec![8, 9, 20], vec![]));
+    }
+
+    #[test]
+    fn what_is_staged_comes_first_of_what_is_newer_and_forward_goes_to_it() {
+        let mut s = state(&[8, 9], &[10]);
+        stage(&mut s, 20);
+        assert_eq!(shape(&s), (vec![8, 9], vec![20, 10]));
+        go_to(&mut s, 20, 21);
+        assert_eq!(shape(&s), (vec![8, 9, 21], vec![10]));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum Intent {
     ResetEverything,
     /// Promote the factory snapshot where nothing was ever live.
     FirstBoot,
+    /// Convert the live data that the live version does not read; the version stays.
+    Convert,
     /// Make the factory snapshot anew from the default tarball; nothing that is live changes.
     MakeFactory,
     /// Seal a copy of what is live.
@@ -55,6 +57,11 @@ pub enum Intent {
         title: Title,
         /// Whether of the data, too: it stays aside when the snapshot is gone back to.
         data: bool,
+    },
+    /// Upgrade a clone of what is live, and seal it, to go forward to; nothing that is live changes.
+    Stage {
+        /// For people.
+        title: Title,
     },
 }
 
@@ -70,11 +77,13 @@ impl Intent {
                 keep_config: *keep_config,
             },
             Intent::ResetEverything => Verb::ResetEverything,
+            Intent::Convert => Verb::Convert,
             Intent::FallBack { .. }
             | Intent::Return { .. }
             | Intent::FirstBoot
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => return None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => return None,
         })
     }
 
@@ -108,8 +117,10 @@ impl Intent {
             }
             Intent::Return { .. }
             | Intent::ResetConfig { .. }
+            | Intent::Convert
             | Intent::MakeFactory
-            | Intent::Snapshot { .. } => None,
+            | Intent::Snapshot { .. }
+            | Intent::Stage { .. } => None,
         }
     }
 }

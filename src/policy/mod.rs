@@ -10,6 +10,7 @@ pub mod resolve;
 pub mod retention;
 #[cfg(test)]
 mod space;
+pub mod terms;
 pub mod trial;
 
 use crate::record::Uuid;
@@ -20,6 +21,7 @@ use crate::record::state::{Consent, Request, State, Verb};
 use crate::store::place::Set;
 use intent::Intent;
 use refusal::Refusal;
+use terms::Terms;
 use trial::Spent;
 
 /// What the command line asks for.
@@ -149,17 +151,17 @@ pub fn target(wish: Wish, state: &Slots<State>) -> Option<Set> {
     }
 }
 
-/// What [`decide`] decides about, if all that it needs is there, and what is agreed to. What a trial leads to is not
+/// What [`decide`] decides about, if all that it needs is there, and on which terms. What a trial leads to is not
 /// among it: that is asked about where the snapshot is chosen.
-pub fn next(wish: Wish, state: &Slots<State>) -> Option<(Intent, Consent)> {
+pub fn next(wish: Wish, state: &Slots<State>) -> Option<(Intent, Terms)> {
     match state {
-        Slots::Empty => Some((Intent::FirstBoot, Consent::Refuse)),
+        Slots::Empty => Some((Intent::FirstBoot, Terms::default())),
         Slots::Newer(_) | Slots::Damaged => None,
         Slots::Valid { value, .. } => {
             if let Some(parked) = value.parked {
-                return Some((Intent::Return { parked }, Consent::Refuse));
+                return Some((Intent::Return { parked }, Terms::default()));
             }
-            let (verb, consent) = match (wish, value.request) {
+            let (verb, terms) = match (wish, value.request) {
                 (
                     Wish::Change {
                         verb,
@@ -167,10 +169,11 @@ pub fn next(wish: Wish, state: &Slots<State>) -> Option<(Intent, Consent)> {
                         present: true,
                     },
                     _,
-                ) => (verb, consent),
-                (_, request) => request.map(|it| (it.verb, it.consent))?,
+                ) => (verb, Terms::from(consent)),
+                // What was prepared is the request's alone.
+                (_, request) => request.map(|it| (it.verb, Terms::from(it)))?,
             };
-            Some((resolve::intent(verb, value).ok()?, consent))
+            Some((resolve::intent(verb, value).ok()?, terms))
         }
     }
 }

@@ -82,6 +82,17 @@ pub enum Refusal {
     /// The version's applications cannot run on the data.
     #[error("refused: {0} cannot run on the data as it is; {1}")]
     Fenced(Version, Ways),
+    /// What is live runs on its data as it is.
+    #[error("nothing is to be converted: the present version runs on the data as it is")]
+    NothingToConvert,
+    /// Its data cannot be converted for the live version; whether it could if something may be lost.
+    #[error("refused to convert the data: {}", not_converted(.0))]
+    NotConvertible(bool),
+    /// What was converted for a request does not fit any more.
+    #[error(
+        "the data was changed after it was converted, or is not there: nothing is done; ask again"
+    )]
+    Outdated,
     /// A snapshot was booted once, and what was parked cannot run on the data as it is by now.
     #[error(
         "the system parked as {0} cannot run on the data, which was changed since: what was booted once stays; for the way \
@@ -118,6 +129,15 @@ impl core::fmt::Display for Ways {
             (false, true) => "fence=restore, which loses what came since, goes there",
             (false, false) => "choose another version ('backstay fence explain' says why)",
         })
+    }
+}
+
+fn not_converted(lossy: &bool) -> &'static str {
+    match lossy {
+        true => "something would be lost; 'backstay convert --fence convert' agrees to that",
+        false => {
+            "no converters lead to what the present version reads; 'backstay fence explain live' says why"
+        }
     }
 }
 

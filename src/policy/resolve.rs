@@ -37,6 +37,7 @@ pub fn intent(verb: Verb, state: &State) -> Result<Intent, Refusal> {
         Verb::ResetConfig { data } => Intent::ResetConfig { data },
         Verb::ResetSystem { keep_config } => Intent::ResetSystem { keep_config },
         Verb::ResetEverything => Intent::ResetEverything,
+        Verb::Convert => Intent::Convert,
     })
 }
 

@@ -17,6 +17,7 @@ const LIVE: Uuid = Uuid([1; 16]);
 
 fn verbs() -> Vec<Verb> {
     let mut verbs = vec![Verb::Rollback(None), Verb::Rollback(Some(7)), Verb::Forward];
+    verbs.push(Verb::Convert);
     verbs.extend([Verb::Select(7), Verb::ResetEverything]);
     for both in [false, true] {
         verbs.push(Verb::ResetConfig { data: both });
@@ -43,6 +44,7 @@ fn states() -> Vec<Slots<State>> {
         None,
         Some(Verb::Rollback(None)),
         Some(Verb::ResetEverything),
+        Some(Verb::Convert),
     ];
     for request in requests {
         for parked in [None, Some(8)] {
@@ -57,6 +59,7 @@ fn states() -> Vec<Slots<State>> {
                         verb,
                         consent: Default::default(),
                         created: 0,
+                        prepared: Default::default(),
                     });
                     state.parked = parked;
                     state.older = older.iter().copied().collect();
@@ -462,6 +465,10 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
             },
         ),
         Refusal::ParkedFenced(8),
+        Refusal::NothingToConvert,
+        Refusal::NotConvertible(true),
+        Refusal::NotConvertible(false),
+        Refusal::Outdated,
     ];
     for refusal in texts {
         let text = refusal.to_string();

@@ -29,7 +29,7 @@ pub enum Kind {
 pub enum Origin {
     /// Somebody asked for a snapshot.
     Asked,
-    /// It was live when another one was promoted by rolling back or forward.
+    /// It was live when another one was promoted by rolling back or forward, or when its data was converted.
     Replaced,
     /// It was live when the system was reset.
     BeforeReset,
@@ -47,6 +47,8 @@ pub enum Origin {
     DidNotStart,
     /// A used system, cleaned: in the factory's place, and no factory version.
     Baseline,
+    /// A clone of what was live, upgraded; nothing was booted from it yet.
+    Upgraded,
 }
 
 /// One sealed member of the set.

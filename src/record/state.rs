@@ -1,7 +1,8 @@
 //! What is live, how it came about, and what waits for the next boot.
 
 use super::block::Record;
-use super::{Uuid, manifest::Release};
+use super::layout::{MAX_DATA, Part};
+use super::{Identity, Uuid, manifest::Release};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub enum Verb {
     },
     /// Factory system and configuration, fresh data; the rest is destroyed once it was marked good.
     ResetEverything,
+    /// The version stays, and the data that it does not read is converted for it.
+    Convert,
 }
 
 impl Verb {
@@ -56,6 +59,7 @@ impl core::fmt::Display for Verb {
             Verb::ResetSystem { keep_config: false } => f.write_str("reset the system, keep data"),
             Verb::ResetSystem { keep_config: true } => f.write_str("reset only the system"),
             Verb::ResetEverything => f.write_str("reset everything"),
+            Verb::Convert => f.write_str("convert the data for the present version"),
         }
     }
 }
@@ -104,12 +108,68 @@ pub struct Request {
     pub consent: Consent,
     /// Seconds since 1970; shown only.
     pub created: u64,
+    /// What was converted for it already.
+    pub prepared: Prepared,
+}
+
+/// Clones of live data that were converted in the running system for one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// A sum over what was run and where, which is the answer of the fence that they were made for.
+    pub answer: u32,
+    /// By the index of the data dataset, what identifies each since it was made read-only.
+    clones: [Option<Identity>; MAX_DATA],
+}
+
+impl Prepared {
+    /// Nothing was converted.
+    pub const NONE: Prepared = Prepared {
+        answer: 0,
+        clones: [None; MAX_DATA],
+    };
+
+    /// None yet, for this answer.
+    pub fn new(answer: u32) -> Prepared {
+        Prepared {
+            answer,
+            ..Prepared::NONE
+        }
+    }
+
+    /// Adds one; of parts that are no data there is none.
+    pub fn insert(&mut self, part: Part, identity: Identity) {
+        if let Part::Data(index) = part
+            && let Some(clone) = self.clones.get_mut(usize::from(index))
+        {
+            *clone = Some(identity);
+        }
+    }
+
+    /// What identifies the one of a part.
+    pub fn get(&self, part: Part) -> Option<Identity> {
+        match part {
+            Part::Data(index) => self.clones.get(usize::from(index)).copied().flatten(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.clones.iter().all(Option::is_none)
+    }
+
+    /// Of which parts there is one.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let all = self.clones.iter().zip(0..);
+        all.filter(|(clone, _)| clone.is_some())
+            .map(|(_, index)| Part::Data(index))
+    }
 }
 
 /// A request on disk. Without a consent it is what it was before there was one, byte for byte; with one it is a third
-/// variant, which an older backstay does not know: it changes nothing then.
+/// variant, and with something prepared a fourth, which an older backstay does not know: it changes nothing then.
 mod stored {
-    use super::{Consent, Request, Ticket, Verb};
+    use super::{Consent, Prepared, Request, Ticket, Verb};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
@@ -119,6 +179,7 @@ mod stored {
         /// As `Option::Some`.
         Plain(Plain),
         Agreed(Plain, Consent),
+        Prepared(Plain, Consent, Prepared),
     }
 
     #[derive(Serialize, Deserialize)]
@@ -139,6 +200,9 @@ mod stored {
         };
         match request {
             None => Stored::None,
+            Some(it) if !it.prepared.is_none() => {
+                Stored::Prepared(plain(it), it.consent, it.prepared)
+            }
             Some(it) if it.consent == Consent::Refuse => Stored::Plain(plain(it)),
             Some(it) => Stored::Agreed(plain(it), it.consent),
         }
@@ -148,16 +212,19 @@ mod stored {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Request>, D::Error> {
-        let (plain, consent) = match Stored::deserialize(deserializer)? {
+        let none = Prepared::NONE;
+        let (plain, consent, prepared) = match Stored::deserialize(deserializer)? {
             Stored::None => return Ok(None),
-            Stored::Plain(plain) => (plain, Consent::Refuse),
-            Stored::Agreed(plain, consent) => (plain, consent),
+            Stored::Plain(plain) => (plain, Consent::Refuse, none),
+            Stored::Agreed(plain, consent) => (plain, consent, none),
+            Stored::Prepared(plain, consent, prepared) => (plain, consent, prepared),
         };
         Ok(Some(Request {
             ticket: plain.ticket,
             verb: plain.verb,
             consent,
             created: plain.created,
+            prepared,
         }))
     }
 }
@@ -376,7 +443,9 @@ impl State {
     pub fn attempted(&mut self, verb: Verb) {
         let withdraws = match verb {
             Verb::Rollback(_) | Verb::Forward | Verb::ResetSystem { .. } => true,
-            Verb::Select(_) | Verb::ResetConfig { .. } | Verb::ResetEverything => false,
+            Verb::Select(_) | Verb::ResetConfig { .. } | Verb::ResetEverything | Verb::Convert => {
+                false
+            }
         };
         if let Some(destroy) = &mut self.destroy
             && destroy.phase == Phase::Waits
@@ -432,6 +501,7 @@ mod tests {
             verb,
             consent,
             created,
+            prepared: Prepared::NONE,
         };
         for (bytes, request) in [
             (before(false), None),
@@ -446,6 +516,27 @@ mod tests {
             let read: Now = postcard::from_bytes(&bytes).unwrap();
             assert_eq!(read.0, Some(now(consent)));
             // An older backstay does not take it for a request without consent.
+            assert!(postcard::from_bytes::<Option<Before>>(&bytes).is_err());
+        }
+        let mut prepared = Prepared::new(7);
+        for index in [0, 7] {
+            let identity = Identity {
+                uuid: Uuid([index; 16]),
+                ctransid: u64::MAX,
+            };
+            prepared.insert(Part::Data(index), identity);
+        }
+        prepared.insert(Part::System, prepared.get(Part::Data(0)).unwrap());
+        let parts: std::vec::Vec<Part> = prepared.parts().collect();
+        assert_eq!(parts, [Part::Data(0), Part::Data(7)]);
+        for consent in Consent::ALL {
+            let with = Request {
+                prepared,
+                ..now(consent)
+            };
+            let bytes = postcard::to_allocvec(&Now(Some(with))).unwrap();
+            let read: Now = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read.0, Some(with));
             assert!(postcard::from_bytes::<Option<Before>>(&bytes).is_err());
         }
     }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The subvolume that holds everything of ours, in the store's top level.
 pub const STORE: &str = "@backstay";
 
+/// The directory in [`STORE`] of what was converted for a request.
+pub const PREPARED: &str = "prepared";
+
 /// A place for a dataset in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
@@ -17,6 +20,8 @@ pub enum Place {
     Factory(Part),
     /// The template that a fresh data dataset is cloned from.
     Template(Part),
+    /// A clone of live data that is converted, or was, for the request that waits.
+    Prepared(Part),
 }
 
 impl Place {
@@ -26,7 +31,8 @@ impl Place {
             Place::Live(part)
             | Place::Snapshot(_, part)
             | Place::Factory(part)
-            | Place::Template(part) => part,
+            | Place::Template(part)
+            | Place::Prepared(part) => part,
         }
     }
 
@@ -47,7 +53,10 @@ impl Place {
             }
             (Place::Snapshot(id, _), part) => format!("{STORE}/snapshots/{id}/{}", member(part)?),
             (Place::Factory(_), part) => format!("{STORE}/factory/{}", member(part)?),
-            (Place::Template(_), _) => return None,
+            (Place::Prepared(_), Part::Data(_)) => {
+                format!("{STORE}/{PREPARED}/{}", dataset?.name)
+            }
+            (Place::Template(_) | Place::Prepared(_), _) => return None,
         })
     }
 }

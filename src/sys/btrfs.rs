@@ -145,6 +145,8 @@ pub struct Info {
     pub parent_uuid: [u8; 16],
     /// The transaction that changed its content last; final only after a `syncfs`.
     pub ctransid: u64,
+    /// The transaction that made it: what was written to its source up to that one is in it.
+    pub otransid: u64,
     /// Whether the read-only flag is set.
     pub read_only: bool,
 }
@@ -293,6 +295,7 @@ pub fn info(subvolume: impl AsFd) -> Result<Info> {
         uuid: args.uuid,
         parent_uuid: args.parent_uuid,
         ctransid: args.ctransid,
+        otransid: args.otransid,
         read_only: args.flags & ROOT_SUBVOL_RDONLY != 0,
     })
 }

@@ -21,6 +21,7 @@ pub mod power;
 pub mod probe;
 pub mod process;
 pub mod raw_terminal;
+pub mod signals;
 pub mod uevent;
 pub mod watchdog;
 

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -80,6 +81,64 @@ pub fn bind(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
     .call(|| "move_mount(tree, to)".into())
+}
+
+/// Binds a directory over another one, with all that is mounted below it.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn bind_all(from: &Path, to: &Path) -> Result<()> {
+    rustix::mount::mount_bind_recursive(from, to)
+        .call(|| format!("mount({from:?}, {to:?}, MS_BIND|MS_REC)"))
+}
+
+/// `struct mount_attr` of `<linux/mount.h>`.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// `MOUNT_ATTR_RDONLY` of `<linux/mount.h>`.
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Makes the topmost mount at `at` take no writes, or take them again; its other options and other mounts of the same file
+/// system stay as they are. mount_setattr(2), since Linux 5.12.
+///
+/// # Errors
+/// `EBUSY`: something in it is open for writing. `EINVAL`: not a mount point. `ENOSYS`.
+pub fn set_read_only(at: &Path, read_only: bool) -> Result<()> {
+    let shown = || format!("mount_setattr({at:?}, read-only {read_only})");
+    let path =
+        CString::new(at.as_os_str().as_bytes()).map_err(|_| Error::new(shown(), Errno::INVAL))?;
+    let (attr_set, attr_clr) = match read_only {
+        true => (MOUNT_ATTR_RDONLY, 0),
+        false => (0, MOUNT_ATTR_RDONLY),
+    };
+    let attributes = MountAttr {
+        attr_set,
+        attr_clr,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: `path` is NUL-terminated and `attributes` is a mount_attr of the given size; both outlive the call, which only
+    // reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            &raw const attributes,
+            core::mem::size_of::<MountAttr>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(Error::from_io(shown(), &std::io::Error::last_os_error())),
+    }
 }
 
 /// Unmounts what is at `at`.

@@ -1,8 +1,14 @@
 //! What is mounted where: `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
 
 /// A mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number in the mount name space, as in `/proc/<pid>/fdinfo`.
+    pub id: u64,
+    /// What tells file systems apart, such as `0:29`: the same for all subvolumes of a btrfs.
+    pub number: String,
+    /// Whether this mount takes no writes, whatever the file system does.
+    pub read_only: bool,
     /// The file system's type, such as `btrfs`.
     pub fs: String,
     /// The device it was mounted from.
@@ -38,10 +44,15 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &str) -> Option<&'a Mount> {
 
 fn line(line: &str) -> Option<Mount> {
     let (mount, fs) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
+    let mut fields = mount.split(' ');
+    let (id, _, number) = (fields.next()?, fields.next()?, fields.next()?);
     let (directory, point) = (fields.next()?, fields.next()?);
+    let options = fields.next()?;
     let mut fields = fs.split(' ');
     Some(Mount {
+        id: id.parse().ok()?,
+        number: number.to_owned(),
+        read_only: options.split(',').any(|option| option == "ro"),
         fs: fields.next()?.to_owned(),
         device: unescape(fields.next()?),
         directory: unescape(directory),
@@ -86,6 +97,9 @@ mod tests {
         assert_eq!(
             at(TEXT, "/"),
             Some(Mount {
+                id: 23,
+                number: "0:29".into(),
+                read_only: false,
                 fs: "btrfs".into(),
                 device: "/dev/disk\\x".into(),
                 directory: "/@root fs".into(),

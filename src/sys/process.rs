@@ -94,6 +94,16 @@ pub fn apart() -> Result<()> {
         .call(|| "unshare(CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWUTS|CLONE_NEWPID)".into())
 }
 
+/// A process name space of its own for the next child and all that it starts: that child is its first process, and what is
+/// left in it ends when that one does. The other name spaces stay.
+///
+/// # Errors
+/// Those of unshare(2): `EINVAL` where the kernel has none.
+pub fn apart_processes() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID)
+        .call(|| "unshare(CLONE_NEWPID)".into())
+}
+
 /// Waits for any child, orphans included, and returns its id and end.
 ///
 /// # Errors
@@ -136,6 +146,21 @@ pub fn has_ended(pid: i32) -> Result<Option<Ended>> {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signal(signal as i32))),
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(None),
         Err(errno) => Err(errno).call(|| format!("waitpid({pid}, WNOHANG)")),
+    }
+}
+
+/// Any child that has ended, orphans included, and how; `None` where all go on. Does not wait.
+///
+/// # Errors
+/// `ECHILD`: there are none.
+pub fn reap_one() -> Result<Option<(i32, Ended)>> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(pid, status)) => Ok(Some((pid.as_raw(), Ended::Exit(status)))),
+        Ok(WaitStatus::Signaled(pid, signal, _)) => {
+            Ok(Some((pid.as_raw(), Ended::Signal(signal as i32))))
+        }
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno).call(|| "waitpid(-1, WNOHANG)".into()),
     }
 }
 

@@ -224,7 +224,7 @@ pub fn fenced<S: Store>(
     state: &Slots<State>,
     target: Health,
 ) -> Result<Option<Refusal>, Error> {
-    let Some((intent, consent)) = policy::next(wish, state) else {
+    let Some((intent, terms)) = policy::next(wish, state) else {
         return Ok(None);
     };
     let there = match (&intent, intent.source()) {
@@ -244,7 +244,7 @@ pub fn fenced<S: Store>(
         Slots::Valid { value, .. } => value,
         _ => &none,
     };
-    let plan = fenced::plan_for(store, &intent, state, consent, 0)?;
+    let plan = fenced::plan_for(store, &intent, state, terms, 0)?;
     Ok(fenced::refusal(&plan))
 }
 

@@ -8,7 +8,6 @@ use super::records::Records;
 use super::recover::undo;
 use super::{Error, catalogue, fenced, fresh, named};
 use crate::fence::history;
-use crate::fence::labels::STATE;
 use crate::policy::intent::Intent;
 use crate::record::Uuid;
 use crate::record::block::TooLarge;
@@ -238,7 +237,10 @@ fn prepare<S: Store>(
                     fresh::label(store, plan, *to)?;
                 }
                 // Of live data, because it is converted, while nobody writes to it.
-                let of_data = matches!(from, Place::Snapshot(..) | Place::Live(Part::Data(_)));
+                let of_data = matches!(
+                    from,
+                    Place::Snapshot(..) | Place::Live(Part::Data(_)) | Place::Prepared(_)
+                );
                 if of_data && *access == Access::Writable {
                     let nested = with_ballast(store, |store| store.clone_nested(*from, *to))?;
                     let from = path(store, *from);
@@ -268,13 +270,12 @@ fn prepare<S: Store>(
                     }
                     converted?;
                     // On the clone, so that data and state become live together.
-                    let label = format!("{STATE}.{}", conversion.app);
-                    let state = conversion.step.to.as_str().as_bytes();
+                    let (label, state) = conversion.label();
                     with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
                     history::remember(store, *at, conversion, plan.id, now, false);
                 }
             }
-            Step::SealFactory(id) => {
+            Step::SealMade(id) => {
                 progress(step);
                 for part in store.layout().clone().set() {
                     with_ballast(store, |store| store.seal(Place::Snapshot(*id, part)))?;
@@ -293,6 +294,11 @@ fn prepare<S: Store>(
     }
     // What was cloned into the clones is on disk before the commit says that all is there.
     store.sync()?;
+    // What it calls itself is known now.
+    let label = match plan.intent {
+        Intent::Stage { .. } => staged_label(store, plan, label)?,
+        _ => label,
+    };
     let swaps = swaps(store, plan)?;
     let live = records.state.value.live.system;
     let system = swaps.iter().find(|swap| swap.live.part() == Part::System);
@@ -472,6 +478,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
     };
     let (origin, why) = match (&plan.intent, &plan.ending) {
         (Intent::Snapshot { title, .. }, _) => (Origin::Asked, title.to_string()),
+        (Intent::Stage { title }, _) => (Origin::Upgraded, title.to_string()),
         (Intent::Rollback { to }, _) => (Origin::Replaced, format!("before roll back to {to}")),
         (Intent::FallBack { to }, _) => (
             Origin::DidNotStart,
@@ -479,6 +486,7 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         ),
         (Intent::Forward { to }, _) => (Origin::Replaced, format!("before forward to {to}")),
         (Intent::Select { id }, _) => (Origin::Replaced, format!("parked, {id} is booted once")),
+        (Intent::Convert, _) => (Origin::Replaced, "before its data was converted".to_owned()),
         (Intent::Return { .. }, _) => (Origin::BootedOnce, "was booted once".to_owned()),
         (_, Ending::Sealed(origin)) => (*origin, "before reset".to_owned()),
         _ => (Origin::Built, String::new()),
@@ -500,6 +508,24 @@ fn label<S: Store>(store: &S, records: &Records, plan: &Plan, now: u64) -> Resul
         clone_of: plan.was_clone_of,
         good: is_good,
         aside: plan.aside,
+    })
+}
+
+/// The label of a version that was made in a clone: it never ran, so it is not good.
+fn staged_label<S: Store>(store: &S, plan: &Plan, label: Label) -> Result<Label, Error> {
+    let system = Place::Snapshot(plan.id, Part::System);
+    let version = check::version(store, system)?;
+    let why = match &plan.intent {
+        Intent::Stage { title } => title.as_str(),
+        _ => "",
+    };
+    Ok(Label {
+        title: match version {
+            Some(version) => title(&format!("{version}, {why}")),
+            None => title(why),
+        },
+        good: false,
+        ..label
     })
 }
 

@@ -51,6 +51,9 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
                 Some(Place::Live(_)) if converted(*part) => {
                     format!("{name}: becomes a converted clone of itself")
                 }
+                Some(Place::Prepared(_)) => {
+                    format!("{name}: becomes a clone of itself that was converted already")
+                }
                 Some(from) if plan.aside.contains(*part) => {
                     format!(
                         "{name}: returns to what is kept with {}",
@@ -79,9 +82,9 @@ pub fn explain(plan: &Plan, layout: &Layout) -> Explanation {
         lost: lost(plan),
         lasts: lasts(&plan.intent),
         trial: String::new(),
-        undo: match plan.aside == DataParts::NONE {
-            true => undo(plan),
-            false => format!("{}; with fence=restore the data is as it was", undo(plan)),
+        undo: match (&plan.intent, plan.aside == DataParts::NONE) {
+            (_, true) | (Intent::Convert, false) => undo(plan),
+            (_, false) => format!("{}; with fence=restore the data is as it was", undo(plan)),
         },
         fence: fence(plan),
         unchecked: unchecked(plan, layout),
@@ -129,8 +132,10 @@ pub fn explain_for<S: Store>(store: &S, plan: &Plan) -> Result<Explanation, Erro
             Intent::FallBack { .. } => "the menu opens, once",
             _ => "the machine falls back",
         };
+        let trial = plan.after.trial;
+        let left = trial.map_or(TRIES, |it| it.tries.saturating_sub(it.begun));
         explanation.trial =
-            format!("on trial: unless it is marked good within {TRIES} starts, {then}");
+            format!("on trial: unless it is marked good within {left} starts, {then}");
         if is_unlocked_by_measurement(store, system)? {
             explanation.trial.push_str(
                 "\n(a TPM unlocks its disks: a kernel that panics at once is not counted)",
@@ -173,9 +178,13 @@ pub fn title(intent: &Intent) -> String {
             "reset the system to the factory version, keep configuration and data".to_owned()
         }
         Intent::ResetEverything => "reset everything to the factory version".to_owned(),
+        Intent::Convert => {
+            "convert the data that the present version does not read, keep the version".to_owned()
+        }
         Intent::FirstBoot => "first boot: start the factory version".to_owned(),
         Intent::MakeFactory => "make the factory snapshot from the default tarball".to_owned(),
         Intent::Snapshot { .. } => "keep a snapshot of what is live".to_owned(),
+        Intent::Stage { .. } => "upgrade a clone of what is live".to_owned(),
     }
 }
 
@@ -184,6 +193,7 @@ fn source(place: Place, layout: &Layout) -> String {
         Place::Snapshot(id, _) => format!("snapshot {id}"),
         Place::Factory(_) => "the factory snapshot".to_owned(),
         Place::Template(_) => "its empty template".to_owned(),
+        Place::Prepared(_) => "what was converted already".to_owned(),
         Place::Live(Part::Defaults) => "this version's defaults".to_owned(),
         Place::Live(part) => format!("the live {}", layout.title(part)),
     }
@@ -202,6 +212,10 @@ fn lost(plan: &Plan) -> Vec<String> {
                 ),
             ]
         }
+        Intent::Convert if plan.fence.as_ref().is_some_and(Verdict::loses) => vec![
+            "in the data that becomes live, what no converter keeps.".to_owned(),
+            format!("As it is now it stays with snapshot {id}"),
+        ],
         Intent::ResetEverything => vec![
             "the old data, what lies in nested subvolumes, and every".to_owned(),
             format!("snapshot up to {id} are deleted once the new system was"),
@@ -213,7 +227,7 @@ fn lost(plan: &Plan) -> Vec<String> {
 
 fn lasts(intent: &Intent) -> String {
     match intent {
-        Intent::Snapshot { .. } | Intent::MakeFactory => String::new(),
+        Intent::Snapshot { .. } | Intent::MakeFactory | Intent::Stage { .. } => String::new(),
         Intent::Select { .. } => {
             "it lasts for one boot: the next boot returns to the present system".to_owned()
         }
@@ -241,11 +255,17 @@ fn undo(plan: &Plan) -> String {
         Intent::ResetEverything => {
             format!("to undo it before it is marked good: roll back (to snapshot {id})")
         }
+        // The data as it was is for whoever reads it: not this version.
+        Intent::Convert => {
+            format!("what was live is kept as snapshot {id}, with the data as it was")
+        }
         Intent::ResetConfig { .. } | Intent::ResetSystem { .. } => {
             format!("to undo it: roll back (what was live is kept as snapshot {id})")
         }
         Intent::FirstBoot => "there is nothing before it to go back to".to_owned(),
-        Intent::Snapshot { .. } | Intent::MakeFactory => "nothing that is live changes".to_owned(),
+        Intent::Snapshot { .. } | Intent::MakeFactory | Intent::Stage { .. } => {
+            "nothing that is live changes".to_owned()
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //!  the answer      what it adds before the commit            and after it
 //!  nothing         –                                         –
 //!  convert         a clone of the live data, the converters  the exchange; the data as it was stays in the sealed set
+//!  the same, done  a clone of what was prepared              the same
 //!  restore         a clone of the data that was kept         the same
 //!  refuse          the plan is not carried out               –
 //! ```
@@ -16,7 +17,7 @@
 //! has written to what took its place.
 
 use super::plan::{Conversion, Plan, Step};
-use super::{Error, catalogue, plan};
+use super::{Error, catalogue, plan, prepared};
 use crate::fence::ask::{ask, holds_data};
 use crate::fence::names::Version;
 use crate::fence::question::{By, Consent};
@@ -24,8 +25,9 @@ use crate::fence::verdict::{Answer, AppVerdict, Verdict};
 use crate::fence::words;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::{Refusal, Ways};
+use crate::policy::terms::{Conversions, Terms};
 use crate::record::layout::{Layout, Part};
-use crate::record::state::State;
+use crate::record::state::{Prepared, State};
 use crate::store::place::{Place, Set};
 use crate::store::{Access, Store};
 
@@ -34,24 +36,33 @@ pub fn plan_for<S: Store>(
     store: &S,
     intent: &Intent,
     state: &State,
-    consent: Consent,
+    terms: impl Into<Terms>,
     now: u64,
 ) -> Result<Plan, Error> {
+    let terms = terms.into();
     let source = intent.source();
     let manifest = source.map_or(Ok(None), |set| catalogue::manifest(store, set))?;
     let plan = plan::plan(intent, state, store.layout(), manifest.as_ref(), now);
-    let verdict = ask(store, &plan, by(intent), counts(intent, consent))?;
-    Ok(match verdict {
-        Some(verdict) => amended(plan, verdict, store.layout()),
+    let by = by(intent, terms.conversions);
+    let verdict = ask(store, &plan, by, counts(intent, terms.consent))?;
+    let prepared = match terms.conversions {
+        Conversions::Done(prepared) => prepared,
+        Conversions::BeforeBoot | Conversions::Running => Prepared::NONE,
+    };
+    let mut plan = match verdict {
+        Some(verdict) => amended(plan, verdict, &prepared, store.layout()),
         None => plan,
-    })
+    };
+    plan.outdated = !prepared.is_none() && !prepared::holds(store, &plan, &prepared)?;
+    Ok(plan)
 }
 
-/// Who asks. What the running system asks for is carried out before boot, where only early converters can run.
-fn by(intent: &Intent) -> By {
-    match intent {
-        Intent::FallBack { .. } => By::Itself,
-        _ => By::Console,
+/// Who asks. Before boot only early converters can run.
+fn by(intent: &Intent, conversions: Conversions) -> By {
+    match (intent, conversions) {
+        (Intent::FallBack { .. }, _) => By::Itself,
+        (_, Conversions::BeforeBoot) => By::Console,
+        (_, Conversions::Running | Conversions::Done(_)) => By::Running,
     }
 }
 
@@ -63,19 +74,32 @@ fn counts(intent: &Intent, consent: Consent) -> Consent {
         | Intent::Forward { .. }
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything => consent,
+        // To go back would need another version.
+        Intent::Convert if consent == Consent::Restore => Consent::Refuse,
+        Intent::Convert => consent,
         Intent::Select { .. }
         | Intent::FallBack { .. }
         | Intent::Return { .. }
         | Intent::ResetConfig { .. }
         | Intent::FirstBoot
         | Intent::MakeFactory
-        | Intent::Snapshot { .. } => Consent::Refuse,
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. } => Consent::Refuse,
     }
 }
 
 /// Why the fence refuses a plan, in one line with the way out.
 pub fn refusal(plan: &Plan) -> Option<Refusal> {
-    let verdict = plan.fence.as_ref().filter(|verdict| !verdict.goes)?;
+    let verdict = plan.fence.as_ref();
+    if plan.intent == Intent::Convert && plan.conversions.is_empty() {
+        return Some(match verdict.filter(|verdict| !verdict.goes) {
+            None => Refusal::NothingToConvert,
+            Some(verdict) => Refusal::NotConvertible(verdict.possible.contains(&Consent::Convert)),
+        });
+    }
+    let Some(verdict) = verdict.filter(|verdict| !verdict.goes) else {
+        return plan.outdated.then_some(Refusal::Outdated);
+    };
     let would = |intent: &Intent, consent| counts(intent, consent) == consent;
     let offers = |consent| verdict.possible.contains(&consent) && would(&plan.intent, consent);
     let ways = Ways {
@@ -142,7 +166,7 @@ pub fn refused(plan: &Plan) -> Option<String> {
 }
 
 /// The plan with what the answer asks for.
-fn amended(mut plan: Plan, verdict: Verdict, layout: &Layout) -> Plan {
+fn amended(mut plan: Plan, verdict: Verdict, prepared: &Prepared, layout: &Layout) -> Plan {
     let part_of = |name: &str| {
         let mut all = holds_data(layout);
         all.find(|(other, _)| other.as_str() == name)
@@ -162,7 +186,15 @@ fn amended(mut plan: Plan, verdict: Verdict, layout: &Layout) -> Plan {
         let Some(part) = part_of(name) else {
             continue;
         };
-        plan.takes(part, Place::Live(part));
+        // What comes from elsewhere is not what was prepared.
+        let is_done = prepared.get(part).is_some() && !plan.replaced().any(|(it, _)| it == part);
+        plan.takes(
+            part,
+            match is_done {
+                true => Place::Prepared(part),
+                false => Place::Live(part),
+            },
+        );
         for (app, step) in steps {
             let nth = plan.conversions.len();
             plan.conversions.push(Conversion {
@@ -170,8 +202,10 @@ fn amended(mut plan: Plan, verdict: Verdict, layout: &Layout) -> Plan {
                 app: app.clone(),
                 step: step.clone(),
             });
-            let at = Place::Snapshot(plan.id, part);
-            plan.prepares(Step::Convert { at, nth });
+            if !is_done {
+                let at = Place::Snapshot(plan.id, part);
+                plan.prepares(Step::Convert { at, nth });
+            }
         }
     }
     plan.fence = Some(verdict);

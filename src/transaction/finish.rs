@@ -7,7 +7,7 @@ use super::factory::{self, uuid_at};
 use super::plan::Step;
 use super::records::Records;
 use super::recover::{disarm, disarm_known};
-use super::{Error, named};
+use super::{Error, named, prepared};
 use crate::record::journal::{Committing, Journal, Label, Outcome, Swap};
 use crate::record::layout::{MAX_DATA, Part};
 use crate::record::manifest::{Kind, Manifest, Member};
@@ -43,6 +43,7 @@ pub fn finish<S: Store>(
         close(store, records, &committing, progress)?;
         // The record may be an older copy of itself: what else was begun is still looked for.
         disarm(store, records)?;
+        prepared::tidied(store, records);
         return Ok(Done::default());
     }
     known(store, &committing)?;
@@ -83,6 +84,7 @@ pub fn finish<S: Store>(
     // This change is the newest one and is known to the end: whatever lies under later numbers is
     // somebody else's.
     disarm_known(store, records)?;
+    prepared::tidied(store, records);
     Ok(Done {
         left_behind,
         ..Done::default()

@@ -26,6 +26,7 @@ pub(crate) mod model;
 #[cfg(test)]
 mod odd_stores;
 pub mod plan;
+pub mod prepared;
 pub mod records;
 pub mod recover;
 
@@ -109,6 +110,9 @@ pub enum Error {
     /// The default tarball could not be used.
     #[error("{0}")]
     Image(String),
+    /// What was to be upgraded was not.
+    #[error("{0}")]
+    NotUpgraded(String),
     /// The fence refuses it.
     #[error(transparent)]
     Fenced(Refusal),
@@ -123,6 +127,18 @@ pub enum Error {
         /// What happened, in words.
         why: String,
     },
+    /// A subvolume inside the data could not be cloned with it.
+    #[error(
+        "the subvolume {0} in the data cannot be cloned with it, so nothing was converted: move it out of the dataset, or \
+         delete it, and ask again"
+    )]
+    NotCloned(String),
+    /// Somebody wrote to the data while a clone of it was converted.
+    #[error(
+        "somebody wrote to {0} while a clone of it was converted, so that is not used: declare what writes there in \
+         'services', or use early converters; then ask again"
+    )]
+    WrittenMeanwhile(String),
     /// The factory snapshot cannot change places with another one.
     #[error(
         "{STORE}/factory is {0}, so no other factory snapshot can take its place: mend that \

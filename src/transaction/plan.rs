@@ -2,6 +2,7 @@
 
 use super::catalogue;
 use crate::fence::graph;
+use crate::fence::labels::STATE;
 use crate::fence::names::AppName;
 use crate::fence::verdict::Verdict;
 use crate::policy::history;
@@ -30,7 +31,7 @@ pub enum Step {
     },
     /// Make an empty dataset in the next snapshot's place.
     Create(Place),
-    /// What the default tarball has for this part, into the empty dataset.
+    /// What belongs there: what the default tarball has for this part, into the empty dataset; an upgrade, into the clone.
     Fill(Place),
     /// Run a converter of an application on the clone of its data at this place.
     Convert {
@@ -41,8 +42,8 @@ pub enum Step {
     },
     /// The root at this place has an init, its kernel's modules, and no pin to another root.
     Check(Place),
-    /// The set under this id becomes read-only, as it is: the new factory snapshot.
-    SealFactory(u32),
+    /// The set under this id becomes read-only, as it is: the new factory snapshot, or a new version.
+    SealMade(u32),
     /// The journal's `committing` record is on disk: from here on it is finished.
     Commit,
     /// The live dataset and the staged one change places.
@@ -85,8 +86,10 @@ pub struct Plan {
     pub after: State,
     /// What the fence says of it; `None` where it was not asked. A plan that it refuses is not carried out.
     pub fence: Option<Verdict>,
-    /// The converters that are run, in their order.
+    /// The converters that are run, or were run in the running system, in their order.
     pub conversions: Vec<Conversion>,
+    /// What was run is not what the plan needs by now. Then it is not carried out.
+    pub outdated: bool,
     /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
     /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
@@ -101,6 +104,15 @@ pub struct Conversion {
     pub app: AppName,
     /// What is run, in which version, for how long at the most, and the states of the data before and after it.
     pub step: graph::Step,
+}
+
+impl Conversion {
+    /// The label that says in which state the data is then: its name and its value. On the clone, so that data and state
+    /// become live together.
+    pub fn label(&self) -> (String, &[u8]) {
+        let name = format!("{STATE}.{}", self.app);
+        (name, self.step.to.as_str().as_bytes())
+    }
 }
 
 /// The end of the set under the plan's id.
@@ -144,8 +156,10 @@ pub fn plan(
         Intent::Return { parked } => *parked,
         _ => state.next_id,
     };
-    if *intent == Intent::MakeFactory {
-        return make_factory(state, layout, now);
+    match intent {
+        Intent::MakeFactory => return make_factory(state, layout, now),
+        Intent::Stage { .. } => return stage(intent, state, layout, now),
+        _ => {}
     }
     let sources = sources(intent, state, layout, source);
     let mut steps = vec![Step::Arm];
@@ -219,6 +233,7 @@ pub fn plan(
         after,
         fence: None,
         conversions: Vec::new(),
+        outdated: false,
         aside,
     }
 }
@@ -236,7 +251,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
     steps.extend(others.map(Step::Fill));
     steps.push(Step::Check(Place::Snapshot(id, Part::System)));
     steps.extend([
-        Step::SealFactory(id),
+        Step::SealMade(id),
         Step::Commit,
         Step::ReplaceFactory(id),
         Step::Record,
@@ -252,6 +267,41 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         spared: None,
         fence: None,
         conversions: Vec::new(),
+        outdated: false,
+        aside: DataParts::NONE,
+    }
+}
+
+/// The new version is made whole in the next snapshot's place, and stays there.
+fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
+    let id = state.next_id;
+    let mut steps = vec![Step::Arm];
+    steps.extend(layout.set().map(|part| Step::Clone {
+        from: Place::Live(part),
+        to: Place::Snapshot(id, part),
+        access: Access::Writable,
+    }));
+    let system = Place::Snapshot(id, Part::System);
+    steps.extend([
+        Step::Fill(system),
+        Step::Check(system),
+        Step::SealMade(id),
+        Step::Commit,
+        Step::Seal(id),
+        Step::Record,
+        Step::Disarm,
+    ]);
+    Plan {
+        after: after(intent, state, id, now, false),
+        intent: intent.clone(),
+        id,
+        steps,
+        ending: ending(intent),
+        was_clone_of: state.live.clone_of,
+        spared: None,
+        fence: None,
+        conversions: Vec::new(),
+        outdated: false,
         aside: DataParts::NONE,
     }
 }
@@ -320,7 +370,12 @@ fn sources(intent: &Intent, state: &State, layout: &Layout, source: Option<&Mani
             .chain(fresh_config())
             .chain(fresh_data())
             .collect(),
-        Intent::Return { .. } | Intent::Snapshot { .. } | Intent::MakeFactory => Vec::new(),
+        // What is converted, the fence's answer adds.
+        Intent::Return { .. }
+        | Intent::Convert
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. }
+        | Intent::MakeFactory => Vec::new(),
     };
     sources.sort_unstable();
     Sources(sources)
@@ -349,7 +404,9 @@ fn exchanged(intent: &Intent, layout: &Layout, sources: &Sources) -> Vec<Part> {
 
 fn ending(intent: &Intent) -> Ending {
     match intent {
-        Intent::Rollback { .. } | Intent::Forward { .. } => Ending::Sealed(Origin::Replaced),
+        Intent::Rollback { .. } | Intent::Forward { .. } | Intent::Convert => {
+            Ending::Sealed(Origin::Replaced)
+        }
         Intent::FallBack { .. } => Ending::Sealed(Origin::DidNotStart),
         Intent::Select { .. } => Ending::Parked,
         Intent::Return { .. } => Ending::Sealed(Origin::BootedOnce),
@@ -359,6 +416,7 @@ fn ending(intent: &Intent) -> Ending {
         Intent::FirstBoot => Ending::Nothing,
         Intent::MakeFactory => Ending::FormerFactory,
         Intent::Snapshot { .. } => Ending::Sealed(Origin::Asked),
+        Intent::Stage { .. } => Ending::Sealed(Origin::Upgraded),
     }
 }
 
@@ -388,7 +446,9 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
         Intent::ResetConfig { .. }
         | Intent::ResetSystem { .. }
         | Intent::ResetEverything
+        | Intent::Convert
         | Intent::Snapshot { .. } => history::add(&mut after, id),
+        Intent::Stage { .. } => history::stage(&mut after, id),
         Intent::Return { .. } | Intent::FirstBoot | Intent::MakeFactory => {}
     }
     match intent {
@@ -418,29 +478,15 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
     }
     if !matches!(
         intent,
-        Intent::Snapshot { .. } | Intent::Select { .. } | Intent::Return { .. }
+        Intent::Snapshot { .. }
+            | Intent::Stage { .. }
+            | Intent::Select { .. }
+            | Intent::Return { .. }
     ) {
         after.good = None;
-        // Whose it is, is known when it is made.
-        after.trial = is_tried(intent).then_some(Trial {
-            system: after.live.system,
-            tries: trial::TRIES,
-            begun: 0,
-            condemned: false,
-            fallback: matches!(intent, Intent::FallBack { .. }),
-            clone_of: match intent.source() {
-                Some(Set::Snapshot(id)) => Some(id),
-                _ => None,
-            },
-            data_of: match intent.verb() {
-                Some(verb) if verb.resets_data() => Some(id),
-                Some(_) if !data => state.live_trial().and_then(|trial| trial.data_of),
-                _ => None,
-            },
-            guarded: true,
-        });
-        // Only a reset of the configuration leaves the system that the deletion waits for.
-        if !matches!(intent, Intent::ResetConfig { .. }) {
+        after.trial = is_tried(intent).then(|| tried(intent, state, id, data));
+        // Only these leave the system that the deletion waits for.
+        if !matches!(intent, Intent::ResetConfig { .. } | Intent::Convert) {
             after.destroy = None;
         }
     }
@@ -454,6 +500,32 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
     after
 }
 
+/// The trial of what becomes live; whose it is, is known when that is made.
+fn tried(intent: &Intent, state: &State, id: u32, data: bool) -> Trial {
+    let present = state.live_trial();
+    if let (Intent::Convert, Some(present)) = (intent, present) {
+        // The version stays, and so does what it still has to prove.
+        return present;
+    }
+    Trial {
+        system: state.live.system,
+        tries: trial::TRIES,
+        begun: 0,
+        condemned: false,
+        fallback: matches!(intent, Intent::FallBack { .. }),
+        clone_of: match intent.source() {
+            Some(Set::Snapshot(id)) => Some(id),
+            _ => None,
+        },
+        data_of: match intent.verb() {
+            Some(verb) if verb.resets_data() => Some(id),
+            Some(_) if !data => present.and_then(|trial| trial.data_of),
+            _ => None,
+        },
+        guarded: true,
+    }
+}
+
 /// Whether what becomes live has to be marked good. A boot once returns by itself, what it returns to
 /// was live before, and a first boot has nothing to fall back to.
 fn is_tried(intent: &Intent) -> bool {
@@ -463,12 +535,14 @@ fn is_tried(intent: &Intent) -> bool {
         | Intent::Forward { .. }
         | Intent::ResetConfig { .. }
         | Intent::ResetSystem { .. }
-        | Intent::ResetEverything => true,
+        | Intent::ResetEverything
+        | Intent::Convert => true,
         Intent::Select { .. }
         | Intent::Return { .. }
         | Intent::FirstBoot
         | Intent::MakeFactory
-        | Intent::Snapshot { .. } => false,
+        | Intent::Snapshot { .. }
+        | Intent::Stage { .. } => false,
     }
 }
 

@@ -5,7 +5,7 @@ use super::factory::uuid_at;
 use super::finish::{finish, with_ballast};
 use super::plan::Step;
 use super::records::{Records, read_journal};
-use super::{Error, catalogue};
+use super::{Error, catalogue, prepared};
 use crate::record::Uuid;
 use crate::record::grubenv;
 use crate::record::journal::{Journal, Made, Preparing};
@@ -100,6 +100,7 @@ pub fn recover<S: Store>(
             Recovered::Finished(id, finish(store, records, progress)?)
         }
     };
+    prepared::tidied(store, records);
     match hint_is_stale(store, records)? {
         true => Err(Error::JournalLost(
             begun(store, records)?.unwrap_or(records.state.value.next_id),
@@ -206,6 +207,7 @@ pub(super) fn undo<S: Store>(store: &mut S, records: &mut Records) -> Result<(),
         store.remove(File::Armed)?;
         store.sync()?;
     }
+    prepared::tidied(store, records);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The btrfs store on a real btrfs, and what it relies on in the kernel.
 //!
-//! `btrfs [conformance|differ|premises] [WORD…]` runs the checks whose names hold every word, each on a
+//! `btrfs [conformance|converters|differ|premises] [WORD…]` runs the checks whose names hold every word, each on a
 //! fresh file system on the block device that `BACKSTAY_BTRFS_DEVICE` names, which is
 //! **overwritten**. Needs root and mkfs.btrfs; 700 MB are enough. Fails where there is no device.
 #![allow(
@@ -26,6 +26,7 @@ mod forge;
 // Not part of the library, which has no test code; its `crate::` paths are the two above.
 #[path = "../../src/store/conformance/mod.rs"]
 mod conformance;
+mod converters;
 mod premises;
 mod scratch;
 
@@ -37,6 +38,9 @@ struct Check {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("BACKSTAY_APP").is_some() {
+        return converters::as_converter().into();
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     if std::env::var_os(scratch::DEVICE).is_none() {
         eprintln!(
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         .into_iter()
         .chain(filling::checks())
         .chain(differ::checks())
+        .chain(converters::checks())
         .chain(premises::checks())
         .collect();
     let wanted = |check: &&Check| {

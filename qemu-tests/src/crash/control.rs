@@ -94,6 +94,9 @@ impl Store for TwoRenames {
     fn destroy(&mut self, place: Place, uuid: Uuid) -> StoreResult<()> {
         self.0.destroy(place, uuid)
     }
+    fn written_since(&self, live: Place, clone: Place) -> StoreResult<bool> {
+        self.0.written_since(live, clone)
+    }
     fn nested(&self, place: Place) -> StoreResult<Vec<Nested>> {
         self.0.nested(place)
     }

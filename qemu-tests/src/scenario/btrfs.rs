@@ -17,7 +17,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::plain(
         "premise-btrfs",
         "what the store relies on in btrfs: identities, power cuts, the log tree, a full disk",
-        |ctx| checks(ctx, "premises", 30),
+        |ctx| checks(ctx, "premises", 35),
     )
     .usually(420)
     .within(LIMIT),
@@ -27,6 +27,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         |ctx| checks(ctx, "conformance", 20),
     )
     .usually(250)
+    .within(LIMIT),
+    Scenario::plain(
+        "converters-run-apart",
+        "a converter finds what it is promised, changes the clone alone, and is told and ended when it should be",
+        |ctx| checks(ctx, "converters", 3),
+    )
+    .usually(120)
     .within(LIMIT),
     Scenario::plain(
         "versions-compared-by-trees",

@@ -22,8 +22,8 @@ pub enum Fence {
 /// `fence explain`.
 #[derive(Debug, Args)]
 pub struct FenceExplain {
-    /// Where to: the number of a snapshot, or 'previous', 'forward' or 'factory'. With --by itself 'previous' is the one
-    /// that the machine would fall back to
+    /// Where to: the number of a snapshot, or 'previous', 'forward' or 'factory'; or 'live', whose data 'backstay convert'
+    /// converts. With --by itself 'previous' is the one that the machine would fall back to
     #[arg(value_name = "VERSION", default_value = "previous", value_parser = to)]
     pub to: To,
     /// As 'backstay select' goes there, for one boot
@@ -38,9 +38,9 @@ pub struct FenceExplain {
     /// What is agreed to: 'refuse' if it is absent, 'convert' or 'restore'; each is only what it says
     #[arg(long, value_name = "CONSENT", default_value = "refuse")]
     pub consent: Consent,
-    /// Who asks, which decides what can be run: 'console' if it is absent, for all that is carried out before boot, which
-    /// requests are, too; 'itself' for the machine that falls back; or 'running' to see what converters there are that
-    /// cannot run before boot
+    /// Who asks, which decides what can be run: 'console' if it is absent, for what is carried out before boot; 'itself' for
+    /// the machine that falls back; or 'running' for what is asked for in the running system, which converts the live data
+    /// by all converters
     #[arg(long, value_name = "WHO", default_value = "console")]
     pub by: By,
 }
@@ -69,18 +69,22 @@ pub enum To {
     Snapshot(u32),
     /// The factory version.
     Factory,
+    /// Nowhere: the version stays.
+    Live,
 }
 
 fn to(text: &str) -> Result<To, String> {
     match text {
         "previous" => Ok(To::Previous),
         "forward" => Ok(To::Forward),
+        "live" => Ok(To::Live),
         _ => match version(text) {
             Ok(Version::Snapshot(id)) => Ok(To::Snapshot(id)),
             Ok(_) => Ok(To::Factory),
-            Err(_) => {
-                Err("give the number of a snapshot, 'previous', 'forward' or 'factory'".to_owned())
-            }
+            Err(_) => Err(
+                "give the number of a snapshot, 'previous', 'forward', 'factory' or 'live'"
+                    .to_owned(),
+            ),
         },
     }
 }
@@ -132,10 +136,17 @@ impl Agreed {
     }
 }
 
+/// What `convert` can be given beside what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lossy {
+    /// Conversions, also one that loses something where there is no other
+    Convert,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// As if every converter could be run
+    /// A person, in the running system: all converters
     Running,
     /// A person, before boot: only early converters
     Console,
@@ -166,13 +177,13 @@ mod tests {
             ("12", Some(To::Snapshot(12))),
             ("0", None),
             ("-1", None),
-            ("live", None),
+            ("live", Some(To::Live)),
             ("4294967296", None),
             ("", None),
         ] {
             assert_eq!(to(text).ok(), expected, "{text}");
         }
-        for text in ["previous", "forward", "0"] {
+        for text in ["previous", "forward", "live", "0"] {
             assert!(version(text).unwrap_err().contains("factory"), "{text}");
         }
         assert_eq!(version("12"), Ok(Version::Snapshot(12)));

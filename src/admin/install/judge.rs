@@ -302,6 +302,7 @@ pub(super) mod tests {
             device: "/dev/vda2".to_owned(),
             directory: directory.to_owned(),
             point: point.to_owned(),
+            ..Mount::default()
         };
         Survey {
             uuid: Uuid([0x11; 16]),

@@ -7,7 +7,7 @@ use crate::agent::{boot_record, convert, tarball};
 use crate::image::fill::fill;
 use crate::policy::Wish;
 use crate::policy::intent::Intent;
-use crate::record::state::Consent;
+use crate::policy::terms::Terms;
 use crate::say;
 use crate::store::btrfs::Btrfs;
 use crate::transaction::execute::{Done, Hands};
@@ -20,10 +20,10 @@ pub(super) fn make_plan(
     session: &Session,
     records: &Records,
     intent: &Intent,
-    consent: Consent,
+    terms: impl Into<Terms>,
 ) -> Result<(Plan, Explanation), crate::transaction::Error> {
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
-    let plan = fenced::plan_for(&session.store, intent, &state, consent, now())?;
+    let plan = fenced::plan_for(&session.store, intent, &state, terms, now())?;
     execute::sources(&session.store, &plan)?;
     let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
@@ -33,20 +33,20 @@ pub(super) fn make_plan(
 pub(super) fn carry_out(
     session: &mut Session,
     intent: &Intent,
-    consent: Consent,
+    terms: impl Into<Terms>,
 ) -> Result<(), Error> {
-    carry_out_with(session, intent, consent, &mut execute::no_image)
+    carry_out_with(session, intent, terms.into(), &mut execute::no_image)
 }
 
 fn carry_out_with(
     session: &mut Session,
     intent: &Intent,
-    consent: Consent,
+    terms: Terms,
     fill: execute::Fill<'_, Btrfs>,
 ) -> Result<(), Error> {
     session.make_writable()?;
     let mut records = Records::open_or_begin(&session.store)?;
-    let made = make_plan(session, &records, intent, consent);
+    let made = make_plan(session, &records, intent, terms);
     let lets = |(plan, explanation): (Plan, _)| match fenced::refusal(&plan) {
         Some(why) => Err(crate::transaction::Error::Fenced(why)),
         None => Ok((plan, explanation)),
@@ -106,7 +106,7 @@ pub(super) fn make_factory(
         Ok(archive) => {
             let mut teller = tarball::teller();
             let mut fill = |store: &mut Btrfs, place| fill(store, place, &archive, &mut teller);
-            carry_out_with(session, &Intent::MakeFactory, Consent::Refuse, &mut fill)
+            carry_out_with(session, &Intent::MakeFactory, Terms::default(), &mut fill)
         }
         Err(error) => Err(error.into()),
     };
@@ -142,7 +142,7 @@ pub(super) fn tell(step: &Step) {
         Step::Check(_) => say!("checking that the result can boot"),
         Step::Commit => say!("from here on it is finished, even if the power goes"),
         Step::Exchange { live, .. } => log::info!("exchanging {live:?}"),
-        Step::SealFactory(_) => say!("sealing the new factory snapshot"),
+        Step::SealMade(_) => say!("sealing what was made"),
         Step::ReplaceFactory(_) => log::info!("exchanging the factory snapshot"),
         Step::CarryNested => say!("moving nested subvolumes to the new system"),
         Step::Seal(id) => say!("keeping what was live as snapshot {id}"),

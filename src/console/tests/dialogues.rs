@@ -425,6 +425,7 @@ fn what_waits_and_what_failed_is_on_the_first_screens() {
         verb: Verb::Rollback(None),
         consent: Default::default(),
         created: 1,
+        prepared: Default::default(),
     });
     model.records.state.value = state;
     model.log = vec![

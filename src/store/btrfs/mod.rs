@@ -8,7 +8,7 @@
 //!   layout, log, first-boot          small files, replaced whole                   file.rs
 //!   factory.tar.zst                  the default tarball                           factory.rs
 //!   ballast/                         metadata that can be given up                 ballast.rs
-//!   snapshots/12/{system,config,defaults}, factory/{…}, data/<dataset>/12, defaults
+//!   snapshots/12/{system,config,defaults}, factory/{…}, data/<dataset>/12, prepared/<dataset>, defaults
 //! ```
 //! A dataset's labels are attributes of its root directory: label.rs.
 //!
@@ -190,6 +190,10 @@ impl Store for Btrfs {
 
     fn destroy(&mut self, place: Place, uuid: Uuid) -> Result<()> {
         self.destroy_path(&self.path(place)?, uuid)
+    }
+
+    fn written_since(&self, live: Place, clone: Place) -> Result<bool> {
+        self.written_since_paths(&self.path(live)?, &self.path(clone)?)
     }
 
     fn nested(&self, place: Place) -> Result<Vec<Nested>> {

@@ -109,6 +109,21 @@ impl Btrfs {
         Ok(nested.collect())
     }
 
+    /// The clone's `otransid` is the transaction in whose commit it was made. What the source holds of that and of earlier
+    /// ones is in the clone, and no write can join it any more. What lies inside was cloned later, from what nobody writes
+    /// to: a write to it in between counts as one after it, which errs on the safe side.
+    pub(super) fn written_since_paths(&self, live: &str, clone: &str) -> Result<bool> {
+        let doing = || format!("comparing {live} with {clone}");
+        let made = ioctl::info(self.present(clone)?).doing(doing)?.otransid;
+        let all = tree(self.present(live)?.as_fd()).doing(doing)?;
+        let later = |inner: &Inner| {
+            let seen = inner.seen.as_ref();
+            // Nobody can tell of one that no path leads to.
+            seen.is_none_or(|seen| seen.info.ctransid > made)
+        };
+        Ok(all.iter().any(later))
+    }
+
     pub(super) fn destroy_path(&self, path: &str, uuid: Uuid) -> Result<()> {
         let Some(outer) = self.subvolume(path)? else {
             return Ok(());

@@ -46,6 +46,8 @@ fn places<B: Bench>(bench: &mut B) {
             Place::Snapshot(1, Part::Data(1)),
             Place::Factory(Part::System),
             Place::Template(Part::Data(0)),
+            Place::Prepared(Part::Data(0)),
+            Place::Prepared(Part::Data(1)),
         ])
         .collect();
     let mut uuids = Vec::new();

@@ -7,6 +7,7 @@ mod datasets;
 mod files;
 mod labels;
 mod nested;
+mod written;
 
 use crate::record::Uuid;
 use crate::record::layout::{Dataset, Layout, Part};
@@ -73,6 +74,7 @@ pub fn checks<B: Bench>() -> Vec<Check<B>> {
         nested::checks(),
         files::checks(),
         labels::checks(),
+        written::checks(),
     ]
     .concat()
 }

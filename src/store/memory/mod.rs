@@ -47,6 +47,8 @@ pub enum Content {
 pub struct Subvolume {
     /// As the store reports it.
     pub dataset: Dataset,
+    /// What its source's last change was when it was cloned from that.
+    pub otransid: u64,
     /// What it holds.
     pub tree: Shared<Tree>,
     /// What is said of it.
@@ -59,7 +61,8 @@ impl Hash for Subvolume {
         let Dataset {
             parent, read_only, ..
         } = self.dataset;
-        (uuid, ctransid, parent, read_only, &self.tree, &self.labels).hash(state);
+        (uuid, ctransid, parent, read_only, self.otransid).hash(state);
+        (&self.tree, &self.labels).hash(state);
     }
 }
 
@@ -207,6 +210,7 @@ impl Memory {
         };
         let subvolume = Subvolume {
             dataset,
+            otransid: 0,
             tree: tree.into(),
             labels: Labels::new(),
         };

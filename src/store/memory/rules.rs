@@ -121,6 +121,7 @@ impl Store for Memory {
         }
         let subvolume = Subvolume {
             dataset,
+            otransid: source.dataset.identity.ctransid,
             tree,
             labels: source.labels,
         };
@@ -153,6 +154,7 @@ impl Store for Memory {
         self.change_with_room(|world| {
             let subvolume = Subvolume {
                 dataset,
+                otransid: 0,
                 tree: Default::default(),
                 labels: Labels::new(),
             };
@@ -320,6 +322,15 @@ impl Store for Memory {
             self.destroyed.push(uuid);
         }
         result.map(|_| ())
+    }
+
+    fn written_since(&self, live: Place, clone: Place) -> Result<bool> {
+        self.look()?;
+        let (live, clone) = (self.at(live)?, self.at(clone)?);
+        // What lies in a nested one has no trees here.
+        let nested = |content: &&Content| matches!(content, Content::Nested(_));
+        let count = |it: &Subvolume| it.tree.values().filter(nested).count();
+        Ok(live.dataset.identity.ctransid > clone.otransid || count(live) != count(clone))
     }
 
     fn nested(&self, place: Place) -> Result<Vec<Nested>> {

@@ -1,16 +1,18 @@
 //! Everything that changes a store, as somebody asks for it.
 
+use super::super::prepared;
 use super::super::records::Records;
-use super::boot::{Booted, boot};
+use super::boot::{Booted, boot, convert};
 use crate::admin::error::Error;
 use crate::admin::factory;
 use crate::admin::good::mark_good;
 use crate::admin::prune::{Asked, prune};
-use crate::admin::request::{cancel, no_spare, submit};
+use crate::admin::request::{cancel, no_spare, planned, submit, submit_request};
 use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Wish;
 use crate::policy::retention::Retention;
-use crate::record::state::{Consent, Verb};
+use crate::policy::terms::{Conversions, Terms};
+use crate::record::state::{Consent, Request, Verb};
 use crate::store::memory::Memory;
 
 /// One thing that is asked of a machine.
@@ -28,6 +30,8 @@ pub enum Act {
     Request(Verb),
     /// The same, and agrees to something about the data.
     RequestAgreed(Verb, Consent),
+    /// The same, and the running system converts what it can.
+    Prepare(Verb, Consent),
     /// The running system withdraws what it asked for.
     Cancel,
     /// The running system takes a snapshot.
@@ -106,6 +110,7 @@ impl Act {
         match self {
             Act::Request(verb) => ask(store, records, verb, Consent::Refuse),
             Act::RequestAgreed(verb, consent) => ask(store, records, verb, consent),
+            Act::Prepare(verb, consent) => prepare(store, records, verb, consent),
             Act::Cancel => cancel(store, records).map(|_| ()),
             Act::Snapshot => snapshot(store, records, "by hand", 1000, &mut |_| {}).map(|_| ()),
             Act::SnapshotWithData => {
@@ -129,6 +134,29 @@ impl Act {
             _ => mark_good(store, records, None, false, &mut |_| {}).map(|_| ()),
         }
     }
+}
+
+/// As `backstay rollback --fence convert` does it.
+fn prepare(
+    store: &mut Memory,
+    records: &mut Records,
+    verb: Verb,
+    consent: Consent,
+) -> Result<(), crate::admin::error::Error> {
+    let terms = Terms {
+        consent,
+        conversions: Conversions::Running,
+    };
+    let (plan, _) = planned(store, records, verb, terms, 1)?;
+    let prepared = prepared::make(store, records, &plan, &mut convert)?;
+    let request = Request {
+        ticket: [7; 16],
+        verb,
+        consent,
+        created: 1,
+        prepared,
+    };
+    submit_request(store, records, request, &no_spare)
 }
 
 /// Every verb in both forms, as a person confirms it; snapshots 1 and 2 exist.

@@ -6,17 +6,18 @@ use super::super::fenced::plan_for;
 use super::super::plan::{Conversion, Plan};
 use super::super::records::{Records, read_journal, read_state};
 use super::super::recover::{self, recover};
-use super::super::{Error, catalogue};
+use super::super::{Error, catalogue, prepared};
 use super::{root, tree};
 use crate::agent::act;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::Terms;
 use crate::policy::trial;
 use crate::policy::{self, Decision, Wish, decide, target};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Consent, State};
+use crate::record::state::State;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::Place;
 
@@ -48,10 +49,10 @@ pub fn make_plan(
     intent: &Intent,
     store: &Memory,
     state: &State,
-    consent: Consent,
+    terms: impl Into<Terms>,
 ) -> Result<Plan, Error> {
     let state = catalogue::with_free_id(store, state)?;
-    let plan = plan_for(store, intent, &state, consent, 1000)?;
+    let plan = plan_for(store, intent, &state, terms, 1000)?;
     sources(store, &plan)?;
     Ok(plan)
 }
@@ -87,7 +88,10 @@ fn finish_open(store: &mut Memory) -> Result<(), Error> {
     let Ok(mut records) = Records::open_or_begin(store) else {
         return Ok(());
     };
-    if records.journal.value != Journal::Closed || recover::hint_is_wrong(store, &records)? {
+    if records.journal.value != Journal::Closed
+        || recover::hint_is_wrong(store, &records)?
+        || !prepared::left_over(store, &records)?.is_empty()
+    {
         recover(store, &mut records, &mut |_| {})?;
     }
     Ok(())
@@ -106,7 +110,7 @@ fn act(
             facts.spent = catalogue::spent(store, value)?;
         }
         facts.fence = catalogue::fenced(store, wish, &state, facts.target)?;
-        let consent = policy::next(wish, &state).map_or(Consent::Refuse, |(_, consent)| consent);
+        let terms = policy::next(wish, &state).map_or(Terms::default(), |(_, terms)| terms);
         match decide(wish, &state, &journal, &facts) {
             Decision::Boot(Some(lost @ (Refusal::ParkedLost(..) | Refusal::ParkedFenced(_)))) => {
                 booted.refusals.push(lost);
@@ -143,7 +147,7 @@ fn act(
                     wish = Wish::Boot;
                 }
                 let mut records = Records::open_or_begin(store)?;
-                let plan = match make_plan(&intent, store, &records.state.value, consent) {
+                let plan = match make_plan(&intent, store, &records.state.value, terms) {
                     Ok(plan) => plan,
                     Err(error) => {
                         if let Some(verb) = intent.verb() {

@@ -12,7 +12,7 @@ use crate::policy::intent::Intent;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::{Request, Verb};
+use crate::record::state::{Consent, Request, Verb};
 use crate::store::Store;
 use crate::store::memory::{Cuts, Fault, Memory, Tree};
 use crate::store::place::{File, Place};
@@ -228,7 +228,7 @@ fn a_file_system_without_any_room_keeps_the_old_live_set_and_closes_the_journal(
         let (before, records) = machine();
         let (mut full, mut records) = (before.clone(), records);
         full.full = Some(true);
-        let plan = make_plan(&intent, &full, &records.state.value, Default::default()).unwrap();
+        let plan = make_plan(&intent, &full, &records.state.value, Consent::Refuse).unwrap();
         let error = execute(&mut full, &mut records, &plan, 1000, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");
         assert_eq!(Form::of(&full).live(), Form::of(&before).live());
@@ -250,7 +250,7 @@ fn what_is_undone_on_a_full_file_system_gives_up_the_ballast_and_closes_the_jour
         store.operations = 0;
         store.full_from = Some((at, false));
         let intent = Intent::Rollback { to: 2 };
-        let plan = make_plan(&intent, &store, &records.state.value, Default::default()).unwrap();
+        let plan = make_plan(&intent, &store, &records.state.value, Consent::Refuse).unwrap();
         let error = execute(&mut store, &mut records, &plan, 1000, &mut |_| {}).unwrap_err();
         assert!(
             matches!(error, Error::Unbootable(_)),
@@ -297,6 +297,7 @@ fn a_request_is_taken_out_before_anything_is_done() {
         verb,
         consent: Default::default(),
         created: 0,
+        prepared: Default::default(),
     });
     records.state.write(&mut store, state).unwrap();
     store.full = Some(true);
@@ -304,7 +305,7 @@ fn a_request_is_taken_out_before_anything_is_done() {
         &Intent::Rollback { to: 2 },
         &store,
         &records.state.value,
-        Default::default(),
+        Consent::Refuse,
     )
     .unwrap();
     execute(&mut store, &mut records, &plan, 1000, &mut |_| {}).unwrap_err();

@@ -23,15 +23,15 @@ use crate::transaction::catalogue::{fenced_off, manifest};
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
-const DATA: Part = Part::Data(0);
-const LIVE: Place = Place::Live(DATA);
+pub(super) const DATA: Part = Part::Data(0);
+pub(super) const LIVE: Place = Place::Live(DATA);
 
-fn writes(state: &str) -> String {
+pub(super) fn writes(state: &str) -> String {
     format!("dataset = \"data\"\nstate = \"{state}\"\n")
 }
 
 /// A converter that runs before boot.
-fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
+pub(super) fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
     format!(
         "[[converter]]\nfrom = [\"{from}\"]\nto = \"{to}\"\ncommand = [\"{command}\"]\nlossless = {lossless}\n\
          early = true\n"
@@ -63,19 +63,19 @@ pub(super) fn shop() -> Memory {
     with_shop(machine().0)
 }
 
-fn booted(store: &mut Memory, act: Act) -> Booted {
+pub(super) fn booted(store: &mut Memory, act: Act) -> Booted {
     match act.run(store, &mut |_| {}) {
         Ended::Booted(booted) => booted,
         Ended::Command(done) => panic!("{act:?} is no start: {done:?}"),
     }
 }
 
-fn done(store: &mut Memory, act: Act) {
+pub(super) fn done(store: &mut Memory, act: Act) {
     let ended = act.run(store, &mut |_| {});
     assert!(ended.is_ok(), "{act:?}: {ended:?}");
 }
 
-fn state(store: &Memory) -> State {
+pub(super) fn state(store: &Memory) -> State {
     Records::open(store).unwrap().state.value.clone()
 }
 
@@ -126,7 +126,7 @@ pub(super) fn its(store: &Memory, id: u32) -> Manifest {
     manifest(store, Set::Snapshot(id)).unwrap().unwrap()
 }
 
-fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
+pub(super) fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
     make_plan(intent, store, &state(store), consent).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! A disk in a form that does not depend on UUIDs, and what holds for every settled disk.
 
-use super::super::catalogue;
 use super::super::records::{Records, read_state};
+use super::super::{catalogue, prepared};
 use crate::policy::Health;
 use crate::record::Uuid;
 use crate::record::block::{Block, decode};
@@ -23,7 +23,7 @@ struct StateForm {
     clone_of: Option<u32>,
     older: Vec<u32>,
     newer: Vec<u32>,
-    request: Option<(Verb, Consent)>,
+    request: Option<(Verb, Consent, Vec<Part>)>,
     parked: Option<u32>,
     destroy: Option<(Option<Place>, u32, Phase)>,
     good: Option<Option<Place>>,
@@ -111,7 +111,9 @@ fn state_form(world: &World, state: &State) -> StateForm {
         clone_of: state.live.clone_of,
         older: state.older.to_vec(),
         newer: state.newer.to_vec(),
-        request: state.request.map(|request| (request.verb, request.consent)),
+        request: state
+            .request
+            .map(|it| (it.verb, it.consent, it.prepared.parts().collect())),
         parked: state.parked,
         destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.phase)),
         good: state.good.map(place),
@@ -223,7 +225,8 @@ pub fn changed_sealed(before: &Memory, store: &Memory) -> Vec<Place> {
                 Place::Factory(_) => store.world().datasets.values().any(|other| other == *it),
                 _ => store.world().datasets.get(place) == Some(it),
             };
-            fixed && !is_there
+            // What was prepared goes when it was used, or is not needed.
+            fixed && !is_there && !matches!(place, Place::Prepared(_))
         })
         .map(|(place, _)| *place)
         .collect()
@@ -254,6 +257,10 @@ pub fn sane(store: &Memory) -> Result<(), String> {
     let waits = state.parked.is_some() || state.request.is_some();
     if world.files.contains_key(&File::Armed) != waits {
         return Err(format!("something waits: {waits}, the hint says otherwise"));
+    }
+    let left_over = prepared::left_over(store, &records).map_err(|error| error.to_string())?;
+    if !left_over.is_empty() {
+        return Err(format!("prepared for nobody: {left_over:?}"));
     }
     for id in store.ids().unwrap() {
         if id >= state.next_id {

@@ -4,20 +4,24 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `data.rs` what is explored; `controls.rs` stores that
-//!   are wrong and must be caught
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`,
+//!   `staged.rs` what is explored; `controls.rs` stores that are wrong and must be caught
 
 pub(crate) mod acts;
 mod attacks;
 pub(crate) mod boot;
 mod controls;
+mod convert;
 mod data;
 mod errors;
 pub(super) mod explore;
 mod fence;
 pub(super) mod form;
 mod lost_state;
+mod prepared;
+mod staged;
 mod trials;
+mod upgrade;
 mod verbs;
 
 use super::records::Records;

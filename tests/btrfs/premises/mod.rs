@@ -10,6 +10,7 @@ mod log_tree;
 mod names;
 mod nested;
 mod slots;
+mod written;
 
 /// A premise: a sentence and what shows it.
 type Premise = (&'static str, fn(Machine));
@@ -28,6 +29,7 @@ pub fn checks() -> Vec<Check> {
         log_tree::ALL,
         slots::ALL,
         full::ALL,
+        written::ALL,
     ]
     .concat()
     .into_iter()
