@@ -63,7 +63,7 @@ cp -a --reflink=always /mnt/versions/2 /mnt/@rootfs/root/version-2
 cat > /mnt/@rootfs/root/install <<'END'
 #!/bin/sh
 set -e
-cp -a /root/version-2/. /
+cp -af /root/version-2/. /
 echo 2 > /etc/appliance-release
 sed -i 's/^IMAGE_VERSION=.*/IMAGE_VERSION=2/' /usr/lib/os-release
 END
