@@ -88,6 +88,8 @@ fn make_all<S: Store>(
     plan: &Plan,
     convert: Convert<'_, S>,
 ) -> Result<Prepared, Error> {
+    // What is still in memory of a subvolume inside would be written after the clone, and look like a later write.
+    store.sync()?;
     let mut prepared = Prepared::new(answer(&plan.conversions));
     for part in plan.convertible() {
         let (live, clone) = (Place::Live(part), Place::Prepared(part));
