@@ -6,7 +6,7 @@
 use super::acts::Act;
 use super::boot::FAILS;
 use super::explore::explore;
-use super::fence::{DATA, LIVE, booted, done, is, its, now, shop, state, writes};
+use super::fence::{DATA, LIVE, booted, done, history, is, its, now, shop, state, writes};
 use crate::admin::request::planned;
 use crate::fence::names::Version;
 use crate::fence::tests::{declare, label};
@@ -87,7 +87,9 @@ fn what_was_converted_in_the_running_system_becomes_live_with_the_version() {
     let clone = &store.world().datasets[&CLONE];
     assert!(clone.dataset.read_only);
     assert_eq!(clone.labels["state.shop"], b"2");
+    assert_eq!(history(&store, CLONE), "1 3 2 3 live down\n");
     done(&mut store, Act::Start);
+    assert_eq!(history(&store, LIVE), "1 3 2 3 live down\n");
     assert_eq!(now(&store), is("2", "2", Some("shop of 2")));
     assert!(!has_clone(&store));
     let live = &store.world().datasets[&LIVE];
@@ -227,6 +229,7 @@ fn a_converter_that_fails_there_leaves_nothing_and_asks_for_nothing() {
     assert!(!has_clone(&store));
     assert_eq!(state(&store).request, None);
     assert_eq!(store.read(File::Armed).unwrap(), None);
+    assert_eq!(history(&store, LIVE), "1 3 2 3 live fails failed\n");
 }
 
 #[test]
