@@ -405,6 +405,9 @@ fn devices(root: &Path) -> sys::Result<()> {
             makedev(major, minor),
         );
         made.call(|| format!("mknod({at:?}, c, {major}, {minor})"))?;
+        // Whatever this process's umask is: a converter may give up being root.
+        let anybody = rustix::fs::chmod(&at, Mode::from_raw_mode(0o666));
+        anybody.call(|| format!("chmod({at:?}, 0666)"))?;
     }
     // For shm_open(3): PostgreSQL, for one, does not start without.
     make(&dev.join("shm"))?;

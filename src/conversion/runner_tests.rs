@@ -128,6 +128,13 @@ fn a_converter_sees_nothing_outside_of_its_room_and_cannot_leave_it() {
 }
 
 #[test]
+fn a_converter_that_is_not_root_any_more_has_its_devices() {
+    let script = "setpriv --reuid 65534 --clear-groups sh -c 'echo x > /dev/null && cat /dev/null > /dev/zero'";
+    let Some(staged) = staged(script) else { return };
+    staged.run(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
 fn a_converter_that_fails_says_why() {
     let Some(staged) = staged("echo no room >&2; exit 3") else {
         return;
