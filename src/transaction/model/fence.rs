@@ -17,31 +17,28 @@ use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::Manifest;
 use crate::record::state::{Consent, State, Trial, Verb};
 use crate::record::{Uuid, block};
-use crate::store::Store;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
-use crate::transaction::Error;
 use crate::transaction::catalogue::{fenced_off, manifest};
-use crate::transaction::execute::execute;
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
-const DATA: Part = Part::Data(0);
-const LIVE: Place = Place::Live(DATA);
+pub(super) const DATA: Part = Part::Data(0);
+pub(super) const LIVE: Place = Place::Live(DATA);
 
-fn writes(state: &str) -> String {
+pub(super) fn writes(state: &str) -> String {
     format!("dataset = \"data\"\nstate = \"{state}\"\n")
 }
 
 /// A converter that runs before boot.
-fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
+pub(super) fn converter(from: &str, to: &str, lossless: bool, command: &str) -> String {
     format!(
         "[[converter]]\nfrom = [\"{from}\"]\nto = \"{to}\"\ncommand = [\"{command}\"]\nlossless = {lossless}\n\
          early = true\n"
     )
 }
 
-fn newest() -> String {
+pub(super) fn newest() -> String {
     [
         writes("3"),
         converter("3", "2", true, "/usr/bin/down"),
@@ -52,7 +49,7 @@ fn newest() -> String {
 }
 
 /// `store` with the declarations, and its data in state 3.
-fn with_shop(mut store: Memory) -> Memory {
+pub(super) fn with_shop(mut store: Memory) -> Memory {
     for version in [Version::Factory, Version::Snapshot(1)] {
         declare(&mut store, version, &writes("1"));
     }
@@ -62,23 +59,23 @@ fn with_shop(mut store: Memory) -> Memory {
     store
 }
 
-fn shop() -> Memory {
+pub(super) fn shop() -> Memory {
     with_shop(machine().0)
 }
 
-fn booted(store: &mut Memory, act: Act) -> Booted {
+pub(super) fn booted(store: &mut Memory, act: Act) -> Booted {
     match act.run(store, &mut |_| {}) {
         Ended::Booted(booted) => booted,
         Ended::Command(done) => panic!("{act:?} is no start: {done:?}"),
     }
 }
 
-fn done(store: &mut Memory, act: Act) {
+pub(super) fn done(store: &mut Memory, act: Act) {
     let ended = act.run(store, &mut |_| {});
     assert!(ended.is_ok(), "{act:?}: {ended:?}");
 }
 
-fn state(store: &Memory) -> State {
+pub(super) fn state(store: &Memory) -> State {
     Records::open(store).unwrap().state.value.clone()
 }
 
@@ -90,7 +87,7 @@ fn text(content: Option<&Content>) -> Option<String> {
 }
 
 /// The live version, the state of its data, and what converted that last.
-fn now(store: &Memory) -> (String, String, Option<String>) {
+pub(super) fn now(store: &Memory) -> (String, String, Option<String>) {
     let live = live(store);
     let version = text(live[&Part::System].get("etc/version"));
     let state = text(live[&DATA].get(&labelled("state.shop")));
@@ -98,7 +95,11 @@ fn now(store: &Memory) -> (String, String, Option<String>) {
     (version.unwrap(), state.unwrap_or_default(), converted)
 }
 
-fn is(version: &str, state: &str, converted: Option<&str>) -> (String, String, Option<String>) {
+pub(super) fn is(
+    version: &str,
+    state: &str,
+    converted: Option<&str>,
+) -> (String, String, Option<String>) {
     (
         version.to_owned(),
         state.to_owned(),
@@ -114,11 +115,11 @@ fn back(to: u32) -> Verb {
     Verb::Rollback(Some(to))
 }
 
-fn its(store: &Memory, id: u32) -> Manifest {
+pub(super) fn its(store: &Memory, id: u32) -> Manifest {
     manifest(store, Set::Snapshot(id)).unwrap().unwrap()
 }
 
-fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
+pub(super) fn planned(store: &Memory, intent: &Intent, consent: Consent) -> Plan {
     make_plan(intent, store, &state(store), consent).unwrap()
 }
 
@@ -248,17 +249,6 @@ fn a_converter_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_plan_that_does_not_say_how_to_convert_is_not_carried_out() {
-    let mut store = shop();
-    let mut plan = planned(&store, &Intent::Rollback { to: 2 }, Consent::Convert);
-    plan.conversions.clear();
-    let mut records = Records::open(&store).unwrap();
-    let done = execute(&mut store, &mut records, &plan, 1, &mut |_| {});
-    assert!(matches!(done, Err(Error::Missing(_))), "{done:?}");
-    assert_eq!(now(&store), is("live", "3", None));
-}
-
-#[test]
 fn what_was_converted_comes_back_by_consent_alone() {
     let mut store = shop();
     done(&mut store, Act::Agreed(back(2), Consent::Convert));
@@ -313,6 +303,8 @@ fn conversions_and_returns_can_be_cut_anywhere() {
         (shop(), Act::Present(back(2))),
         (shop(), Act::RequestAgreed(back(2), Consent::Convert)),
         (asked, Act::Start),
+        // By itself.
+        (spent(shop()), Act::Start),
         back_and_forth(Consent::Convert),
         back_and_forth(Consent::Restore),
     ] {
@@ -345,32 +337,6 @@ fn what_is_booted_once_stays_where_it_has_changed_the_data() {
     let text = Refusal::ParkedFenced(3).to_string();
     assert!(text.contains("docs/recovery.md"), "{text}");
     assert!(!booted_refusals(&mut store, verb).is_empty());
-}
-
-#[test]
-fn what_was_parked_returns_to_data_that_is_as_it_was_when_it_was_live() {
-    let mut unlabelled = machine().0;
-    unlabelled.set_label(LIVE, "state.shop", None).unwrap();
-    declare(&mut unlabelled, Version::Live, &newest());
-    let mut unread = shop();
-    declare(&mut unread, Version::Live, "state =");
-    let reads = |state: &str| writes(state) + "reads = [\"3\"]\n";
-    declare(&mut unread, Version::Snapshot(2), &reads("2"));
-    for mut store in [unlabelled, unread] {
-        let before = now(&store);
-        done(&mut store, Act::Present(Verb::Select(2)));
-        assert_eq!(now(&store).0, "2");
-        done(&mut store, Act::Start);
-        assert_eq!(now(&store), before);
-    }
-    // What was booted once began to convert it, and did not end.
-    let mut store = shop();
-    declare(&mut store, Version::Snapshot(2), &reads("4"));
-    done(&mut store, Act::Present(Verb::Select(2)));
-    let open: Option<&[u8]> = Some(b"3 4");
-    store.set_label(LIVE, "converting.shop", open).unwrap();
-    let booted = booted(&mut store, Act::Start);
-    assert_eq!(booted.refusals, [Refusal::ParkedFenced(3)]);
 }
 
 fn booted_refusals(store: &mut Memory, verb: Verb) -> Vec<Refusal> {

@@ -4,7 +4,7 @@
 //! - `boot.rs` what the agent does at a start, `acts.rs` everything that changes a store
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
-//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs` what is explored; `controls.rs` stores that are wrong and
+//! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `unasked.rs` what is explored; `controls.rs` stores that are wrong and
 //!   must be caught
 
 pub(crate) mod acts;
@@ -17,6 +17,7 @@ mod fence;
 pub(super) mod form;
 mod lost_state;
 mod trials;
+mod unasked;
 mod verbs;
 
 use super::records::Records;
