@@ -23,6 +23,7 @@ use crate::fence::names::Version;
 use crate::fence::question::{By, Consent};
 use crate::fence::verdict::{Answer, AppVerdict, Verdict};
 use crate::fence::words;
+use crate::policy::Health;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::{Refusal, Ways};
 use crate::policy::terms::{Conversions, Terms};
@@ -49,12 +50,48 @@ pub fn plan_for<S: Store>(
         Conversions::Done(prepared) => prepared,
         Conversions::BeforeBoot | Conversions::Running => Prepared::NONE,
     };
+    if verdict.as_ref().is_some_and(|it| !it.goes)
+        && let Some(plan) = with_former_data(store, state, &plan)?
+        && let Some(verdict) = ask(store, &plan, by, Consent::Refuse)?
+        && verdict.goes
+    {
+        return Ok(amended(plan, verdict, &prepared, store.layout()));
+    }
     let mut plan = match verdict {
         Some(verdict) => amended(plan, verdict, &prepared, store.layout()),
         None => plan,
     };
     plan.outdated = !prepared.is_none() && !prepared::holds(store, &plan, &prepared)?;
     Ok(plan)
+}
+
+/// A fallback with the data that what was never good began without, where another set has it than the one that is gone to:
+/// several changes were made since something was good, and the first of them converted nothing.
+fn with_former_data<S: Store>(
+    store: &S,
+    state: &State,
+    plan: &Plan,
+) -> Result<Option<Plan>, Error> {
+    let Intent::FallBack { to } = plan.intent else {
+        return Ok(None);
+    };
+    let of = state.live_trial().and_then(|trial| trial.data_of);
+    let Some(set) = of.filter(|of| *of != to).map(Set::Snapshot) else {
+        return Ok(None);
+    };
+    let sound = matches!(
+        catalogue::health(store, set)?,
+        Health::Sound | Health::WithoutConfig
+    );
+    let Some(manifest) = catalogue::manifest(store, set)?.filter(|_| sound) else {
+        return Ok(None);
+    };
+    let mut plan = plan.clone();
+    let kept = |part: &Part| manifest.identity(*part).is_some();
+    for part in store.layout().data_parts().filter(kept) {
+        plan.takes(part, set.place(part));
+    }
+    Ok(Some(plan))
 }
 
 /// Who asks. Before boot only early converters can run.

@@ -385,10 +385,14 @@ fn manifest(content: &[u8]) -> String {
     }
 }
 
+/// The labels that tell what a dataset went through: with the time, for people, and nothing is decided by them.
+const HISTORY: &[u8] = b"trusted.backstay.history.";
+
 fn attributes(at: &Path) -> Result<String> {
     let attributes = compare::attributes(at)?;
     let texts = attributes
         .iter()
+        .filter(|(name, _)| !name.starts_with(HISTORY))
         .map(|(name, value)| format!(" {}={}", String::from_utf8_lossy(name), short(value)));
     Ok(texts.collect())
 }

@@ -17,12 +17,9 @@ use crate::record::layout::{DataParts, Part};
 use crate::record::manifest::Manifest;
 use crate::record::state::{Consent, State, Trial, Verb};
 use crate::record::{Uuid, block};
-use crate::store::Store;
 use crate::store::memory::{Content, Memory};
 use crate::store::place::{File, Place, Set};
-use crate::transaction::Error;
 use crate::transaction::catalogue::{fenced_off, manifest};
-use crate::transaction::execute::execute;
 use crate::transaction::plan::{Plan, Step};
 use crate::transaction::records::Records;
 
@@ -41,7 +38,7 @@ pub(super) fn converter(from: &str, to: &str, lossless: bool, command: &str) -> 
     )
 }
 
-fn newest() -> String {
+pub(super) fn newest() -> String {
     [
         writes("3"),
         converter("3", "2", true, "/usr/bin/down"),
@@ -269,17 +266,6 @@ fn a_converter_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_plan_that_does_not_say_how_to_convert_is_not_carried_out() {
-    let mut store = shop();
-    let mut plan = planned(&store, &Intent::Rollback { to: 2 }, Consent::Convert);
-    plan.conversions.clear();
-    let mut records = Records::open(&store).unwrap();
-    let done = execute(&mut store, &mut records, &plan, 1, &mut |_| {});
-    assert!(matches!(done, Err(Error::Missing(_))), "{done:?}");
-    assert_eq!(now(&store), is("live", "3", None));
-}
-
-#[test]
 fn what_was_converted_comes_back_by_consent_alone() {
     let mut store = shop();
     done(&mut store, Act::Agreed(back(2), Consent::Convert));
@@ -334,6 +320,8 @@ fn conversions_and_returns_can_be_cut_anywhere() {
         (shop(), Act::Present(back(2))),
         (shop(), Act::RequestAgreed(back(2), Consent::Convert)),
         (asked, Act::Start),
+        // By itself.
+        (spent(shop()), Act::Start),
         back_and_forth(Consent::Convert),
         back_and_forth(Consent::Restore),
     ] {
@@ -366,32 +354,6 @@ fn what_is_booted_once_stays_where_it_has_changed_the_data() {
     let text = Refusal::ParkedFenced(3).to_string();
     assert!(text.contains("docs/recovery.md"), "{text}");
     assert!(!booted_refusals(&mut store, verb).is_empty());
-}
-
-#[test]
-fn what_was_parked_returns_to_data_that_is_as_it_was_when_it_was_live() {
-    let mut unlabelled = machine().0;
-    unlabelled.set_label(LIVE, "state.shop", None).unwrap();
-    declare(&mut unlabelled, Version::Live, &newest());
-    let mut unread = shop();
-    declare(&mut unread, Version::Live, "state =");
-    let reads = |state: &str| writes(state) + "reads = [\"3\"]\n";
-    declare(&mut unread, Version::Snapshot(2), &reads("2"));
-    for mut store in [unlabelled, unread] {
-        let before = now(&store);
-        done(&mut store, Act::Present(Verb::Select(2)));
-        assert_eq!(now(&store).0, "2");
-        done(&mut store, Act::Start);
-        assert_eq!(now(&store), before);
-    }
-    // What was booted once began to convert it, and did not end.
-    let mut store = shop();
-    declare(&mut store, Version::Snapshot(2), &reads("4"));
-    done(&mut store, Act::Present(Verb::Select(2)));
-    let open: Option<&[u8]> = Some(b"3 4");
-    store.set_label(LIVE, "converting.shop", open).unwrap();
-    let booted = booted(&mut store, Act::Start);
-    assert_eq!(booted.refusals, [Refusal::ParkedFenced(3)]);
 }
 
 fn booted_refusals(store: &mut Memory, verb: Verb) -> Vec<Refusal> {
