@@ -123,7 +123,8 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
     if typed {
         consent::typed()?;
     }
-    let prepared = run_convert::prepare(&mut open, &plan, out)?;
+    let prepared = run_convert::prepare(&mut open, &plan, out)
+        .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))?;
     let submitted = submit_with(&mut open, verb, consent, prepared);
     if submitted.is_err() && !prepared.is_none() {
         run_convert::give_up(&mut open, out);

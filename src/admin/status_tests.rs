@@ -147,8 +147,16 @@ fn every_field_that_json_has_is_in_the_manual() {
         size: 1,
         signature: "present",
     };
+    let held = crate::conversion::held::Held {
+        services: vec![crate::conversion::held::Unit {
+            name: String::new(),
+            ran: true,
+        }],
+        mounts: Vec::new(),
+    };
     let around = Around {
         tarball: Some(tarball),
+        held: Some(held),
         ..Around::default()
     };
     let kept = crate::admin::tarball::Kept {
@@ -180,6 +188,41 @@ fn documented(value: &serde_json::Value, page: &str) {
     children
         .into_iter()
         .for_each(|child| documented(child, page));
+}
+
+#[test]
+fn what_was_converted_and_what_is_held_is_said_with_what_ends_it() {
+    use crate::conversion::held::{Held, Unit};
+    let mut store = crate::transaction::model::prepared_machine();
+    let held = Held {
+        services: vec![Unit {
+            name: "shop.service".to_owned(),
+            ran: true,
+        }],
+        mounts: vec!["/srv/data".to_owned()],
+    };
+    let with_held = |store: &crate::store::memory::Memory| {
+        let around = Around {
+            held: Some(held.clone()),
+            ..Around::default()
+        };
+        status(store, around).unwrap().to_string()
+    };
+    let text = with_held(&store);
+    for says in [
+        "converted        a clone of data\n",
+        "held             stopped: shop.service; read-only: /srv/data; until the reboot",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    store
+        .set_label(Place::Live(Part::Data(0)), "state.other", Some(b"1"))
+        .unwrap();
+    assert!(with_held(&store).contains("WRITTEN TO SINCE"));
+    let (other, _) = machine();
+    let text = with_held(&other);
+    assert!(text.contains("'backstay cancel' lets go"), "{text}");
+    assert!(!shown(&other).contains("held"));
 }
 
 #[test]

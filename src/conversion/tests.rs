@@ -3,8 +3,16 @@
 use super::Teller;
 use super::held::{Held, Unit};
 use super::mounts::{Failed, Mount, Mounts};
-use super::running::{Hands, NotHeld};
+use super::running::{Hands, NotConverted, NotHeld, prepare};
 use super::services::{Services, State};
+use crate::record::layout::Part;
+use crate::record::state::Prepared;
+use crate::store::Store;
+use crate::store::memory::Memory;
+use crate::store::place::Place;
+use crate::transaction;
+use crate::transaction::model::machine_to_convert;
+use crate::transaction::plan::Conversion;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -319,4 +327,76 @@ fn what_cannot_be_written_down_is_not_done() {
     ));
     assert_eq!(machine.services.done.take(), [""; 0]);
     std::fs::remove_dir_all(path).unwrap();
+}
+
+/// What comes of it, and the store afterwards.
+fn prepared(
+    machine: &mut Machine,
+    convert: &mut dyn FnMut(&mut Memory, Place, &Conversion) -> Result<(), transaction::Error>,
+) -> (Result<Prepared, NotConverted>, Memory) {
+    let (mut store, records, mut plan) = machine_to_convert();
+    if let Some(verdict) = &mut plan.fence {
+        verdict.services = vec!["shop.service".to_owned()];
+    }
+    let prepared =
+        machine.with(|hands, said| prepare(&mut store, &records, &plan, hands, convert, said));
+    (prepared, store)
+}
+
+fn fails(conversion: &Conversion) -> transaction::Error {
+    transaction::Error::NotConverted {
+        app: conversion.app.to_string(),
+        why: "exit status 1".to_owned(),
+    }
+}
+
+#[test]
+fn data_is_converted_while_its_system_is_held_and_that_stays_so() {
+    let mut machine = Machine::new();
+    let done = machine.services.done.clone();
+    let (prepared, store) = prepared(&mut machine, &mut |_, at, conversion| {
+        let line = format!("convert {} at {at:?}", conversion.app);
+        done.borrow_mut().push(line);
+        Ok(())
+    });
+    let prepared = prepared.unwrap();
+    let parts: Vec<Part> = prepared.parts().collect();
+    assert_eq!(parts, [Part::Data(0)]);
+    let done = machine.done();
+    let at = |line: &str| done.iter().position(|it| it == line).unwrap();
+    assert!(at("stop shop.service") < at("ro /srv/data"));
+    assert!(at("ro /var/www") < at("convert shop at Prepared(Data(0))"));
+    assert!(!done.iter().any(|it| it.starts_with("rw")), "{done:?}");
+    assert!(machine.held().is_some());
+    let clone = store.dataset(Place::Prepared(Part::Data(0))).unwrap();
+    assert_eq!(clone.map(|it| it.identity), prepared.get(Part::Data(0)));
+}
+
+#[test]
+fn where_a_converter_fails_or_somebody_writes_everything_is_as_before() {
+    let mut machine = Machine::new();
+    let (failed, store) = prepared(&mut machine, &mut |_, _, it| Err(fails(it)));
+    let failed = failed.unwrap_err();
+    assert!(!failed.goes_before_boot(), "{failed}");
+    assert!(machine.done().contains(&"start shop.service".to_owned()));
+    assert_eq!(machine.held(), None);
+    assert_eq!(store.dataset(Place::Prepared(Part::Data(0))).unwrap(), None);
+
+    let (written, store) = prepared(&mut machine, &mut |store, _, _| {
+        store.set_label(Place::Live(Part::Data(0)), "state.other", Some(b"1"))?;
+        Ok(())
+    });
+    // Before boot nobody does.
+    assert!(written.unwrap_err().goes_before_boot());
+    assert_eq!(machine.held(), None);
+    assert_eq!(store.dataset(Place::Prepared(Part::Data(0))).unwrap(), None);
+
+    machine.mounts.busy = Some("/srv/data");
+    let (busy, store) = prepared(&mut machine, &mut |_, _, _| panic!("not held"));
+    assert!(busy.unwrap_err().goes_before_boot());
+    assert_eq!(store.operations, machine_to_convert().0.operations);
+    // What is not let go is nothing to go on with.
+    machine.mounts.stuck = Some("/srv/data");
+    let (busy, _) = prepared(&mut machine, &mut |_, _, _| panic!("not held"));
+    assert!(!busy.unwrap_err().goes_before_boot());
 }

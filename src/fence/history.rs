@@ -42,7 +42,8 @@ pub struct Change {
 /// A converter that a change ran. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct By {
-    /// The number of the change, under which what was live before it is kept.
+    /// The number of the change, under which what was live before it is kept; of one that failed, the number that it would
+    /// have had.
     pub change: u32,
     /// The version that shipped it: `factory`, a number, or `live` for what was live before the change.
     pub version: String,

@@ -99,6 +99,10 @@ pub struct Facts {
 
 /// What this boot does.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a start makes a few of them, one after the other"
+)]
 pub enum Decision {
     /// Boots what is live; a refusal is said aloud first.
     Boot(Option<Refusal>),

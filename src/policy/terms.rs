@@ -4,6 +4,10 @@ use crate::record::state::{Consent, Prepared, Request};
 
 /// Where the converters are run that a change needs, which decides what counts as a converter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them is made for a change, and it is copied like what else goes with that"
+)]
 pub enum Conversions {
     /// Before boot, by the agent: only early ones.
     #[default]

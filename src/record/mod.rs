@@ -17,6 +17,7 @@ pub mod grubenv;
 pub mod journal;
 pub mod layout;
 pub mod manifest;
+pub mod request;
 pub mod slots;
 pub mod state;
 pub mod sums;

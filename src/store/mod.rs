@@ -204,7 +204,8 @@ pub trait Store {
 
     /// Whether anything was written to the dataset at `live` after `clone` was made of it, or to a subvolume inside it after
     /// that was cloned along. A clone that is made of it is no write. What is still in memory counts only after a
-    /// [`Store::sync`]. Where `clone` is a clone of something else the answer means nothing.
+    /// [`Store::sync`]; so does what was, of a subvolume inside, when the clone was made: a sync before that makes it count
+    /// as earlier. Where `clone` is a clone of something else the answer means nothing.
     fn written_since(&self, live: Place, clone: Place) -> Result<bool>;
 
     /// The subvolumes inside a dataset, parents before children.

@@ -230,7 +230,8 @@ pub fn fenced<S: Store>(
     let there = match (&intent, intent.source()) {
         (Intent::Return { .. }, _) => matches!(target, Health::Parked | Health::NoManifest),
         (_, Some(_)) => matches!(target, Health::Sound | Health::WithoutConfig),
-        (_, None) => true,
+        // The version that would stay.
+        (_, None) => store.dataset(Place::Live(Part::System))?.is_some(),
     };
     if !there {
         return Ok(None);

@@ -15,6 +15,7 @@ use super::execute::Convert;
 use super::finish::with_ballast;
 use super::plan::{Conversion, Plan, Step};
 use super::records::Records;
+use crate::fence::history;
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::state::Prepared;
@@ -38,6 +39,11 @@ pub fn answer(conversions: &[Conversion]) -> u32 {
 }
 
 impl Plan {
+    /// When the plan was made: seconds since 1970, by a clock that may have been wrong.
+    fn made(&self) -> u64 {
+        self.after.last.map_or(0, |last| last.at)
+    }
+
     /// The data that the plan converts of what is live: what can be prepared in the running system.
     pub fn convertible(&self) -> Vec<Part> {
         let of_live = |part: &Part| {
@@ -88,6 +94,8 @@ fn make_all<S: Store>(
     plan: &Plan,
     convert: Convert<'_, S>,
 ) -> Result<Prepared, Error> {
+    // What is still in memory of a subvolume inside would be written after the clone, and look like a later write.
+    store.sync()?;
     let mut prepared = Prepared::new(answer(&plan.conversions));
     for part in plan.convertible() {
         let (live, clone) = (Place::Live(part), Place::Prepared(part));
@@ -96,9 +104,16 @@ fn make_all<S: Store>(
             return Err(Error::NotCloned(nested.name()));
         }
         for conversion in plan.conversions.iter().filter(|it| it.dataset == part) {
-            convert(store, clone, conversion)?;
+            let converted = convert(store, clone, conversion);
+            let (id, now) = (plan.id, plan.made());
+            if matches!(converted, Err(Error::NotConverted { .. })) {
+                // Of the clone nothing stays.
+                history::remember(store, live, conversion, id, now, true);
+            }
+            converted?;
             let (label, state) = conversion.label();
             store.set_label(clone, &label, Some(state))?;
+            history::remember(store, clone, conversion, id, now, false);
         }
         prepared.insert(part, store.seal(clone)?);
     }

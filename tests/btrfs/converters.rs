@@ -166,13 +166,17 @@ fn run(machine: &mut Machine, top: Top, argument: &str, seconds: u32) -> (Option
 }
 
 fn in_both_ways(check: fn(&mut Machine, Top)) {
-    let mut machine = machine();
-    let top = Top::of(&machine.store).unwrap();
-    assert!(matches!(&top, Top::Mounted(path) if *path == machine.top));
-    check(&mut machine, top);
-    let mut machine = self::machine();
-    let device = machine.scratch.device.to_str().unwrap().to_owned();
-    check(&mut machine, Top::Device(device));
+    for mounted in [true, false] {
+        let mut machine = machine();
+        let top = match mounted {
+            true => Top::of(&machine.store).unwrap(),
+            false => Top::Device(machine.scratch.device.to_str().unwrap().to_owned()),
+        };
+        if let Top::Mounted(path) = &top {
+            assert_eq!(*path, machine.top);
+        }
+        check(&mut machine, top);
+    }
 }
 
 fn converts(machine: &mut Machine, top: Top) {

@@ -108,7 +108,7 @@ pub(super) fn is(
 }
 
 /// What is remembered of the data's states at a place.
-fn history(store: &Memory, place: Place) -> String {
+pub(super) fn history(store: &Memory, place: Place) -> String {
     let labels = &store.world().datasets[&place].labels;
     let text = labels.get("history.shop").cloned().unwrap_or_default();
     String::from_utf8(text).unwrap()

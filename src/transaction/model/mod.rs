@@ -24,6 +24,7 @@ mod trials;
 mod upgrade;
 mod verbs;
 
+use super::plan::Plan;
 use super::records::Records;
 use crate::record::layout::{DataParts, Dataset, Layout, Part};
 use crate::record::manifest::{Kind, Manifest, Member, Origin, title};
@@ -140,6 +141,16 @@ fn labelled(store: &mut Memory, place: Place, state: &str) {
         let labels = &mut world.datasets.get_mut(&place).unwrap().labels;
         labels.insert("state.shop".to_owned(), state.as_bytes().to_vec());
     });
+}
+
+/// A machine in which data was converted for the request that waits.
+pub(crate) fn prepared_machine() -> Memory {
+    prepared::prepared()
+}
+
+/// The same before, with its request's plan.
+pub(crate) fn machine_to_convert() -> (Memory, Records, Plan) {
+    prepared::to_convert()
 }
 
 /// What an image builder has after `backstay init`.

@@ -6,14 +6,17 @@
 use super::acts::Act;
 use super::boot::FAILS;
 use super::explore::explore;
-use super::fence::{DATA, LIVE, booted, done, is, its, now, shop, state, writes};
+use super::fence::{DATA, LIVE, booted, done, history, is, its, now, shop, state, writes};
+use crate::admin::request::planned;
 use crate::fence::names::Version;
 use crate::fence::tests::{declare, label};
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::{Conversions, Terms};
 use crate::record::state::{Consent, Verb};
 use crate::store::memory::{Content, Memory, Tree};
 use crate::store::place::{File, Place};
 use crate::store::{Access, Store};
+use crate::transaction::plan::Plan;
 use crate::transaction::prepared::{left_over, make};
 use crate::transaction::records::Records;
 
@@ -36,10 +39,24 @@ fn late() -> Memory {
 }
 
 /// The same, asked for and converted.
-fn prepared() -> Memory {
+pub(super) fn prepared() -> Memory {
     let mut store = late();
     done(&mut store, Act::Prepare(BACK, Consent::Convert));
     store
+}
+
+/// What the running system is asked to convert, with the plan.
+pub(super) fn to_convert() -> (Memory, Records, Plan) {
+    let store = late();
+    let records = Records::open(&store).unwrap();
+    let terms = Terms {
+        consent: Consent::Convert,
+        conversions: Conversions::Running,
+    };
+    let (plan, explanation) = planned(&store, &records, BACK, terms, 1).unwrap();
+    let text = explanation.to_string();
+    assert!(text.contains("3 to 2 by down of the live system"), "{text}");
+    (store, records, plan)
 }
 
 fn file(text: &str) -> Tree {
@@ -70,7 +87,9 @@ fn what_was_converted_in_the_running_system_becomes_live_with_the_version() {
     let clone = &store.world().datasets[&CLONE];
     assert!(clone.dataset.read_only);
     assert_eq!(clone.labels["state.shop"], b"2");
+    assert_eq!(history(&store, CLONE), "1 3 2 3 live down\n");
     done(&mut store, Act::Start);
+    assert_eq!(history(&store, LIVE), "1 3 2 3 live down\n");
     assert_eq!(now(&store), is("2", "2", Some("shop of 2")));
     assert!(!has_clone(&store));
     let live = &store.world().datasets[&LIVE];
@@ -210,22 +229,13 @@ fn a_converter_that_fails_there_leaves_nothing_and_asks_for_nothing() {
     assert!(!has_clone(&store));
     assert_eq!(state(&store).request, None);
     assert_eq!(store.read(File::Armed).unwrap(), None);
+    assert_eq!(history(&store, LIVE), "1 3 2 3 live fails failed\n");
 }
 
 #[test]
 fn a_write_during_the_conversion_is_noticed_before_anything_is_asked_for() {
-    use crate::policy::terms::{Conversions, Terms};
-    let mut store = late();
-    let records = Records::open(&store).unwrap();
-    let terms = Terms {
-        consent: Consent::Convert,
-        conversions: Conversions::Running,
-    };
-    let planned = crate::admin::request::planned(&store, &records, BACK, terms, 1);
-    let (plan, explanation) = planned.unwrap();
+    let (mut store, records, plan) = to_convert();
     assert_eq!(plan.convertible(), [DATA]);
-    let text = explanation.to_string();
-    assert!(text.contains("3 to 2 by down of the live system"), "{text}");
     let made = make(
         &mut store,
         &records,

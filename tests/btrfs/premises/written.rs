@@ -146,6 +146,8 @@ fn inside(mut machine: Machine) {
     machine.directory(DATA, "dir");
     machine.nest(DATA, "dir/inner");
     fs::write(machine.at(DATA, "dir/inner/file"), b"one").unwrap();
+    // The clone writes out what is in memory of its source, and not of what lies inside.
+    machine.store.sync().unwrap();
     machine
         .store
         .clone_to(DATA, CLONE, Access::Writable)
