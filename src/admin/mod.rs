@@ -87,7 +87,9 @@ pub fn main() -> ExitCode {
         Ok(run::Ended::Nothing) => ExitCode::from(NOTHING),
         Ok(run::Ended::Unwell) => ExitCode::from(FAILED),
         Err(error) => {
-            eprintln!("backstay: {error}");
+            // The terminal may be gone, as where an upgrade has been told to end by that.
+            let line = format!("backstay: {error}\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
             ExitCode::from(FAILED)
         }
     }
