@@ -217,18 +217,17 @@ fn hangs(machine: &mut Machine, top: Top) {
 }
 
 pub fn checks() -> Vec<Check> {
-    let check = |(name, run): (&'static str, fn(&mut Machine, Top))| Check {
+    let check = |name, run: fn(&mut Machine, Top)| Check {
         suite: "converters",
         name,
         run: Box::new(move || in_both_ways(run)),
     };
-    let all: [(&'static str, fn(&mut Machine, Top)); 3] = [
-        (
+    vec![
+        check(
             "a_converter_finds_what_it_is_promised_and_changes_the_clone_alone",
             converts,
         ),
-        ("one_that_fails_is_told_with_its_last_line", fails),
-        ("one_that_takes_too_long_is_ended", hangs),
-    ];
-    all.into_iter().map(check).collect()
+        check("one_that_fails_is_told_with_its_last_line", fails),
+        check("one_that_takes_too_long_is_ended", hangs),
+    ]
 }
