@@ -26,6 +26,8 @@ use super::books;
 
 /// Where the live dataset lies in the hole between the renames; no snapshot has this number.
 const ASIDE: u32 = 4_000_000_000;
+/// The label with the state of the books, as the store calls it.
+const STATE: &str = "state.books";
 
 /// What the store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +158,7 @@ impl Store for Broken {
     }
 
     fn set_label(&mut self, place: Place, name: &str, value: Option<&[u8]>) -> StoreResult<()> {
-        if self.bug == Bug::LabelsFirst {
+        if self.bug == Bug::LabelsFirst && name == STATE {
             let live = Place::Live(place.part());
             self.before = Some((name.to_owned(), self.store.label(live, name)?));
             self.store.set_label(live, name, value)?;
