@@ -29,6 +29,7 @@ mod refuse;
 mod reset;
 mod rollback;
 pub mod runner;
+mod running;
 mod secure_boot;
 mod selftest;
 pub mod steps;
@@ -290,6 +291,11 @@ pub const GROUPS: &[Group] = &[
         name: "packages",
         story: ("packages", include_str!("packages.rs")),
         scenarios: packages::SCENARIOS,
+    },
+    Group {
+        name: "running",
+        story: ("running", include_str!("running.rs")),
+        scenarios: running::SCENARIOS,
     },
     Group {
         name: "guard",

@@ -62,12 +62,12 @@ const UPGRADE: &str = concat!(
     "END\n"
 );
 
-fn packages(name: &str, script: &str) -> Fixture {
+pub fn packages(name: &str, script: &str) -> Fixture {
     let script = format!("{APT}{UPGRADE}{script}{GUARDED}");
     Fixture::new(System::Debian, format!("packages-{name}"), script).with_database_programs()
 }
 
-fn start(ctx: &Context, fixture: &Fixture) -> Result<Vm> {
+pub fn start(ctx: &Context, fixture: &Fixture) -> Result<Vm> {
     let disk = ctx.take(fixture)?;
     let mut vm = ctx.boot(&disk)?;
     vm.serial().set_patience(Duration::from_secs(480));
@@ -75,7 +75,7 @@ fn start(ctx: &Context, fixture: &Fixture) -> Result<Vm> {
 }
 
 /// The whole system is up, and so is what it is for.
-fn is_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
+pub fn is_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
     let state = debian.run("systemctl is-system-running --wait")?.output;
     ctx.check(state.trim() == "running", || {
         format!("systemd says {state}")
@@ -85,7 +85,7 @@ fn is_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
 }
 
 /// This version is installed, and what it says of its data is this line.
-fn has(
+pub fn has(
     ctx: &Context,
     debian: &mut Debian<'_>,
     [app, version]: [&str; 2],
@@ -127,7 +127,7 @@ fn install(debian: &mut Debian<'_>, what: &str) -> Result<Answer> {
 }
 
 /// The same, and it must succeed.
-fn installs(ctx: &Context, debian: &mut Debian<'_>, what: &str) -> Result<()> {
+pub fn installs(ctx: &Context, debian: &mut Debian<'_>, what: &str) -> Result<()> {
     let answer = install(debian, what)?;
     ctx.check(answer.status == 0, || {
         format!("installing {what}: {answer:?}")
