@@ -297,6 +297,9 @@ pub const TABLE: &[Parameter] = &[
         help: &[
             "Each is only what it says: convert never goes back, and restore never converts. Where \
              that does not lead to a version that can read the data, nothing is changed.",
+            "GRUB shows no plan, so convert is also the consent to what converters lose, where no path \
+             loses nothing. What that is, 'backstay fence explain' says in the running system, and the \
+             menu before it does it.",
             "What is replaced stays with the snapshot that is made, and comes back by \
              fence=restore alone. docs/fencing.md has the rules.",
         ],

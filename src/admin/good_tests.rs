@@ -247,6 +247,7 @@ fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
     let present = Wish::Change {
         verb: back,
         consent: Default::default(),
+        loss: true,
         present: true,
     };
     let request = |store: &mut Memory, records: &mut Records| {
@@ -329,6 +330,7 @@ fn an_attempt_to_go_back_suspends_the_deletion_until_a_person_decides() {
     let gone = Wish::Change {
         verb: Verb::Rollback(Some(77)),
         consent: Default::default(),
+        loss: true,
         present: true,
     };
     assert!(!boot(&mut store, gone, &mut |_| {}).refusals.is_empty());

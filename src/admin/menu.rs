@@ -20,6 +20,7 @@ use crate::console::versions::{self, Version};
 use crate::console::{inside, json};
 use crate::policy;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::Terms;
 use crate::record::slots::Slots;
 use crate::record::state::{Consent, State, Verb};
 use crate::store::Store;
@@ -29,6 +30,7 @@ use crate::sys::raw_terminal::RawTerminal;
 use crate::sys::{kmsg, mountinfo};
 use crate::transaction::catalogue;
 use crate::transaction::explain::Explanation;
+use crate::transaction::plan::Plan;
 use crate::transaction::records::{Records, read_state};
 use rustix::fd::AsFd;
 use std::io::IsTerminal;
@@ -42,7 +44,11 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
     if !(out.json || is_terminal) {
         return Err(Error::MenuNeedsTerminal);
     }
-    let mut running = Running { root, out };
+    let mut running = Running {
+        root,
+        out,
+        shown: None,
+    };
     // Where there is nothing to show, it is said as every command says it.
     running.opened()?;
     // Whoever is root here can do all of it without a menu.
@@ -84,6 +90,16 @@ pub fn run(root: Option<&Path>, out: Out) -> Result<Ended> {
 struct Running<'a> {
     root: Option<&'a Path>,
     out: Out,
+    /// The plan that was shown last.
+    shown: Option<Shown>,
+}
+
+/// What was seen of a plan that loses something by a conversion, or does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shown {
+    verb: Verb,
+    consent: Consent,
+    loss: bool,
 }
 
 impl Running<'_> {
@@ -99,10 +115,10 @@ impl Running<'_> {
     }
 
     /// Under the lock: what may be done now.
-    fn planned(&self, verb: Verb, consent: Consent) -> Result<(Open, Explanation)> {
+    fn planned(&self, verb: Verb, terms: impl Into<Terms>) -> Result<(Open, Plan, Explanation)> {
         let mut open = open(self.root, Lock::Try, self.out)?;
-        let explanation = run_ask::plan(&mut open, verb, consent)?;
-        Ok((open, explanation))
+        let (plan, explanation) = run_ask::plan(&mut open, verb, terms)?;
+        Ok((open, plan, explanation))
     }
 
     /// What the file system was mounted from.
@@ -129,6 +145,30 @@ impl Running<'_> {
             (false, None) => None,
         };
         Ok(situation(&store, hindrance))
+    }
+}
+
+impl Shown {
+    fn of(plan: &Plan, verb: Verb, consent: Consent) -> Shown {
+        Shown {
+            verb,
+            consent,
+            loss: plan.converts_with_loss(),
+        }
+    }
+
+    /// On which terms a change is asked for after this was shown.
+    fn terms(shown: Option<Shown>, verb: Verb, consent: Consent) -> Terms {
+        let loss = true;
+        Terms {
+            loss: shown
+                == Some(Shown {
+                    verb,
+                    consent,
+                    loss,
+                }),
+            ..Terms::from(consent)
+        }
     }
 }
 
@@ -201,12 +241,17 @@ impl machine::Machine for Running<'_> {
     }
 
     fn plan(&mut self, verb: Verb, consent: Consent) -> Answer<Explanation> {
-        Ok(self.planned(verb, consent).map_err(said)?.1)
+        self.shown = None;
+        let (_, plan, explanation) = self.planned(verb, consent).map_err(said)?;
+        self.shown = Some(Shown::of(&plan, verb, consent));
+        Ok(explanation)
     }
 
     fn carry_out(&mut self, verb: Verb, consent: Consent) -> Answer<String> {
-        let (mut open, _) = self.planned(verb, consent).map_err(said)?;
-        run_ask::submit(&mut open, verb, consent).map_err(said)?;
+        // Between the two others may have been at work: what loses something by now was not shown.
+        let terms = Shown::terms(self.shown.take(), verb, consent);
+        let (mut open, plan, _) = self.planned(verb, terms).map_err(said)?;
+        run_ask::submit(&mut open, &plan, verb, consent).map_err(said)?;
         Ok(match self.root {
             None => "It is asked for: the next start does it. 'reboot' restarts now; 'backstay cancel' withdraws it.",
             Some(_) => "It is asked for: the next start of that system does it. 'backstay cancel' with the same --root withdraws it.",
@@ -308,7 +353,11 @@ impl machine::Machine for Running<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fence::names::Version;
+    use crate::fence::tests::{declare, label};
     use crate::record::block::BLOCK;
+    use crate::record::layout::Part;
+    use crate::store::place::Place;
     use crate::transaction::execute;
     use crate::transaction::model::machine;
 
@@ -389,6 +438,50 @@ mod tests {
                 .len(),
             3
         );
+    }
+
+    #[test]
+    fn a_loss_that_came_into_the_plan_after_it_was_shown_is_not_asked_for() {
+        let (mut store, records) = machine();
+        let (verb, consent) = (Verb::Rollback(Some(2)), Consent::Convert);
+        let writes = |state: &str| format!("dataset = \"data\"\nstate = \"{state}\"\n");
+        let down = |lossless: bool| {
+            format!(
+                "{}[[converter]]\nfrom = [\"3\"]\nto = \"2\"\ncommand = [\"/usr/bin/down\"]\nearly = true\n\
+                 lossless = {lossless}\n",
+                writes("3")
+            )
+        };
+        declare(&mut store, Version::Snapshot(2), &writes("2"));
+        label(&mut store, Place::Live(Part::Data(0)), "3");
+        let mut shown = |lossless, terms: Terms| {
+            declare(&mut store, Version::Live, &down(lossless));
+            request::planned(&store, &records, verb, terms, 1).map(|(plan, _)| plan)
+        };
+        let at_first = Terms::from(consent);
+        for (was, is, goes) in [
+            (true, true, true),
+            (true, false, false),
+            (false, false, true),
+        ] {
+            let plan = shown(was, at_first).unwrap();
+            let seen = Some(Shown::of(&plan, verb, consent));
+            let then = shown(is, Shown::terms(seen, verb, consent));
+            match goes {
+                true => assert_eq!(then.unwrap().converts_with_loss(), !is),
+                false => assert!(matches!(
+                    then,
+                    Err(Error::Refused(Refusal::Unseen(Version::Snapshot(2))))
+                )),
+            }
+        }
+        // What was shown of something else is nothing that was shown of this.
+        let plan = shown(false, at_first).unwrap();
+        let other = Some(Shown::of(&plan, Verb::Forward, consent));
+        for seen in [None, other] {
+            let then = shown(false, Shown::terms(seen, verb, consent));
+            assert!(matches!(then, Err(Error::Refused(Refusal::Unseen(_)))));
+        }
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn what_something_needs_is_not_touched() {
                 ticket: [1; 16],
                 verb,
                 consent: Consent::Restore,
+                loss: false,
                 created: 1,
                 prepared: Prepared::NONE,
             });

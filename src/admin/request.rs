@@ -166,7 +166,7 @@ pub fn armed(verb: Verb) -> Vec<u8> {
     text
 }
 
-/// Writes the request down. On disk on return. `link_spare` gives [`SPARE`] the name of the hint.
+/// Writes a request down to which no loss was shown. On disk on return. `link_spare` gives [`SPARE`] the name of the hint.
 pub fn submit<S: Store>(
     store: &mut S,
     records: &mut Records,
@@ -180,13 +180,33 @@ pub fn submit<S: Store>(
         ticket,
         verb,
         consent,
+        loss: false,
         created: now,
         prepared: Prepared::NONE,
     };
     submit_request(store, records, request, link_spare)
 }
 
-/// The same with what was converted for it, which must be on disk.
+/// What a plan that is shown asks for, with what was converted for it.
+pub fn shown(
+    plan: &Plan,
+    verb: Verb,
+    consent: Consent,
+    prepared: Prepared,
+    ticket: Ticket,
+    now: u64,
+) -> Request {
+    Request {
+        ticket,
+        verb,
+        consent,
+        loss: plan.converts_with_loss(),
+        created: now,
+        prepared,
+    }
+}
+
+/// The same with what was shown, and with what was converted for it, which must be on disk.
 pub fn submit_request<S: Store>(
     store: &mut S,
     records: &mut Records,

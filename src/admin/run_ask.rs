@@ -14,7 +14,7 @@ use crate::policy::refusal::Refusal;
 use crate::policy::resolve;
 use crate::policy::terms::{Conversions, Terms};
 use crate::record::layout::Part;
-use crate::record::state::{Consent, Prepared, Request, Ticket, Verb};
+use crate::record::state::{Consent, Prepared, Ticket, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::STORE;
@@ -125,7 +125,7 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
     }
     let prepared = run_convert::prepare(&mut open, &plan, out)
         .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))?;
-    let submitted = submit_with(&mut open, verb, consent, prepared);
+    let submitted = submit_with(&mut open, &plan, verb, consent, prepared);
     if submitted.is_err() && !prepared.is_none() {
         run_convert::give_up(&mut open, out);
     }
@@ -150,11 +150,19 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
 
 /// What a change would do that is carried out before boot as a whole. That it was refused is written down, and what waits
 /// to be deleted is kept for whoever wanted to go back to it.
-pub(super) fn plan(open: &mut Open, verb: Verb, consent: Consent) -> Result<Explanation> {
-    let terms = Terms::from(consent);
-    preview(&open.machine, &open.store, &open.records, verb, terms)
-        .map(|(_, explanation)| explanation)
-        .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
+pub(super) fn plan(
+    open: &mut Open,
+    verb: Verb,
+    terms: impl Into<Terms>,
+) -> Result<(Plan, Explanation)> {
+    preview(
+        &open.machine,
+        &open.store,
+        &open.records,
+        verb,
+        terms.into(),
+    )
+    .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))
 }
 
 /// The same with its plan, of a change that is converted for in the running system where it can be.
@@ -186,8 +194,8 @@ fn by_preference(
 ) -> Result<(Plan, Explanation)> {
     let by = |conversions| {
         let terms = Terms {
-            consent,
             conversions,
+            ..Terms::from(consent)
         };
         preview(machine, store, records, verb, terms)
     };
@@ -211,21 +219,21 @@ fn refused<S: Store>(store: &mut S, records: &mut Records, verb: Verb, error: &E
     note(store, &format!("not asked for, {verb}: {error}"));
 }
 
-/// Writes the request down, after [`plan`] under the same lock. On disk on return.
-pub(super) fn submit(open: &mut Open, verb: Verb, consent: Consent) -> Result<()> {
-    submit_with(open, verb, consent, Prepared::NONE)
+/// Writes the request down, after [`plan`] under the same lock, which gave what is shown. On disk on return.
+pub(super) fn submit(open: &mut Open, shown: &Plan, verb: Verb, consent: Consent) -> Result<()> {
+    submit_with(open, shown, verb, consent, Prepared::NONE)
 }
 
 /// The same with what was converted for it.
-fn submit_with(open: &mut Open, verb: Verb, consent: Consent, prepared: Prepared) -> Result<()> {
+fn submit_with(
+    open: &mut Open,
+    shown: &Plan,
+    verb: Verb,
+    consent: Consent,
+    prepared: Prepared,
+) -> Result<()> {
     let link = spare(&open.machine);
-    let request = Request {
-        ticket: ticket()?,
-        verb,
-        consent,
-        created: now(),
-        prepared,
-    };
+    let request = request::shown(shown, verb, consent, prepared, ticket()?, now());
     request::submit_request(&mut open.store, &mut open.records, request, &link)?;
     note(&mut open.store, &format!("asked for the next boot: {verb}"));
     Ok(())

@@ -87,8 +87,8 @@ fn ask(args: &Upgrade, id: u32, mut open: Open, out: Out) -> Result<Ended> {
     let goes = staged::forward(&open.store, &open.records.state.value, now())?;
     let refused = match goes {
         Forward::Goes(consent) => {
-            let explanation = run_ask::plan(&mut open, Verb::Forward, consent)?;
-            run_ask::submit(&mut open, Verb::Forward, consent)?;
+            let (plan, explanation) = run_ask::plan(&mut open, Verb::Forward, consent)?;
+            run_ask::submit(&mut open, &plan, Verb::Forward, consent)?;
             if !out.json {
                 print(&explanation);
             }

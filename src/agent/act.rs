@@ -293,9 +293,10 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
 /// up by that, and is not asked for again.
 pub(crate) fn after_factory(wish: Wish, request: Option<Request>) -> Wish {
     match (wish, request) {
-        (Wish::Boot, Some(Request { verb, consent, .. })) => Wish::Change {
-            verb,
-            consent,
+        (Wish::Boot, Some(request)) => Wish::Change {
+            verb: request.verb,
+            consent: request.consent,
+            loss: request.loss,
             present: true,
         },
         (wish, _) => wish,
@@ -453,10 +454,34 @@ mod tests {
     use super::*;
     use crate::admin::request::{no_spare, submit};
     use crate::record::state::Verb;
+    use crate::record::state::{Consent, Prepared};
     use crate::store::memory::Fault;
     use crate::transaction::execute;
     use crate::transaction::model::machine;
     use crate::transaction::plan::plan;
+
+    #[test]
+    fn a_request_that_waited_for_the_factory_agrees_to_no_more_than_before() {
+        let (_, records) = machine();
+        let state = Slots::Valid {
+            value: records.state.value.clone(),
+            at: crate::record::slots::Position { seq: 1, slot: 0 },
+            torn: false,
+        };
+        for loss in [false, true] {
+            let request = Request {
+                ticket: [1; 16],
+                verb: Verb::ResetSystem { keep_config: false },
+                consent: Consent::Convert,
+                loss,
+                created: 1,
+                prepared: Prepared::NONE,
+            };
+            let wish = after_factory(Wish::Boot, Some(request));
+            let (_, terms) = policy::next(wish, &state).unwrap();
+            assert_eq!((terms.consent, terms.loss), (Consent::Convert, loss));
+        }
+    }
 
     #[test]
     fn a_request_is_said_to_be_withdrawn_only_once_that_is_on_disk() {

@@ -37,6 +37,8 @@ pub fn read(line: &[u8]) -> Asked {
                     Some(verb) => Wish::Change {
                         verb,
                         consent: consent(request.fence),
+                        // Who writes that it may convert has its whole meaning: docs/decisions/0039.
+                        loss: true,
                         present: request.present,
                     },
                     None => Wish::Boot,
@@ -143,6 +145,7 @@ mod tests {
             let wish = Wish::Change {
                 verb,
                 consent: want,
+                loss: true,
                 present: false,
             };
             assert_eq!(read(line.as_bytes()).wish, wish, "{line}");

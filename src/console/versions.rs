@@ -249,6 +249,7 @@ mod tests {
             ticket: [1; 16],
             verb: Verb::ResetEverything,
             consent: Default::default(),
+            loss: false,
             created: 1,
             prepared: Default::default(),
         });

@@ -84,6 +84,12 @@ pub struct Path {
 }
 
 impl Path {
+    /// How long it may take, by the time limits of its steps, in seconds.
+    pub fn seconds(&self) -> u64 {
+        let steps = self.steps.iter();
+        steps.fold(0, |sum, step| sum.saturating_add(step.seconds.into()))
+    }
+
     /// The state of the data after the last step.
     pub fn end(&self) -> Option<&AppState> {
         self.steps.last().map(|step| &step.to)

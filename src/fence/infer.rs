@@ -7,7 +7,7 @@
 use super::declaration::Declaration;
 use super::graph::{Graph, Path, Through};
 use super::names::{AppName, AppState, Version};
-use super::question::{By, Consent, Fate, Fault, Kept, Label, Labels, Offer, Question};
+use super::question::{BY_ITSELF, By, Consent, Fate, Fault, Kept, Label, Labels, Offer, Question};
 use super::verdict::{Answer, AppVerdict, Cause, Lot, Refusal, Restore, Verdict};
 use crate::record::layout::Name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,15 @@ struct Whole<'a> {
     kept_unfit: bool,
 }
 
+/// What lets an application go that does not live with the data as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Somebody agrees to this.
+    Agreed(Consent),
+    /// Nobody can: paths that lose nothing. What they may take together, in seconds.
+    Nobody(u64),
+}
+
 /// Says whether the target can be gone to, and how.
 pub fn infer(question: &Question<'_>) -> Verdict {
     let nothing = Offer::default();
@@ -45,8 +54,8 @@ pub fn infer(question: &Question<'_>) -> Verdict {
     let wholes = wholes(question, &cases);
     let goes = |rule| target.faults.is_empty() && cases.iter().all(|it| passes(it, &wholes, rule));
     let rule = match question.by {
-        By::Itself => None,
-        By::Running | By::Console => Some(question.consent),
+        By::Itself => Rule::Nobody(seconds(&cases)),
+        By::Running | By::Console => Rule::Agreed(question.consent),
     };
     let answers = |it| answer(it, &wholes, rule, question);
     let apps: Vec<AppVerdict> = cases.iter().map(answers).collect();
@@ -57,7 +66,7 @@ pub fn infer(question: &Question<'_>) -> Verdict {
         goes: goes(rule),
         possible: Consent::ALL
             .into_iter()
-            .filter(|consent| goes(Some(*consent)))
+            .filter(|consent| goes(Rule::Agreed(*consent)))
             .collect(),
         services: match question.by {
             By::Running if goes(rule) => services(question, &apps),
@@ -214,15 +223,27 @@ fn wholes<'a>(question: &Question<'a>, cases: &[Case<'a>]) -> BTreeMap<&'a Name,
     question.datasets.iter().map(whole).collect()
 }
 
-/// Whether an application goes under this consent; `None` where nobody can consent.
-fn passes(case: &Case<'_>, wholes: &BTreeMap<&Name, Whole<'_>>, rule: Option<Consent>) -> bool {
+/// Whether an application goes under this rule.
+fn passes(case: &Case<'_>, wholes: &BTreeMap<&Name, Whole<'_>>, rule: Rule) -> bool {
     case.cause.is_none()
         || match rule {
-            Some(Consent::Refuse) => false,
-            Some(Consent::Convert) => case.path.is_some(),
-            Some(Consent::Restore) => goes_back(case, wholes).is_some(),
-            None => case.path.as_ref().is_some_and(|path| path.lossy == 0),
+            Rule::Agreed(Consent::Refuse) => false,
+            Rule::Agreed(Consent::Convert) => case.path.is_some(),
+            Rule::Agreed(Consent::Restore) => goes_back(case, wholes).is_some(),
+            Rule::Nobody(seconds) => lossless(case).is_some() && seconds <= BY_ITSELF,
         }
+}
+
+/// The path of an application that needs one, if nothing is lost on it.
+fn lossless<'a>(case: &'a Case<'_>) -> Option<&'a Path> {
+    let path = case.path.as_ref().filter(|path| path.lossy == 0);
+    path.filter(|_| case.cause.is_some())
+}
+
+/// What these may take together, in seconds.
+fn seconds(cases: &[Case<'_>]) -> u64 {
+    let paths = cases.iter().filter_map(lossless);
+    paths.fold(0, |sum, path| sum.saturating_add(path.seconds()))
 }
 
 /// What the dataset of an application goes back to, if that is needed and can be done.
@@ -233,7 +254,7 @@ fn goes_back<'a>(case: &Case<'_>, wholes: &BTreeMap<&Name, Whole<'a>>) -> Option
 fn answer(
     case: &Case<'_>,
     wholes: &BTreeMap<&Name, Whole<'_>>,
-    rule: Option<Consent>,
+    rule: Rule,
     question: &Question<'_>,
 ) -> AppVerdict {
     let back = goes_back(case, wholes);
@@ -242,7 +263,7 @@ fn answer(
         since: kept.since,
         state: known(kept.labels.get(case.app)),
     });
-    let going_back = rule == Some(Consent::Restore) && restore.is_some();
+    let going_back = rule == Rule::Agreed(Consent::Restore) && restore.is_some();
     let answer = match (case.declared, &restore, &case.path) {
         (None, _, _) if case.cause.is_none() => Answer::LeftAlone(lot(case, question, going_back)),
         (_, Some(kept), _) if going_back => Answer::Restore { kept: kept.clone() },
@@ -251,7 +272,7 @@ fn answer(
             path: path.clone(),
             lossy: path.lossy > 0,
         },
-        _ => Answer::Refuse(refusal(case, wholes)),
+        _ => Answer::Refuse(refusal(case, wholes, rule)),
     };
     let after = match &answer {
         Answer::Convert { path, .. } => path.end().cloned(),
@@ -295,16 +316,20 @@ fn lot(case: &Case<'_>, question: &Question<'_>, going_back: bool) -> Lot {
     }
 }
 
-fn refusal(case: &Case<'_>, wholes: &BTreeMap<&Name, Whole<'_>>) -> Refusal {
+fn refusal(case: &Case<'_>, wholes: &BTreeMap<&Name, Whole<'_>>, rule: Rule) -> Refusal {
     let whole = case.dataset.and_then(|name| wholes.get(name));
     Refusal {
         cause: case.cause.clone().unwrap_or(Cause::CannotRead),
         offers: Consent::ALL
             .into_iter()
-            .filter(|consent| passes(case, wholes, Some(*consent)))
+            .filter(|consent| passes(case, wholes, Rule::Agreed(*consent)))
             .collect(),
         only_running: case.only_running,
         kept_unfit: whole.is_some_and(|it| it.kept_unfit),
+        too_long: match rule {
+            Rule::Nobody(seconds) => lossless(case).map(|_| seconds),
+            Rule::Agreed(_) => None,
+        },
     }
 }
 

@@ -83,6 +83,12 @@ pub enum Fate {
 /// The config dataset, by the name "config", and the data datasets of the machine.
 pub type Datasets = BTreeMap<Name, Fate>;
 
+/// How long all the converters of a change may take where nobody is there, by their time limits together; in seconds.
+///
+/// The machine is down meanwhile, and whoever comes to it sees a screen and no reason to wait. An hour is six converters with
+/// the limit that they have unless they say another, or one that says so; what may take longer is for somebody who knows it.
+pub const BY_ITSELF: u64 = 60 * 60;
+
 /// Who asks, which decides what can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -92,7 +98,7 @@ pub enum By {
     /// A person, before boot: only early converters.
     Console,
     /// Nobody; the machine falls back. Nobody agrees to anything, so consent does not count: only early converters that
-    /// lose nothing.
+    /// lose nothing, and that end within [`BY_ITSELF`].
     Itself,
 }
 

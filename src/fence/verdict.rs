@@ -86,6 +86,9 @@ pub struct Refusal {
     pub only_running: bool,
     /// There is kept data, but the target does not live with that either.
     pub kept_unfit: bool,
+    /// There is a path on which nothing is lost, but what the whole change would run may take these seconds, and nobody is
+    /// there.
+    pub too_long: Option<u64>,
 }
 
 /// One application in one dataset.

@@ -5,7 +5,7 @@
 
 use super::graph::Step;
 use super::names::{AppState, Version};
-use super::question::{By, Fault, Label};
+use super::question::{BY_ITSELF, By, Fault, Label};
 use super::verdict::{Answer, AppVerdict, Cause, Lot, Refusal, Restore, Verdict};
 use crate::console::text::utc;
 
@@ -201,6 +201,13 @@ fn offers(app: &AppVerdict, refusal: &Refusal) -> Vec<String> {
         ));
         lines.extend(path.steps.iter().map(|it| format!("  {}", step(it))));
     }
+    if let Some(seconds) = refusal.too_long {
+        lines.push(format!(
+            "nobody is there, and all that would be run may take {}, by the time limits: more than {} is never begun then",
+            lasting(seconds),
+            lasting(BY_ITSELF)
+        ));
+    }
     if let Some(kept) = &app.restore {
         lines.push(format!(
             "with fence=restore: return to the data as it was {}",
@@ -220,6 +227,20 @@ fn offers(app: &AppVerdict, refusal: &Refusal) -> Vec<String> {
         lines.push(remedy(app, &refusal.cause));
     }
     lines
+}
+
+/// A time in hours, minutes and seconds, without those that are none.
+fn lasting(seconds: u64) -> String {
+    let units = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let some = units.iter().filter(|(count, _)| *count > 0);
+    let texts: Vec<String> = some
+        .map(|(count, unit)| format!("{count} {unit}"))
+        .collect();
+    texts.join(" ")
 }
 
 fn remedy(app: &AppVerdict, cause: &Cause) -> String {

@@ -37,6 +37,8 @@ pub enum Wish {
         verb: Verb,
         /// What is agreed to, about the data.
         consent: Consent,
+        /// Whether conversions may lose something: not where that goes back to a request to which no loss was shown.
+        loss: bool,
         /// Whether the person is known to be there.
         present: bool,
     },
@@ -170,10 +172,14 @@ pub fn next(wish: Wish, state: &Slots<State>) -> Option<(Intent, Terms)> {
                     Wish::Change {
                         verb,
                         consent,
+                        loss,
                         present: true,
                     },
                     _,
-                ) => (verb, Terms::from(consent)),
+                ) => {
+                    let terms = Terms::from(consent);
+                    (verb, Terms { loss, ..terms })
+                }
                 // What was prepared is the request's alone.
                 (_, request) => request.map(|it| (it.verb, Terms::from(it)))?,
             };

@@ -93,6 +93,12 @@ pub enum Refusal {
         "the data was changed after it was converted, or is not there: nothing is done; ask again"
     )]
     Outdated,
+    /// What is to be converted for this version would lose something, and the plan that was agreed to did not.
+    #[error(
+        "refused: the conversion for {0} would lose something that was not shown; ask again with 'backstay' in the running \
+         system and see what it loses"
+    )]
+    Unseen(Version),
     /// A snapshot was booted once, and what was parked cannot run on the data as it is by now.
     #[error(
         "the system parked as {0} cannot run on the data, which was changed since: what was booted once stays; for the way \

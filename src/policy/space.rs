@@ -32,6 +32,7 @@ fn wishes() -> Vec<Wish> {
         wishes.extend([true, false].map(|present| Wish::Change {
             verb,
             consent: Default::default(),
+            loss: true,
             present,
         }));
     }
@@ -58,6 +59,7 @@ fn states() -> Vec<Slots<State>> {
                         ticket: [3; 16],
                         verb,
                         consent: Default::default(),
+                        loss: false,
                         created: 0,
                         prepared: Default::default(),
                     });
@@ -469,6 +471,7 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
         Refusal::NotConvertible(true),
         Refusal::NotConvertible(false),
         Refusal::Outdated,
+        Refusal::Unseen(Version::Snapshot(u32::MAX)),
     ];
     for refusal in texts {
         let text = refusal.to_string();

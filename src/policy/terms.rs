@@ -23,19 +23,24 @@ pub enum Conversions {
 pub struct Terms {
     /// What is agreed to.
     pub consent: Consent,
+    /// Whether conversions may lose something: whoever agrees is shown what, or says so unseen.
+    pub loss: bool,
     /// Where conversions are done.
     pub conversions: Conversions,
 }
 
+/// Whoever agrees sees the plan, or says it at GRUB.
 impl From<Consent> for Terms {
     fn from(consent: Consent) -> Terms {
         Terms {
             consent,
+            loss: true,
             ..Terms::default()
         }
     }
 }
 
+/// What was agreed to, of the plan that was shown then.
 impl From<Request> for Terms {
     fn from(request: Request) -> Terms {
         let conversions = match request.prepared.is_none() {
@@ -44,6 +49,7 @@ impl From<Request> for Terms {
         };
         Terms {
             consent: request.consent,
+            loss: request.loss,
             conversions,
         }
     }

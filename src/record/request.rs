@@ -15,7 +15,8 @@ pub enum Consent {
     /// Nothing but what needs no conversion.
     #[default]
     Refuse,
-    /// Conversions, with what they lose where none loses nothing.
+    /// Conversions, with what they lose where none loses nothing. In a request a loss counts only where it was shown: see
+    /// [`Request::loss`].
     Convert,
     /// To go back to kept data, and to lose what came since.
     Restore,
@@ -47,6 +48,8 @@ pub struct Request {
     pub verb: Verb,
     /// What is agreed to.
     pub consent: Consent,
+    /// The plan that was shown loses something by a conversion. Without it none that does is carried out.
+    pub loss: bool,
     /// Seconds since 1970; shown only.
     pub created: u64,
     /// What was converted for it already.
@@ -108,7 +111,8 @@ impl Prepared {
 }
 
 /// A request on disk. Without a consent it is what it was before there was one, byte for byte; with one it is a third
-/// variant, and with something prepared a fourth, which an older backstay does not know: it changes nothing then.
+/// variant, with something prepared a fourth, and with a loss that was shown a fifth, which an older backstay does not know: it
+/// changes nothing then.
 pub(super) mod stored {
     use super::{Consent, Prepared, Request, Ticket, Verb};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -121,6 +125,8 @@ pub(super) mod stored {
         Plain(Plain),
         Agreed(Plain, Consent),
         Prepared(Plain, Consent, Box<Prepared>),
+        /// With or without something prepared.
+        Loss(Plain, Consent, Box<Prepared>),
     }
 
     #[derive(Serialize, Deserialize)]
@@ -141,6 +147,7 @@ pub(super) mod stored {
         };
         match request {
             None => Stored::None,
+            Some(it) if it.loss => Stored::Loss(plain(it), it.consent, Box::new(it.prepared)),
             Some(it) if !it.prepared.is_none() => {
                 Stored::Prepared(plain(it), it.consent, Box::new(it.prepared))
             }
@@ -154,16 +161,18 @@ pub(super) mod stored {
         deserializer: D,
     ) -> Result<Option<Request>, D::Error> {
         let none = Prepared::NONE;
-        let (plain, consent, prepared) = match Stored::deserialize(deserializer)? {
+        let (plain, consent, prepared, loss) = match Stored::deserialize(deserializer)? {
             Stored::None => return Ok(None),
-            Stored::Plain(plain) => (plain, Consent::Refuse, none),
-            Stored::Agreed(plain, consent) => (plain, consent, none),
-            Stored::Prepared(plain, consent, prepared) => (plain, consent, *prepared),
+            Stored::Plain(plain) => (plain, Consent::Refuse, none, false),
+            Stored::Agreed(plain, consent) => (plain, consent, none, false),
+            Stored::Prepared(plain, consent, prepared) => (plain, consent, *prepared, false),
+            Stored::Loss(plain, consent, prepared) => (plain, consent, *prepared, true),
         };
         Ok(Some(Request {
             ticket: plain.ticket,
             verb: plain.verb,
             consent,
+            loss,
             created: plain.created,
             prepared,
         }))
@@ -198,6 +207,7 @@ mod tests {
             ticket,
             verb,
             consent,
+            loss: false,
             created,
             prepared: Prepared::NONE,
         };
@@ -236,6 +246,64 @@ mod tests {
             let read: Now = postcard::from_bytes(&bytes).unwrap();
             assert_eq!(read.0, Some(with));
             assert!(postcard::from_bytes::<Option<Before>>(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_loss_that_was_shown_is_a_form_of_its_own_and_no_other_form_has_one() {
+        #[derive(Serialize, serde::Deserialize)]
+        struct Plain(Ticket, Verb, u64);
+        /// Before there was the form with a loss.
+        #[derive(Serialize, serde::Deserialize)]
+        enum Before {
+            None,
+            Plain(Plain),
+            Agreed(Plain, Consent),
+            Prepared(Plain, Consent, Prepared),
+        }
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        struct Now(#[serde(with = "stored")] Option<Request>);
+        let (ticket, verb, created) = ([3; 16], Verb::Rollback(Some(300)), 1_790_000_000);
+        let plain = || Plain(ticket, verb, created);
+        let consent = Consent::Convert;
+        let mut some = Prepared::new(7);
+        let uuid = Uuid([9; 16]);
+        some.insert(Part::Data(1), Identity { uuid, ctransid: 77 });
+        let now = |consent, loss, prepared| Request {
+            ticket,
+            verb,
+            consent,
+            loss,
+            created,
+            prepared,
+        };
+        let none = Prepared::NONE;
+        for (before, request) in [
+            (Before::None, None),
+            (
+                Before::Plain(plain()),
+                Some(now(Consent::Refuse, false, none)),
+            ),
+            (
+                Before::Agreed(plain(), consent),
+                Some(now(consent, false, none)),
+            ),
+            (
+                Before::Prepared(plain(), consent, some),
+                Some(now(consent, false, some)),
+            ),
+        ] {
+            let bytes = postcard::to_allocvec(&before).unwrap();
+            let read: Now = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read.0, request);
+            assert_eq!(postcard::to_allocvec(&read).unwrap(), bytes);
+        }
+        for prepared in [none, some] {
+            let request = Some(now(consent, true, prepared));
+            let bytes = postcard::to_allocvec(&Now(request)).unwrap();
+            let read: Now = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(read.0, request);
+            assert!(postcard::from_bytes::<Before>(&bytes).is_err());
         }
     }
 }

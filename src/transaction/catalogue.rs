@@ -1,6 +1,8 @@
 //! What the store holds: snapshots with their manifests, and whether they are what they were.
 
+use super::plan::Plan;
 use super::{Error, fenced};
+use crate::fence::question::BY_ITSELF;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
 use crate::policy::trial::{self, Spent, Start};
@@ -149,14 +151,18 @@ pub fn spent<S: Store>(store: &S, state: &State, but: &[u32]) -> Result<Option<S
         return Ok(None);
     };
     let mut good = good(store)?;
-    good.retain(|id| !but.contains(id) && lets_fall_back(store, state, *id));
+    // An hour in all, not for each that is tried.
+    let took = but.iter().filter_map(|id| fall_back(store, state, *id));
+    let left = took.fold(BY_ITSELF, |left, plan| left.saturating_sub(plan.seconds()));
+    let fits = |plan: &Plan| plan.seconds() <= left;
+    good.retain(|id| !but.contains(id) && fall_back(store, state, *id).as_ref().is_some_and(fits));
     Ok(Some(trial::spent(state, spent, &good)))
 }
 
 /// The good snapshots that are no way out for the machine, because their applications cannot run on the data.
 pub fn fenced_off<S: Store>(store: &S, state: &State) -> Result<Vec<u32>, Error> {
     let mut good = good(store)?;
-    good.retain(|id| !lets_fall_back(store, state, *id));
+    good.retain(|id| fall_back(store, state, *id).is_none());
     Ok(good)
 }
 
@@ -250,10 +256,10 @@ pub fn fenced<S: Store>(
     Ok(fenced::refusal(&plan))
 }
 
-/// Whether the machine may fall back to a snapshot: its applications live with the data, or with what converters make of
-/// it that lose nothing. Nobody is there to agree to more.
-fn lets_fall_back<S: Store>(store: &S, state: &State, to: u32) -> bool {
+/// How the machine would fall back to a snapshot, if it may: its applications live with the data, or with what converters make
+/// of it that lose nothing and end in time. Nobody is there to agree to more.
+fn fall_back<S: Store>(store: &S, state: &State, to: u32) -> Option<Plan> {
     let intent = Intent::FallBack { to };
     let plan = fenced::plan_for(store, &intent, state, Consent::Refuse, 0);
-    plan.is_ok_and(|plan| fenced::refusal(&plan).is_none())
+    plan.ok().filter(|plan| fenced::refusal(plan).is_none())
 }

@@ -14,6 +14,7 @@ use crate::record::block::TooLarge;
 use crate::record::journal::{Committing, Journal, Label, MAX_PARTS, Made, Preparing, Swap};
 use crate::record::layout::Part;
 use crate::record::manifest::{Origin, title};
+use crate::record::state::State;
 use crate::store::place::{File, Place, Set};
 use crate::store::{Access, Nested, Store};
 use heapless::Vec;
@@ -135,23 +136,68 @@ pub fn execute_by<S: Store>(
         }
         records.state.write_anew(store, state)?;
     }
+    let before = records.state.value.clone();
+    let left_out = match commit(store, records, plan, now, hands, progress) {
+        Ok(left_out) => left_out,
+        Err(error) => {
+            survived(store, records, plan, before);
+            return Err(error);
+        }
+    };
+    // Not before it is true: somebody may pull the plug on it.
+    progress(&Step::Commit);
+    match finish(store, records, progress) {
+        Ok(done) => Ok(Done { left_out, ..done }),
+        Err(error) => Err(Error::Unfinished(Box::new(error))),
+    }
+}
+
+/// Everything up to the commit record. Gives [`Done::left_out`]; after an error nothing is left of it, or the next start
+/// undoes it.
+fn commit<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+    now: u64,
+    hands: &mut Hands<'_, S>,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<std::vec::Vec<String>, Error> {
     let (committing, left_out) = match prepare(store, records, plan, now, hands, progress) {
         Ok(prepared) => prepared,
         // The next start undoes it, so GRUB stays armed.
         Err(error @ Error::Uncertain(_)) => return Err(error),
         Err(error) => return Err(undone(store, records, error)),
     };
-    if let Err(error) = records
+    match records
         .journal
         .write(store, Journal::Committing(Box::new(committing)))
     {
-        return Err(take_back(store, records, error));
+        Ok(()) => Ok(left_out),
+        Err(error) => Err(take_back(store, records, error)),
     }
-    // Not before it is true: somebody may pull the plug on it.
-    progress(&Step::Commit);
-    match finish(store, records, progress) {
-        Ok(done) => Ok(Done { left_out, ..done }),
-        Err(error) => Err(Error::Unfinished(Box::new(error))),
+}
+
+/// A converter is run, and nobody is there: should it take the machine down, the next start does not fall back to the same
+/// snapshot again, and so on for ever. On disk on return. The commit record has the state without this.
+fn may_not_survive<S: Store>(
+    store: &mut S,
+    records: &mut Records,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let Intent::FallBack { to } = plan.intent else {
+        return Ok(());
+    };
+    let mut state = records.state.value.clone();
+    state.remember_failed(to);
+    records.state.write(store, state)
+}
+
+/// The machine is still there, whatever went wrong: the state is as before. Also a record whose write failed may be on disk.
+fn survived<S: Store>(store: &mut S, records: &mut Records, plan: &Plan, before: State) {
+    let may_be_written =
+        matches!(plan.intent, Intent::FallBack { .. }) && !plan.conversions.is_empty();
+    if may_be_written && let Err(error) = records.state.write_anew(store, before) {
+        log::warn!("that the converters were tried stays written down: {error}");
     }
 }
 
@@ -261,6 +307,7 @@ fn prepare<S: Store>(
             }
             Step::Convert { at, nth } => {
                 progress(step);
+                may_not_survive(store, records, plan)?;
                 let missing = || Error::Missing("the converter that the plan names".to_owned());
                 let conversion = plan.conversions.get(*nth).ok_or_else(missing)?;
                 let converted = (hands.convert)(store, *at, conversion);

@@ -61,7 +61,14 @@ pub fn plan_for<S: Store>(
         Some(verdict) => amended(plan, verdict, &prepared, store.layout()),
         None => plan,
     };
-    plan.outdated = !prepared.is_none() && !prepared::holds(store, &plan, &prepared)?;
+    plan.unfit = if !prepared.is_none() && !prepared::holds(store, &plan, &prepared)? {
+        Some(Refusal::Outdated)
+    } else if plan.converts_with_loss() && !terms.loss {
+        let target = plan.fence.as_ref().map(|verdict| verdict.target);
+        target.map(Refusal::Unseen)
+    } else {
+        None
+    };
     Ok(plan)
 }
 
@@ -135,7 +142,7 @@ pub fn refusal(plan: &Plan) -> Option<Refusal> {
         });
     }
     let Some(verdict) = verdict.filter(|verdict| !verdict.goes) else {
-        return plan.outdated.then_some(Refusal::Outdated);
+        return plan.unfit;
     };
     let would = |intent: &Intent, consent| counts(intent, consent) == consent;
     let offers = |consent| verdict.possible.contains(&consent) && would(&plan.intent, consent);
@@ -250,6 +257,17 @@ fn amended(mut plan: Plan, verdict: Verdict, prepared: &Prepared, layout: &Layou
 }
 
 impl Plan {
+    /// Whether something is lost by what it converts. By a return it is what came since, which is not meant.
+    pub fn converts_with_loss(&self) -> bool {
+        self.conversions.iter().any(|it| !it.step.lossless)
+    }
+
+    /// How long its converters may take together, by their time limits, in seconds.
+    pub fn seconds(&self) -> u64 {
+        let limits = self.conversions.iter().map(|it| u64::from(it.step.seconds));
+        limits.fold(0, u64::saturating_add)
+    }
+
     /// Adds a step that can fail, after the others that make something.
     fn prepares(&mut self, step: Step) {
         let judges = |step: &Step| matches!(step, Step::Check(_) | Step::Commit);

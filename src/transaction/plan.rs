@@ -7,6 +7,7 @@ use crate::fence::names::AppName;
 use crate::fence::verdict::Verdict;
 use crate::policy::history;
 use crate::policy::intent::Intent;
+use crate::policy::refusal::Refusal;
 use crate::policy::trial;
 use crate::record::journal::Outcome;
 use crate::record::layout::{DataParts, Layout, Part};
@@ -88,8 +89,8 @@ pub struct Plan {
     pub fence: Option<Verdict>,
     /// The converters that are run, or were run in the running system, in their order.
     pub conversions: Vec<Conversion>,
-    /// What was run is not what the plan needs by now. Then it is not carried out.
-    pub outdated: bool,
+    /// Why it is not what was agreed to, or prepared for, before. Then it is not carried out.
+    pub unfit: Option<Refusal>,
     /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
     /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
@@ -233,7 +234,7 @@ pub fn plan(
         after,
         fence: None,
         conversions: Vec::new(),
-        outdated: false,
+        unfit: None,
         aside,
     }
 }
@@ -267,7 +268,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         spared: None,
         fence: None,
         conversions: Vec::new(),
-        outdated: false,
+        unfit: None,
         aside: DataParts::NONE,
     }
 }
@@ -301,7 +302,7 @@ fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
         spared: None,
         fence: None,
         conversions: Vec::new(),
-        outdated: false,
+        unfit: None,
         aside: DataParts::NONE,
     }
 }

@@ -17,6 +17,8 @@ pub enum Act {
     GiveBack(Room),
     /// Both slots of the state become garbage.
     GarbleState,
+    /// The state says that a fallback to this snapshot was tried, and that the machine did not come through it.
+    Tried(u32),
     /// A rollback to this snapshot by an exchange that is two renames: it must be caught.
     TwoRenames(u32),
     /// One that converts the live data itself: the same.

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use backstay::admin::layout_file;
 use backstay::agent::kexec::running_release;
-use backstay::record::state::Kexec;
+use backstay::record::state::{Kexec, State};
 use backstay::store::btrfs::Btrfs;
 use backstay::store::place::STORE;
 use backstay::sys::btrfs as ioctl;
@@ -306,10 +306,22 @@ fn marks_itself_good(root: &Path) -> Result<()> {
 
 /// The kernel that runs here is not to be left, and there is no other one.
 fn without_kexec(top: &Path) -> Result<()> {
+    edit_state(top, |state| state.kexec = Kexec::Fails)
+}
+
+/// Lets the state say that a fallback to this snapshot was tried, as a converter leaves it that takes the machine down.
+///
+/// # Errors
+/// Where the records cannot be read or written.
+pub fn tried(top: &Path, to: u32) -> Result<()> {
+    edit_state(top, |state| state.remember_failed(to))
+}
+
+fn edit_state(top: &Path, change: impl FnOnce(&mut State)) -> Result<()> {
     let mut store = Btrfs::open_path(top, layout_file::parse(LAYOUT)?)?;
     let mut records = Records::open(&store)?;
     let mut state = records.state.value.clone();
-    state.kexec = Kexec::Fails;
+    change(&mut state);
     Ok(records.state.write(&mut store, state)?)
 }
 

@@ -132,14 +132,17 @@ pub const VERBS: &[Verb] = &[
         ..BOOKS
     },
     Verb {
-        // What was good for a while does not, and the machine converts by itself what loses nothing.
+        // What was good for a while does not, and the machine converts by itself what loses nothing. It cannot tell a power
+        // cut in the converter from a converter that takes it down, so after one it asks, and goes on with what is live.
         name: "fall-back-converts",
         stage: Stage::GoodBooks,
         before: &[CONVERT, Step::Admin("mark-good"), Step::Admin("try"), BAD],
         recovery: CONFIRMED,
         new: BACK_BY_CONVERSION,
         old: BACK_BY_CONVERSION,
+        or: Some((&[Step::Tried(3)], STAYS)),
         may_wait: true,
+        may_ask: true,
         not_when_full: true,
         ..BOOKS
     },

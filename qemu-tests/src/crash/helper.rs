@@ -278,6 +278,7 @@ fn act(disk: &Disk, act: &Act) -> Result<Started> {
         Act::Fill => full::fill(top),
         Act::GiveBack(room) => full::give_back(top, *room),
         Act::GarbleState => builder::garble_state(top),
+        Act::Tried(to) => builder::tried(top, *to),
         Act::TwoRenames(to) => control::two_renames(top, *to),
         Act::InPlace(to) => control::in_place(top, *to),
         Act::LabelledFirst(to) => control::labelled_first(top, *to),

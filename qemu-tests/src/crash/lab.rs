@@ -7,6 +7,7 @@ use super::act::{Act, Answer, Stage};
 use super::builder::{DATA, SYSTEM, data_of, version_of};
 use super::cut::Cut;
 use super::disk::Disk;
+use super::helper::WAITS;
 use super::machine::{Machine, Mounted};
 use super::recording::Recording;
 use super::right::{LiveSet, NAMES, Right, is_on_the_way};
@@ -250,7 +251,10 @@ impl Lab {
             said.push_str(&answer.console);
             let failed = answer.failure.as_ref().is_some_and(|failure| {
                 let done = self.verb.done.iter().any(|said| failure.contains(said));
-                matches!(step, Step::Boot(_)) || !done
+                match step {
+                    Step::Boot(_) => !(self.verb.may_ask && failure == WAITS),
+                    _ => !done,
+                }
             });
             if failed {
                 answer.console = said;

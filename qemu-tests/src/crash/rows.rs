@@ -26,6 +26,7 @@ pub(super) const USUAL: Verb = Verb {
     or: None,
     without_live: false,
     may_wait: false,
+    may_ask: false,
     needs_room: false,
     not_when_full: false,
 };

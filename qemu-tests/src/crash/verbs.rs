@@ -15,6 +15,8 @@ pub enum Step {
     Fill,
     /// Both slots of the state become garbage.
     GarbleState,
+    /// The state says that a fallback to this snapshot was tried, and that the machine did not come through it.
+    Tried(u32),
     /// A deliberate bug: a rollback to this snapshot by two renames.
     TwoRenames(u32),
     /// Another: one that converts the live data itself.
@@ -32,6 +34,7 @@ impl Step {
             Step::Admin(words) => Act::Admin(words.to_owned()),
             Step::Fill => Act::Fill,
             Step::GarbleState => Act::GarbleState,
+            Step::Tried(to) => Act::Tried(to),
             Step::TwoRenames(to) => Act::TwoRenames(to),
             Step::InPlace(to) => Act::InPlace(to),
             Step::LabelledFirst(to) => Act::LabelledFirst(to),
@@ -89,6 +92,8 @@ pub struct Verb {
     pub without_live: bool,
     /// Before the recovery the agent may have to ask: there is nothing that it could start, or no state.
     pub may_wait: bool,
+    /// A start of the recovery may open the menu, where the power goes once more.
+    pub may_ask: bool,
     /// It may be refused on a full disk.
     pub needs_room: bool,
     /// It is not tried on a full disk: what is refused there is not tried again, so another end is right then.

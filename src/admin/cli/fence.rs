@@ -150,7 +150,8 @@ pub enum By {
     Running,
     /// A person, before boot: only early converters
     Console,
-    /// The machine, which falls back with nobody there to agree: only early converters that lose nothing
+    /// The machine, which falls back with nobody there to agree: only early converters that lose nothing, and that take no
+    /// more than an hour in all by their time limits
     Itself,
 }
 

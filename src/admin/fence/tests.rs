@@ -109,6 +109,26 @@ fn each_form_says_what_the_verb_would_do_and_writes_nothing() {
 }
 
 #[test]
+fn what_the_machine_has_no_time_for_by_itself_is_said() {
+    let (mut store, records) = shop();
+    for (seconds, goes) in [(3600, true), (3661, false)] {
+        let new = NEW.replace("lossless = false", "lossless = true");
+        declare(
+            &mut store,
+            Version::Live,
+            &format!("{new}seconds = {seconds}\n"),
+        );
+        let verdict = asked(&store, &records, "1 --by itself").unwrap();
+        assert_eq!(verdict.goes, goes, "{seconds}");
+        let text = text(&verdict);
+        let says = "may take 1 h 1 min 1 s, by the time limits: more than 1 h is never begun";
+        assert_eq!(text.contains(says), !goes, "{text}");
+        let with_somebody = asked(&store, &records, "1 --consent convert").unwrap();
+        assert!(with_somebody.goes);
+    }
+}
+
+#[test]
 fn forward_is_where_a_rollback_came_from() {
     let (mut store, mut records) = shop();
     let mut state = records.state.value.clone();

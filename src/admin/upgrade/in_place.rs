@@ -89,6 +89,8 @@ impl Begun {
             ticket: self.ticket,
             verb: Verb::Rollback(Some(self.before)),
             consent,
+            // What upgrading agrees to loses nothing by a conversion.
+            loss: false,
             created: self.now,
             prepared: Prepared::NONE,
         }

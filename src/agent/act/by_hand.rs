@@ -91,6 +91,7 @@ pub fn change(
     let wish = Wish::Change {
         verb,
         consent,
+        loss: true,
         present: true,
     };
     let done = by_steps(session, verb, consent, tarball, wish);

@@ -424,6 +424,7 @@ fn what_waits_and_what_failed_is_on_the_first_screens() {
         ticket: [1; 16],
         verb: Verb::Rollback(None),
         consent: Default::default(),
+        loss: false,
         created: 1,
         prepared: Default::default(),
     });

@@ -47,7 +47,8 @@ fn converter() -> impl Strategy<Value = Converter> {
             lossless,
             cost,
             early,
-            seconds: 600,
+            // By the cost, so that two converters differ in it only where they differ in that. The last is more than an hour.
+            seconds: 600 + 1200 * (cost % 4),
             from,
         })
 }

@@ -134,6 +134,65 @@ fn what_cannot_run_before_boot_is_run_in_the_running_system_only() {
 }
 
 #[test]
+fn with_nobody_there_everything_that_is_run_ends_within_an_hour() {
+    let declares =
+        |dataset: &str, state: &str| format!("dataset = \"{dataset}\"\nstate = \"{state}\"\n");
+    let ask = |by, limits: [u32; 2]| {
+        let (mut old, mut new) = (Offer::default(), Offer::default());
+        let mut fates = Vec::new();
+        for (name, seconds) in ["one", "two"].into_iter().zip(limits) {
+            let converter = format!(
+                "[[converter]]\nfrom = [\"2\"]\nto = \"1\"\ncommand = [\"/usr/lib/down\"]\nlossless = true\n\
+                 early = true\nseconds = {seconds}\n"
+            );
+            let with = declares(name, "2") + &converter;
+            old.apps.extend(offer(name, &declares(name, "1")).apps);
+            new.apps.extend(offer(name, &with).apps);
+            fates.push((name, stays(&[(name, known("2"))], None)));
+        }
+        let versions: Versions = [(TARGET, old), (Version::Live, new)].into_iter().collect();
+        infer(&question(
+            &versions,
+            TARGET,
+            &datasets(fates),
+            by,
+            Consent::Convert,
+        ))
+    };
+    for (limits, goes) in [
+        ([1800, 1800], true),
+        ([1800, 1801], false),
+        ([1, 86_400], false),
+    ] {
+        let verdict = ask(By::Itself, limits);
+        assert_eq!(verdict.goes, goes, "{limits:?}");
+        assert_eq!(verdict.possible, [Consent::Convert]);
+        for by in [By::Running, By::Console] {
+            assert!(ask(by, limits).goes, "somebody is there");
+        }
+        if goes {
+            continue;
+        }
+        let all: u32 = limits.iter().sum();
+        for app in &verdict.apps {
+            let Answer::Refuse(refusal) = &app.answer else {
+                panic!("it is refused");
+            };
+            assert_eq!(refusal.too_long, Some(all.into()));
+            assert_eq!(refusal.offers, [Consent::Convert]);
+        }
+        let text = text(&verdict);
+        assert!(text.contains("more than 1 h is never begun then"), "{text}");
+        assert!(text.contains("nobody was there to agree; fence=convert goes to snapshot 12"));
+    }
+    let text = text(&ask(By::Itself, [1, 86_400]));
+    assert!(
+        text.contains("may take 24 h 1 s, by the time limits"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_refusal_says_what_would_have_to_be_agreed_to() {
     use Consent::{Convert, Refuse, Restore};
     for (label, kept, possible) in [

@@ -6,7 +6,9 @@ use crate::fence::declaration::Declaration;
 use crate::fence::graph::Step;
 use crate::fence::infer::infer;
 use crate::fence::names::{AppName, Version};
-use crate::fence::question::{By, Consent, Datasets, Fate, Kept, Label, Labels, Offer, Versions};
+use crate::fence::question::{
+    BY_ITSELF, By, Consent, Datasets, Fate, Kept, Label, Labels, Offer, Versions,
+};
 use crate::fence::verdict::Answer;
 use crate::record::layout::Name;
 use proptest::collection::vec;
@@ -152,7 +154,20 @@ impl Rules<'_> {
         })
     }
 
+    /// Whether the best paths, where they lose nothing, end in time.
+    fn in_time(&self) -> bool {
+        let needing = self.declared().into_iter().filter_map(|(app, it)| {
+            let it = it.ok().filter(|it| !self.as_it_is(app, it))?;
+            oracle::best(&self.ways(app, it), it).filter(|way| lossy(way) == 0)
+        });
+        let seconds: u64 = needing.flatten().map(|step| u64::from(step.seconds)).sum();
+        seconds <= BY_ITSELF
+    }
+
     fn goes(&self, consent: Option<Consent>) -> bool {
+        if consent.is_none() && !self.in_time() {
+            return false;
+        }
         self.declared().into_iter().all(|(app, it)| {
             let Ok(it) = it else { return false };
             self.as_it_is(app, it)

@@ -7,12 +7,12 @@ use crate::admin::error::Error;
 use crate::admin::factory;
 use crate::admin::good::mark_good;
 use crate::admin::prune::{Asked, prune};
-use crate::admin::request::{cancel, no_spare, planned, submit, submit_request};
+use crate::admin::request::{cancel, no_spare, planned, shown, submit, submit_request};
 use crate::admin::snapshot::{snapshot, snapshot_with_data};
 use crate::policy::Wish;
 use crate::policy::retention::Retention;
 use crate::policy::terms::{Conversions, Terms};
-use crate::record::state::{Consent, Request, Verb};
+use crate::record::state::{Consent, Prepared, Verb};
 use crate::store::memory::Memory;
 
 /// One thing that is asked of a machine.
@@ -76,16 +76,19 @@ impl Act {
             Act::Present(verb) => Wish::Change {
                 verb,
                 consent: Consent::Refuse,
+                loss: true,
                 present: true,
             },
             Act::Agreed(verb, consent) => Wish::Change {
                 verb,
                 consent,
+                loss: true,
                 present: true,
             },
             Act::Unconfirmed(verb) => Wish::Change {
                 verb,
                 consent: Consent::Refuse,
+                loss: true,
                 present: false,
             },
             _ => return Ended::Command(self.command(store)),
@@ -104,9 +107,6 @@ impl Act {
         }
         let mut records = Records::open(store)?;
         let records = &mut records;
-        let ask = |store: &mut Memory, records: &mut Records, verb, consent| {
-            submit(store, records, verb, consent, [7; 16], 1, &no_spare)
-        };
         match self {
             Act::Request(verb) => ask(store, records, verb, Consent::Refuse),
             Act::RequestAgreed(verb, consent) => ask(store, records, verb, consent),
@@ -136,26 +136,35 @@ impl Act {
     }
 }
 
+/// As `backstay rollback` writes it down, be it refused or not.
+fn ask(
+    store: &mut Memory,
+    records: &mut Records,
+    verb: Verb,
+    consent: Consent,
+) -> Result<(), Error> {
+    let (ticket, none) = ([7; 16], Prepared::NONE);
+    let Ok((plan, _)) = planned(store, records, verb, consent, 1) else {
+        return submit(store, records, verb, consent, ticket, 1, &no_spare);
+    };
+    let request = shown(&plan, verb, consent, none, ticket, 1);
+    submit_request(store, records, request, &no_spare)
+}
+
 /// As `backstay rollback --fence convert` does it.
 fn prepare(
     store: &mut Memory,
     records: &mut Records,
     verb: Verb,
     consent: Consent,
-) -> Result<(), crate::admin::error::Error> {
+) -> Result<(), Error> {
     let terms = Terms {
-        consent,
         conversions: Conversions::Running,
+        ..Terms::from(consent)
     };
     let (plan, _) = planned(store, records, verb, terms, 1)?;
     let prepared = prepared::make(store, records, &plan, &mut convert)?;
-    let request = Request {
-        ticket: [7; 16],
-        verb,
-        consent,
-        created: 1,
-        prepared,
-    };
+    let request = shown(&plan, verb, consent, prepared, [7; 16], 1);
     submit_request(store, records, request, &no_spare)
 }
 

@@ -296,6 +296,7 @@ fn a_request_is_taken_out_before_anything_is_done() {
         ticket: [7; 16],
         verb,
         consent: Default::default(),
+        loss: false,
         created: 0,
         prepared: Default::default(),
     });

@@ -2,15 +2,19 @@
 //! new one appears: any number of cuts in a row, not two or three.
 
 use super::acts::{Act, Ended};
-use super::boot::boot;
+use super::boot::{boot, make_plan};
 use super::form::{Form, changed_sealed, sane};
 use crate::admin::error::Error;
 use crate::admin::repair::repair;
 use crate::policy::Wish;
+use crate::policy::intent::Intent;
+use crate::policy::trial::Spent;
 use crate::record::layout::Part;
+use crate::record::state::Consent;
 use crate::store::memory::shared::digest;
 use crate::store::memory::{Cuts, Memory, Tree};
 use crate::transaction;
+use crate::transaction::catalogue;
 use crate::transaction::records::Records;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +66,8 @@ pub struct Milestones {
     /// The disk before.
     pub before: Memory,
     pub act: Act,
+    /// Whether the menu may open.
+    asks: bool,
 }
 
 impl Milestones {
@@ -71,6 +77,7 @@ impl Milestones {
         let mut forms = Vec::new();
         let ended = act.run(&mut store, &mut |store| forms.push(Form::of(store)));
         let after = store.clone();
+        let mut asks = matches!(act, Act::Seal { .. });
         // What is booted once returns at the start after; a request is carried out, or it was used
         // up before the start was cut.
         for disk in [before, &after] {
@@ -88,6 +95,11 @@ impl Milestones {
                     }
                 }
             }
+            for mut store in not_survived(disk) {
+                let booted = boot(&mut store, Wish::Boot, &mut |_| {});
+                asks |= booted.prompt;
+                forms.push(Form::of(&store));
+            }
         }
         forms.dedup();
         let mut live_sets: Vec<_> = forms.iter().map(Form::live).collect();
@@ -97,6 +109,7 @@ impl Milestones {
             live_sets,
             before: before.clone(),
             act,
+            asks,
         };
         (milestones, after, ended)
     }
@@ -194,6 +207,30 @@ fn used_up(disk: &Memory, act: Act) -> Memory {
     store
 }
 
+/// The disk as a cut in a converter leaves it that the machine runs by itself, once what that made is gone; then as one in the
+/// next such converter leaves that disk, and so on.
+fn not_survived(disk: &Memory) -> Vec<Memory> {
+    let (mut store, mut left) = (disk.clone(), Vec::new());
+    while let Some((mut records, to)) = falls_back_by_conversion(&store) {
+        let mut state = records.state.value.clone();
+        state.remember_failed(to);
+        records.state.write(&mut store, state).unwrap();
+        left.push(store.clone());
+    }
+    left
+}
+
+fn falls_back_by_conversion(store: &Memory) -> Option<(Records, u32)> {
+    let records = Records::open(store).ok()?;
+    let state = &records.state.value;
+    let Ok(Some(Spent::FallBack(to))) = catalogue::spent(store, state, &[]) else {
+        return None;
+    };
+    let intent = Intent::FallBack { to };
+    let plan = make_plan(&intent, store, state, Consent::Refuse).ok()?;
+    (!plan.conversions.is_empty()).then_some((records, to))
+}
+
 /// Runs an act with its cuts recorded; `prepare` may set a fault first.
 pub fn record(before: &Memory, act: Act, prepare: impl Fn(&mut Memory)) -> (Memory, Ended, Cuts) {
     let mut store = before.clone();
@@ -223,8 +260,7 @@ pub fn settle(cuts: Cuts, milestones: &Milestones) -> Report {
         store.note_cut();
         cuts = store.cuts.take().unwrap_or_default();
         // What waits may be refused; that shows in what it settles on.
-        let half_sealed = matches!(milestones.act, Act::Seal { .. });
-        if !booted.errors.is_empty() || booted.prompt && !half_sealed {
+        if !booted.errors.is_empty() || booted.prompt && !milestones.asks {
             report.fail(format!("disk {next}: {booted:?}"));
             continue;
         }

@@ -114,7 +114,7 @@ pub(super) fn history(store: &Memory, place: Place) -> String {
     String::from_utf8(text).unwrap()
 }
 
-fn ways(convert: bool, restore: bool) -> Ways {
+pub(super) fn ways(convert: bool, restore: bool) -> Ways {
     Ways { convert, restore }
 }
 
@@ -370,7 +370,7 @@ fn mark(store: &mut Memory, id: u32) {
 }
 
 /// No start is left to what is live, and snapshots 1 and 2 are good.
-fn spent(mut store: Memory) -> Memory {
+pub(super) fn spent(mut store: Memory) -> Memory {
     mark(&mut store, 1);
     mark(&mut store, 2);
     let mut records = Records::open(&store).unwrap();

@@ -23,7 +23,7 @@ struct StateForm {
     clone_of: Option<u32>,
     older: Vec<u32>,
     newer: Vec<u32>,
-    request: Option<(Verb, Consent, Vec<Part>)>,
+    request: Option<(Verb, Consent, bool, Vec<Part>)>,
     parked: Option<u32>,
     destroy: Option<(Option<Place>, u32, Phase)>,
     good: Option<Option<Place>>,
@@ -113,7 +113,7 @@ fn state_form(world: &World, state: &State) -> StateForm {
         newer: state.newer.to_vec(),
         request: state
             .request
-            .map(|it| (it.verb, it.consent, it.prepared.parts().collect())),
+            .map(|it| (it.verb, it.consent, it.loss, it.prepared.parts().collect())),
         parked: state.parked,
         destroy: state.destroy.map(|it| (place(it.live), it.up_to, it.phase)),
         good: state.good.map(place),

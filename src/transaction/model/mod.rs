@@ -5,9 +5,10 @@
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
 //! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`,
-//!   `staged.rs`, `unasked.rs` what is explored; `controls.rs` stores that are wrong and must be caught
+//!   `staged.rs`, `shown.rs`, `unasked.rs`, `alone.rs` what is explored; `controls.rs` stores that are wrong and must be caught
 
 pub(crate) mod acts;
+mod alone;
 mod attacks;
 pub(crate) mod boot;
 mod controls;
@@ -19,6 +20,7 @@ mod fence;
 pub(super) mod form;
 mod lost_state;
 mod prepared;
+mod shown;
 mod staged;
 mod trials;
 mod unasked;

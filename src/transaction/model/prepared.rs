@@ -50,8 +50,8 @@ pub(super) fn to_convert() -> (Memory, Records, Plan) {
     let store = late();
     let records = Records::open(&store).unwrap();
     let terms = Terms {
-        consent: Consent::Convert,
         conversions: Conversions::Running,
+        ..Terms::from(Consent::Convert)
     };
     let (plan, explanation) = planned(&store, &records, BACK, terms, 1).unwrap();
     let text = explanation.to_string();
