@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::databases::{
-    FIRST, NOTES_1_BEFORE_2, NOTES_2, Rows, SECOND, SECOND_NOTES, VERSION_2, ask, converts, disk,
-    exactly, refused, runs, start,
+    BOOKS_DOWN, FIRST, NOTES_1_BEFORE_2, NOTES_2, NOTES_DOWN, NOTES_UP, SECOND, SECOND_NOTES,
+    VERSION_2, ask, converts, disk, exactly, is_left, refused, runs, start_with,
 };
 use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
-use super::store::{CUSTOMER, Store};
+use super::store::Store;
 use super::trial::UNIT;
 use super::{Context, Scenario};
 use crate::vm::Vm;
@@ -56,9 +56,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .with_databases(),
 ];
 
-const NOTES_UP: &str = "notes: 1 to 2";
-const NOTES_DOWN: &str = "notes: 2 to 1";
-
 /// Why version 1, as snapshot 1, is not gone to.
 const EXPLAINED: [&str; 8] = [
     "snapshot 1: refused, its applications cannot run on the data",
@@ -74,9 +71,8 @@ const REFUSED: &str = "refused: snapshot 1 cannot run on the data as it is; \
     fence=convert, of a copy of it, goes there";
 
 fn by_fence(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm) = start(ctx, &disk("version-2", VERSION_2, ""))?;
-    let rows = Rows::first();
-    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    let (store, mut vm, rows) =
+        start_with(ctx, &disk("version-2", VERSION_2, ""), ["2", "2"], SECOND)?;
     let line = format!("backstay: {REFUSED}");
     for command in ["backstay rollback", "backstay rollback --fence restore"] {
         let said = refused(ctx, &mut vm, command)?;
@@ -98,10 +94,8 @@ fn by_fence(ctx: &mut Context) -> Result<()> {
         &[REFUSED, "nothing was changed; starting the system"],
     )?;
     runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
-    vm.at_prompt().power_off()?;
     let untouched = Store::live("2", "2", "2").snapshot(1, ["1", "1", "1"]);
-    ctx.expect_store(&store, &untouched)?;
-    Ok(())
+    is_left(ctx, vm, &store, &untouched)
 }
 
 /// What is asked for is refused with both ways out, in one line.
@@ -114,9 +108,7 @@ fn both_ways(ctx: &Context, vm: &mut Vm, command: &str) -> Result<()> {
 
 fn restores(ctx: &mut Context) -> Result<()> {
     let fixture = disk("notes-1-before-2", NOTES_1_BEFORE_2, "");
-    let (store, mut vm) = start(ctx, &fixture)?;
-    let before = Rows::first();
-    runs(ctx, &mut vm, ["1", "1"], &before, FIRST)?;
+    let (store, mut vm, before) = start_with(ctx, &fixture, ["1", "1"], FIRST)?;
     ask(&mut vm, "backstay rollback 1 --fence convert")?;
     converts(&mut vm, &[NOTES_UP])?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
@@ -143,17 +135,12 @@ fn restores(ctx: &mut Context) -> Result<()> {
     ask(&mut vm, "backstay rollback 3 --fence restore")?;
     agent_says(&mut vm, &["done: roll back to snapshot 3"])?;
     runs(ctx, &mut vm, ["2", "2"], &since, SECOND_NOTES)?;
-    vm.at_prompt().power_off()?;
     let wanted = Store::live("2", "2", "2")
         .snapshot(1, ["2", "2", "2"])
-        .snapshot(2, ["1", "1", "1"])
-        .kept_data(2, Some(CUSTOMER))
-        .snapshot(3, ["2", "2", "2"])
-        .kept_data(3, Some(CUSTOMER))
-        .snapshot(4, ["1", "1", "1"])
-        .kept_data(4, Some(CUSTOMER));
-    ctx.expect_store(&store, &wanted)?;
-    Ok(())
+        .snapshot_and_data(2, ["1", "1", "1"])
+        .snapshot_and_data(3, ["2", "2", "2"])
+        .snapshot_and_data(4, ["1", "1", "1"]);
+    is_left(ctx, vm, &store, &wanted)
 }
 
 /// Version 3 is live; snapshot 1 is version 2, which reads its data, and snapshot 2, the newest, is version 1, which does
@@ -174,9 +161,12 @@ for config in /mnt/@config /mnt/@backstay/defaults; do echo 3 > $config/etc/appl
 ";
 
 fn skips(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm) = start(ctx, &disk("skipped", UNIT, SKIPPED))?;
-    let mut rows = Rows::first();
-    runs(ctx, &mut vm, ["3", "3"], &rows, SECOND_NOTES)?;
+    let (store, mut vm, mut rows) = start_with(
+        ctx,
+        &disk("skipped", UNIT, SKIPPED),
+        ["3", "3"],
+        SECOND_NOTES,
+    )?;
     rows.enter(&mut vm.at_prompt(), "by version 3", 3)?;
     rows.note(&mut vm.at_prompt(), "Dora", "by version 3")?;
     rows.pin(&mut vm.at_prompt(), 4)?;
@@ -209,19 +199,16 @@ fn skips(ctx: &mut Context) -> Result<()> {
     )?;
     runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
     vm.at_prompt().succeed("backstay mark-good")?;
-    vm.at_prompt().power_off()?;
     let wanted = Store::live("2", "2", "2")
         .snapshot(1, ["2", "2", "2"])
         .snapshot(2, ["1", "1", "1"])
         .snapshot(3, ["3", "3", "3"]);
-    ctx.expect_store(&store, &wanted)?;
-    Ok(())
+    is_left(ctx, vm, &store, &wanted)
 }
 
 fn unconverted(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm) = start(ctx, &disk("notes-2", NOTES_2, ""))?;
-    let mut rows = Rows::first();
-    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
+    let (store, mut vm, mut rows) =
+        start_with(ctx, &disk("notes-2", NOTES_2, ""), ["2", "2"], SECOND_NOTES)?;
     rows.note(&mut vm.at_prompt(), "Dora", "by version 2")?;
     ask(&mut vm, "backstay rollback --fence convert")?;
     converts(&mut vm, &[NOTES_DOWN])?;
@@ -240,21 +227,16 @@ fn unconverted(ctx: &mut Context) -> Result<()> {
     runs(ctx, &mut vm, ["2", "2"], &rows, SECOND_NOTES)?;
     rows.pin(&mut vm.at_prompt(), 5)?;
     rows.are_in(ctx, &mut vm.at_prompt(), SECOND_NOTES)?;
-    vm.at_prompt().power_off()?;
     let wanted = Store::live("2", "2", "2")
         .snapshot(1, ["1", "1", "1"])
-        .snapshot(2, ["2", "2", "2"])
-        .kept_data(2, Some(CUSTOMER))
-        .snapshot(3, ["1", "1", "1"])
-        .kept_data(3, Some(CUSTOMER));
-    ctx.expect_store(&store, &wanted)?;
-    Ok(())
+        .snapshot_and_data(2, ["2", "2", "2"])
+        .snapshot_and_data(3, ["1", "1", "1"]);
+    is_left(ctx, vm, &store, &wanted)
 }
 
 fn factory(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm) = start(ctx, &disk("version-2", VERSION_2, ""))?;
-    let mut rows = Rows::first();
-    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    let (store, mut vm, mut rows) =
+        start_with(ctx, &disk("version-2", VERSION_2, ""), ["2", "2"], SECOND)?;
     rows.enter(&mut vm.at_prompt(), "by version 2", 4711)?;
     rows.note(&mut vm.at_prompt(), "Dora", "by version 2")?;
     rows.pin(&mut vm.at_prompt(), 3)?;
@@ -273,7 +255,7 @@ fn factory(ctx: &mut Context) -> Result<()> {
         ctx.check(plan.contains(part), || format!("the plan is {plan}"))?;
     }
     vm.at_prompt().restart()?;
-    converts(&mut vm, &["ledger: pg17 to pg15", NOTES_DOWN])?;
+    converts(&mut vm, &[BOOKS_DOWN, NOTES_DOWN])?;
     agent_says(
         &mut vm,
         &["done: reset system and configuration to the factory version, keep data"],
@@ -282,13 +264,10 @@ fn factory(ctx: &mut Context) -> Result<()> {
     runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
     rows.enter(&mut vm.at_prompt(), "by the factory version", -4711)?;
     rows.are_in(ctx, &mut vm.at_prompt(), FIRST)?;
-    vm.at_prompt().power_off()?;
     let wanted = Store::live("1", "1", "1")
         .snapshot(1, ["1", "1", "1"])
-        .snapshot(2, ["2", "2", "2"])
-        .kept_data(2, Some(CUSTOMER));
-    ctx.expect_store(&store, &wanted)?;
-    Ok(())
+        .snapshot_and_data(2, ["2", "2", "2"]);
+    is_left(ctx, vm, &store, &wanted)
 }
 
 /// Version 2 is live, and snapshot 1 is version 1, with one format of all data. The setting is 1 by default in version 1, 2 in
@@ -311,9 +290,8 @@ fn defaults(ctx: &mut Context) -> Result<()> {
             format!("notes must list {lines}, and lists {found}")
         })
     };
-    let (store, mut vm) = start(ctx, &disk("defaults", DEFAULTS, ""))?;
-    let rows = Rows::first();
-    runs(ctx, &mut vm, ["2", "2"], &rows, FIRST)?;
+    let (store, mut vm, rows) =
+        start_with(ctx, &disk("defaults", DEFAULTS, ""), ["2", "2"], FIRST)?;
     lists(ctx, &mut vm, 3)?;
     ask(&mut vm, "backstay reset config --yes")?;
     agent_says(&mut vm, &[RESET])?;
@@ -328,12 +306,10 @@ fn defaults(ctx: &mut Context) -> Result<()> {
     agent_says(&mut vm, &[RESET])?;
     runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
     lists(ctx, &mut vm, 1)?;
-    vm.at_prompt().power_off()?;
     let wanted = Store::live("1", "1", "1")
         .snapshot(1, ["1", "1", "1"])
         .snapshot(2, ["2", "2", "2"])
         .snapshot(3, ["2", "2", "2"])
         .snapshot(4, ["1", "1", "1"]);
-    ctx.expect_store(&store, &wanted)?;
-    Ok(())
+    is_left(ctx, vm, &store, &wanted)
 }
