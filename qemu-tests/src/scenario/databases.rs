@@ -60,6 +60,9 @@ set_defaults 1
 label_data 1
 ";
 
+/// What follows a script: snapshot 1 is asked for, and the first start converts the data for it. A story spares the start before.
+pub const ASK_FOR_1: &str = "admin rollback 1 --fence convert\n";
+
 /// A disk with databases, made by one of these scripts and what follows it.
 #[must_use]
 pub fn disk(name: &str, script: &str, more: &str) -> Fixture {

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::databases::{
-    BOOKS_DOWN, FIRST, NOTES_1_BEFORE_2, NOTES_2, NOTES_DOWN, NOTES_UP, SECOND, SECOND_NOTES,
-    VERSION_2, ask, converts, disk, exactly, is_left, refused, runs, start_with,
+    ASK_FOR_1, BOOKS_DOWN, FIRST, NOTES_1_BEFORE_2, NOTES_2, NOTES_DOWN, NOTES_UP, Rows, SECOND,
+    SECOND_NOTES, VERSION_2, ask, converts, disk, exactly, is_left, refused, runs, start,
+    start_with,
 };
 use super::steps::{agent_begins, agent_says, choose_and_confirm, menu};
 use super::store::Store;
@@ -107,9 +108,9 @@ fn both_ways(ctx: &Context, vm: &mut Vm, command: &str) -> Result<()> {
 }
 
 fn restores(ctx: &mut Context) -> Result<()> {
-    let fixture = disk("notes-1-before-2", NOTES_1_BEFORE_2, "");
-    let (store, mut vm, before) = start_with(ctx, &fixture, ["1", "1"], FIRST)?;
-    ask(&mut vm, "backstay rollback 1 --fence convert")?;
+    let fixture = disk("notes-1-asked-for-2", NOTES_1_BEFORE_2, ASK_FOR_1);
+    let (store, mut vm) = start(ctx, &fixture)?;
+    let before = Rows::first();
     converts(&mut vm, &[NOTES_UP])?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
     let mut since = before.clone();
@@ -206,11 +207,17 @@ fn skips(ctx: &mut Context) -> Result<()> {
     is_left(ctx, vm, &store, &wanted)
 }
 
+/// The last note by version 2, and the way back asked for: the first start converts the data for it.
+const BACK_ASKED_FOR: &str = "
+in_system notes add Dora 'by version 2'
+admin rollback --fence convert
+";
+
 fn unconverted(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm, mut rows) =
-        start_with(ctx, &disk("notes-2", NOTES_2, ""), ["2", "2"], SECOND_NOTES)?;
-    rows.note(&mut vm.at_prompt(), "Dora", "by version 2")?;
-    ask(&mut vm, "backstay rollback --fence convert")?;
+    let fixture = disk("notes-2-asked-back", NOTES_2, BACK_ASKED_FOR);
+    let (store, mut vm) = start(ctx, &fixture)?;
+    let mut rows = Rows::first();
+    rows.noted("Dora", "by version 2");
     converts(&mut vm, &[NOTES_DOWN])?;
     runs(ctx, &mut vm, ["1", "1"], &rows, FIRST)?;
     ctx.step("the old version writes on, in its own format");
