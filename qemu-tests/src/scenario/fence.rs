@@ -16,7 +16,7 @@ use crate::vm::Vm;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::tiny(
         "rollback-refused-by-fence",
-        "the command, the explanation and GRUB's entry refuse to go back below a conversion, word for word, and change nothing",
+        "GRUB's entry, the command and the explanation refuse to go back below a conversion, word for word, and change nothing",
         by_fence,
     )
     .with_databases()
@@ -72,8 +72,18 @@ const REFUSED: &str = "refused: snapshot 1 cannot run on the data as it is; \
     fence=convert, of a copy of it, goes there";
 
 fn by_fence(ctx: &mut Context) -> Result<()> {
-    let (store, mut vm, rows) =
-        start_with(ctx, &disk("version-2", VERSION_2, ""), ["2", "2"], SECOND)?;
+    let (store, mut vm) = start(ctx, &disk("version-2", VERSION_2, ""))?;
+    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
+    agent_begins(
+        &mut vm,
+        "going to roll back to the version before (confirmed)",
+    )?;
+    agent_says(
+        &mut vm,
+        &[REFUSED, "nothing was changed; starting the system"],
+    )?;
+    let rows = Rows::first();
+    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
     let line = format!("backstay: {REFUSED}");
     for command in ["backstay rollback", "backstay rollback --fence restore"] {
         let said = refused(ctx, &mut vm, command)?;
@@ -84,17 +94,7 @@ fn by_fence(ctx: &mut Context) -> Result<()> {
     ctx.step("nothing waits for the next start");
     let waits = vm.at_prompt().run("backstay cancel")?;
     ctx.check(waits.status == 3, || format!("cancel says {waits:?}"))?;
-    vm.at_prompt().restart()?;
-    choose_and_confirm(&mut vm, &[menu::ROLL_BACK])?;
-    agent_begins(
-        &mut vm,
-        "going to roll back to the version before (confirmed)",
-    )?;
-    agent_says(
-        &mut vm,
-        &[REFUSED, "nothing was changed; starting the system"],
-    )?;
-    runs(ctx, &mut vm, ["2", "2"], &rows, SECOND)?;
+    rows.are_in(ctx, &mut vm.at_prompt(), SECOND)?;
     let untouched = Store::live("2", "2", "2").snapshot(1, ["1", "1", "1"]);
     is_left(ctx, vm, &store, &untouched)
 }
@@ -278,7 +278,7 @@ fn factory(ctx: &mut Context) -> Result<()> {
 }
 
 /// Version 2 is live, and snapshot 1 is version 1, with one format of all data. The setting is 1 by default in version 1, 2 in
-/// version 2, and was set to 3 in both.
+/// version 2, and was set to 3 in both. The reset of the live one is asked for.
 const DEFAULTS: &str = "
 label_data 1
 echo lines=3 > /mnt/@config/etc/appliance/notes.conf
@@ -286,6 +286,7 @@ admin snapshot --title 'version 1'
 set_version 2
 set_defaults 2
 echo lines=3 > /mnt/@config/etc/appliance/notes.conf
+admin reset config --yes
 ";
 
 fn defaults(ctx: &mut Context) -> Result<()> {
@@ -297,10 +298,8 @@ fn defaults(ctx: &mut Context) -> Result<()> {
             format!("notes must list {lines}, and lists {found}")
         })
     };
-    let (store, mut vm, rows) =
-        start_with(ctx, &disk("defaults", DEFAULTS, ""), ["2", "2"], FIRST)?;
-    lists(ctx, &mut vm, 3)?;
-    ask(&mut vm, "backstay reset config --yes")?;
+    let (store, mut vm) = start(ctx, &disk("defaults", DEFAULTS, ""))?;
+    let rows = Rows::first();
     agent_says(&mut vm, &[RESET])?;
     runs(ctx, &mut vm, ["2", "2"], &rows, FIRST)?;
     lists(ctx, &mut vm, 2)?;
