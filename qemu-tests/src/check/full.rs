@@ -1,11 +1,11 @@
-//! `cargo check-all --full` can be interrupted: what passed is kept in a state file, and counts as
-//! long as no file of the version (docs/ aside) and no binary has changed. A file of stories counts for the stories in
-//! it, and for those that take steps of it.
+//! `cargo check-all --full` can be interrupted: what passed on guests is kept in a state file, and counts as
+//! long as nothing has changed that they see: the built programs, and the files that make and drive the guests. A file of
+//! stories counts for the stories in it, and for those that take steps of it. All other checks are done each time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -40,13 +40,46 @@ struct Passed {
     story: String,
 }
 
-/// A digest of what a scenario's group does; empty for one that is not there.
+/// What guests do not see. Of what the programs are built from they see the programs.
+const UNSEEN: &str = "src tests examples fuzz kernel-cmdline initramfs-hooks/src initramfs-hooks/tests docs README.md \
+    LICENSE-APACHE LICENSE-MIT .ci .gitignore Cargo.lock clippy.toml deny.toml rustfmt.toml qemu-tests/examples \
+    qemu-tests/src/bin qemu-tests/src/check qemu-tests/src/crash qemu-tests/src/demo qemu-tests/src/tarball";
+
+/// What single files of stories build or read of that.
+const SEEN_BY: [(&str, &str); 4] = [
+    (
+        "btrfs",
+        "src tests/btrfs kernel-cmdline initramfs-hooks/src Cargo.lock",
+    ),
+    ("kernel", "kernel-cmdline Cargo.lock"),
+    ("stock", "README.md"),
+    ("grub_password", "docs/grub.md"),
+];
+
+/// A digest of what a scenario's group does; that of nothing for one that is not there.
 fn story(name: &str) -> String {
     let group = GROUPS
         .iter()
         .find(|group| group.scenarios.iter().any(|it| it.name == name));
     let texts = group.map(Group::texts).unwrap_or_default();
-    hex(Sha256::digest(texts.concat()).as_ref())
+    let mut digest = Sha256::new();
+    digest.update(texts.concat());
+    let sees = seen_by(&texts);
+    if !sees.is_empty() {
+        digest.update(quick::files_of(workspace(), &sees));
+    }
+    hex(digest.finalize().as_ref())
+}
+
+/// What these files of stories see of [`UNSEEN`].
+fn seen_by(texts: &[&str]) -> Vec<String> {
+    let there = |story: &str| {
+        let mut stories = GROUPS.iter().map(|group| group.story);
+        stories.any(|(name, text)| name == story && texts.contains(&text))
+    };
+    let paths = SEEN_BY.iter().filter(|(story, _)| there(story));
+    let paths = paths.flat_map(|(_, paths)| paths.split(' '));
+    paths.map(str::to_owned).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -98,16 +131,21 @@ impl State {
     }
 }
 
-/// The version that results belong to: a digest of the tree's files and of the binaries.
+/// The version that results belong to: a digest of what all guests see.
 ///
 /// # Errors
-/// When there is no binary.
+/// When a program was not built.
 pub fn version() -> Result<String> {
+    let mut programs: Vec<PathBuf> = agent::BINARIES.map(agent::path).into();
+    programs.push(agent::path("examples").join(agent::STOP_AT));
+    version_of(workspace(), &programs)
+}
+
+fn version_of(tree: &Path, programs: &[PathBuf]) -> Result<String> {
     let mut digest = Sha256::new();
-    digest.update(quick::files());
-    for name in agent::BINARIES {
-        let path = agent::path(name);
-        digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+    digest.update(quick::files_of(tree, &quick::without(UNSEEN)));
+    for path in programs {
+        digest.update(fs::read(path).with_context(|| format!("read {}", path.display()))?);
     }
     Ok(hex(digest.finalize().as_ref()))
 }
@@ -149,7 +187,7 @@ pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
         let _ = writeln!(text, "| {name} | {:.0} |", took.as_secs_f32());
     }
     text.push_str(
-        "\n## Scenarios\n\nD: on the real Debian.\n\n| scenario | | seconds |\n|---|---|---:|\n",
+        "\n## Scenarios\n\nOn these programs, in this run or in one before it. D: on the real Debian.\n\n| scenario | | seconds |\n|---|---|---:|\n",
     );
     for (_, scenario) in all() {
         let mark = if scenario.machine == Machine::Debian {
@@ -190,10 +228,75 @@ mod tests {
         state.keep("boots-live", Duration::from_secs(3)).unwrap();
         assert!(State::load_from(file.clone(), "one").has("boots-live"));
         assert!(!State::load_from(file.clone(), "two").has("boots-live"));
+        state
+            .keep("rollback-previous", Duration::from_secs(3))
+            .unwrap();
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text.replace(&story("boots-live"), "another")).unwrap();
-        assert!(!State::load_from(file.clone(), "one").has("boots-live"));
+        let state = State::load_from(file.clone(), "one");
+        assert!(!state.has("boots-live") && state.has("rollback-previous"));
         fs::write(&file, "{ garbled").unwrap();
         assert!(!State::load_from(file, "one").has("boots-live"));
+    }
+
+    #[test]
+    fn a_version_is_what_all_guests_see() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (tree, program) = (scratch.path().join("tree"), scratch.path().join("program"));
+        let git = |arguments: &[&str]| {
+            assert!(
+                quick::git_at(&tree)
+                    .args(arguments)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        let write = |name: &str| {
+            let path = tree.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "changed").unwrap();
+            git(&["add", "--all"]);
+        };
+        let version = || version_of(&tree, std::slice::from_ref(&program)).unwrap();
+        fs::create_dir(&tree).unwrap();
+        git(&["init", "--quiet"]);
+        fs::write(&program, "built").unwrap();
+        let mut before = version();
+        let unseen = "tests/worker.rs examples/man.rs src/lib.rs docs/design.md \
+            qemu-tests/src/crash/act.rs qemu-tests/src/scenario/fence.rs";
+        for name in unseen.split(' ') {
+            write(name);
+            assert_eq!(version(), before, "{name}");
+        }
+        let seen = "qemu-tests/src/scenario/steps.rs qemu-tests/images/tiny/init packaging/postinst \
+            initramfs-hooks/initramfs-tools/hook grub-entries/menu.cfg systemd/a.service Cargo.toml";
+        for name in seen.split(' ') {
+            write(name);
+            assert_ne!(version(), before, "{name}");
+            before = version();
+        }
+        fs::write(&program, "built anew").unwrap();
+        assert_ne!(version(), before);
+    }
+
+    #[test]
+    fn no_story_sees_more_than_is_counted() {
+        for (name, text) in GROUPS.iter().map(|group| group.story) {
+            let own = seen_by(&[text]);
+            for rest in text.split("(\"../../../").skip(1) {
+                let path = rest.split('"').next().unwrap();
+                let unseen = UNSEEN.split(' ').any(|it| Path::new(path).starts_with(it));
+                assert!(!unseen || own.contains(&path.to_owned()), "{name}: {path}");
+            }
+            let of_others = ["check", "crash", "demo", "tarball"];
+            let uses = |module: &&str| text.contains(&format!("crate::{module}::"));
+            assert_eq!(of_others.iter().find(|module| uses(module)), None, "{name}");
+            let builds = text.contains("(\"CARGO\")") && !text.contains(agent::STOP_AT);
+            assert!(
+                !builds || !own.is_empty(),
+                "{name} builds what is not counted"
+            );
+        }
     }
 }

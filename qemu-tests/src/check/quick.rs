@@ -1,5 +1,6 @@
 //! Checks that need no virtual machine.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -98,14 +99,23 @@ fn explain(ran: &Ran) -> String {
 /// changed since. Empty where there is no git.
 #[must_use]
 pub fn files() -> String {
-    let stories: Vec<String> = GROUPS
-        .iter()
-        .map(|group| format!(":!qemu-tests/src/scenario/{}.rs", group.story.0))
-        .collect();
-    let mut without = vec!["--", ":!docs"];
-    without.extend(stories.iter().map(String::as_str));
-    git(&[&["ls-files", "-s"], &without[..]].concat())
-        + &git(&[&["diff", "HEAD"], &without[..]].concat())
+    files_of(workspace(), &without("docs"))
+}
+
+/// What leaves the stories and these paths out of [`files_of`].
+#[must_use]
+pub fn without(paths: &str) -> Vec<String> {
+    let stories = GROUPS.iter().map(|group| group.story.0);
+    let stories = stories.map(|name| format!(":!qemu-tests/src/scenario/{name}.rs"));
+    let paths = paths.split(' ').map(|path| format!(":!{path}"));
+    stories.chain(paths).collect()
+}
+
+/// The same list of a git working tree, of what these pathspecs choose.
+#[must_use]
+pub fn files_of(tree: &Path, chosen: &[String]) -> String {
+    let list = |arguments: [&str; 2]| text(git_at(tree).args(arguments).arg("--").args(chosen));
+    list(["ls-files", "-s"]) + &list(["diff", "HEAD"])
 }
 
 /// A seed that is another one each day and for each commit.
@@ -122,11 +132,21 @@ pub fn seed() -> u64 {
 }
 
 fn git(arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(arguments)
-        .current_dir(workspace())
-        .output();
-    output
+    text(git_at(workspace()).args(arguments))
+}
+
+/// git in this directory, also where a hook of another tree runs this.
+pub(super) fn git_at(tree: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(tree)
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_INDEX_FILE");
+    git
+}
+
+fn text(command: &mut Command) -> String {
+    command
+        .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         .unwrap_or_default()
 }

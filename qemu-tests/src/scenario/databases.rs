@@ -4,7 +4,7 @@
 //! directions. The way back loses which notes were pinned, and nothing else. What a story knows of the data it asks of the
 //! programs themselves, each of which runs on its own format only; a label is never taken for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use super::steps::agent_says;
-use super::store::CUSTOMER;
+use super::store::{CUSTOMER, Store};
 use crate::guest::TinyPrompt;
 use crate::image::Fixture;
 use crate::vm::Vm;
@@ -59,6 +59,9 @@ take_version 1
 set_defaults 1
 label_data 1
 ";
+
+/// What follows a script: snapshot 1 is asked for, and the first start converts the data for it. A story spares the start before.
+pub const ASK_FOR_1: &str = "admin rollback 1 --fence convert\n";
 
 /// A disk with databases, made by one of these scripts and what follows it.
 #[must_use]
@@ -195,6 +198,15 @@ pub const SECOND: [u8; 2] = [17, 2];
 /// Those of version 2 where the books stay with PostgreSQL 15.
 pub const SECOND_NOTES: [u8; 2] = [15, 2];
 
+/// A conversion, as the agent and [`converts`] name it.
+pub const BOOKS_UP: &str = "ledger: pg15 to pg17";
+/// See [`BOOKS_UP`].
+pub const BOOKS_DOWN: &str = "ledger: pg17 to pg15";
+/// See [`BOOKS_UP`].
+pub const NOTES_UP: &str = "notes: 1 to 2";
+/// See [`BOOKS_UP`].
+pub const NOTES_DOWN: &str = "notes: 2 to 1";
+
 /// These versions of system and configuration come up, and both applications have exactly these rows.
 ///
 /// # Errors
@@ -211,7 +223,7 @@ pub fn runs(
     rows.are_in(ctx, &mut vm.at_prompt(), formats)
 }
 
-/// A copy of such a disk of its own, in a machine that was switched on: on a busy machine a conversion takes minutes.
+/// A copy of a disk of its own, in a machine that was switched on: on a busy machine a conversion takes minutes.
 ///
 /// # Errors
 /// When it cannot be made or started.
@@ -220,6 +232,32 @@ pub fn start(ctx: &Context, fixture: &Fixture) -> Result<(PathBuf, Vm)> {
     let mut vm = ctx.boot(&disk)?;
     vm.serial().set_patience(Duration::from_secs(480));
     Ok((disk, vm))
+}
+
+/// The same, in which these versions come up with the rows that every disk begins with.
+///
+/// # Errors
+/// When it cannot be started, or others come up.
+pub fn start_with(
+    ctx: &Context,
+    fixture: &Fixture,
+    versions: [&str; 2],
+    formats: [u8; 2],
+) -> Result<(PathBuf, Vm, Rows)> {
+    let (disk, mut vm) = start(ctx, fixture)?;
+    let rows = Rows::first();
+    runs(ctx, &mut vm, versions, &rows, formats)?;
+    Ok((disk, vm, rows))
+}
+
+/// The end of a story: the machine is powered off, and leaves this store behind.
+///
+/// # Errors
+/// When it stays on, or leaves another one.
+pub fn is_left(ctx: &Context, mut vm: Vm, disk: &Path, wanted: &Store) -> Result<()> {
+    vm.at_prompt().power_off()?;
+    ctx.expect_store(disk, wanted)?;
+    Ok(())
 }
 
 /// Asks for a change in the running system, and restarts it.

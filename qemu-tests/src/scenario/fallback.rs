@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::rollback::TINY_DATA;
 use super::steps::{MENU_OPENS, agent_says, asked_and, menu};
 use super::store::Store;
-use super::trial::{fallen_back, good_again, good_and, read, roll_back, same, starts};
+use super::trial::{
+    falls_back, falls_back_and_stays, good_and, read, roll_back, rolled_back, same, starts,
+};
 use super::{Context, Scenario};
 use crate::grub_menu::Answer;
 use crate::guest::Tiny;
@@ -54,14 +56,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 fn all_fail(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&good_and("kernel-good", ""))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let (_, mut vm) = rolled_back(ctx, &good_and("kernel-good", ""))?;
     starts(&mut vm, ["2", "2"], 1)?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
+    falls_back(&mut vm, 3)?;
     starts(&mut vm, ["3", "3-changed"], 1)?;
     ctx.step("nothing is left: the menu, with nobody there");
     agent_says(
@@ -81,9 +78,7 @@ fn all_fail(ctx: &mut Context) -> Result<()> {
 }
 
 fn recorded(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&good_and("kernel-good", ""))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let (_, mut vm) = rolled_back(ctx, &good_and("kernel-good", ""))?;
     let mut tiny = vm.tiny()?;
     let record = boot_record(&mut tiny)?;
     ctx.step("the start that was promoted, in a kernel that was started by kexec");
@@ -95,10 +90,7 @@ fn recorded(ctx: &mut Context) -> Result<()> {
     same(ctx, &record, "/requested", asked)?;
     tiny.succeed("backstay mark-bad")?;
     tiny.restart()?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
+    falls_back(&mut vm, 3)?;
     let mut tiny = vm.tiny()?;
     let record = boot_record(&mut tiny)?;
     for (field, value) in [
@@ -129,9 +121,7 @@ fn boot_record(tiny: &mut Tiny<'_>) -> Result<Value> {
 }
 
 fn not_again(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&good_and("kernel-good", ""))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let (_, mut vm) = rolled_back(ctx, &good_and("kernel-good", ""))?;
     let mut tiny = vm.tiny()?;
     ctx.step("version 2 is good, and kept as a snapshot; then an upgrade in place fails");
     tiny.succeed("backstay mark-good")?;
@@ -139,10 +129,7 @@ fn not_again(ctx: &mut Context) -> Result<()> {
     tiny.succeed("backstay try")?;
     tiny.succeed("backstay mark-bad")?;
     tiny.restart()?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 4, the newest good one"],
-    )?;
+    falls_back(&mut vm, 4)?;
     let mut tiny = vm.tiny()?;
     tiny.expect("2", "2", TINY_DATA)?;
     tiny.succeed("backstay mark-good")?;
@@ -172,13 +159,7 @@ fn past(ctx: &mut Context) -> Result<()> {
     tiny.expect("2", "2", TINY_DATA)?;
     tiny.succeed("backstay mark-bad")?;
     tiny.restart()?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
-    good_again(ctx, &mut vm)?;
-    ctx.expect_store(&disk, &fallen_back())?;
-    Ok(())
+    falls_back_and_stays(ctx, &mut vm, &disk)
 }
 
 fn stale_next_entry(ctx: &mut Context) -> Result<()> {

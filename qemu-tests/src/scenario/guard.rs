@@ -11,7 +11,8 @@ use super::steps::{
     three_versions,
 };
 use super::trial::{
-    UNIT, WATCHDOG, good_again, good_and, good_with, roll_back, starts, with_watchdog,
+    UNIT, WATCHDOG, counted, falls_back, good_again, good_and, good_with, roll_back, starts,
+    with_watchdog,
 };
 use super::{Context, Scenario};
 use crate::image::panicking::PANIC;
@@ -135,20 +136,14 @@ fn recovery_corrupt(ctx: &mut Context) -> Result<()> {
     vm.serial().expect_text("/kernels/recovery is damaged.")?;
     vm.serial()
         .expect_text("/kernels/recovery-previous/vmlinuz")?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    counted(&mut vm, 1)?;
     live_comes_up(&mut vm)
 }
 
 fn armed_garbled(ctx: &mut Context) -> Result<()> {
     let garble = "head -c 4096 /dev/urandom > /mnt/@backstay/armed/armed.cfg";
     let mut vm = on_trial_and(ctx, garble)?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    counted(&mut vm, 1)?;
     live_comes_up(&mut vm)
 }
 
@@ -255,7 +250,7 @@ fn unguarded(ctx: &Context, vm: &mut Vm) -> Result<()> {
     )?;
     ctx.step("GRUB starts it by itself, and its own agent counts");
     starts(vm, ["2", "2"], 1)?;
-    agent_says(vm, &["done: fall back to snapshot 3, the newest good one"])?;
+    falls_back(vm, 3)?;
     good_again(ctx, vm)
 }
 
@@ -318,10 +313,7 @@ fn watchdog_stops(ctx: &mut Context) -> Result<()> {
     ))?;
     let mut vm = ctx.start(with_watchdog(ctx, &disk))?;
     roll_back(&mut vm)?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    counted(&mut vm, 1)?;
     let mut tiny = vm.tiny()?;
     tiny.expect("2", "2", TINY_DATA)?;
     let state = "cat /sys/class/watchdog/watchdog0/state; echo";
@@ -336,10 +328,7 @@ fn watchdog_stops(ctx: &mut Context) -> Result<()> {
 fn hint_lost(ctx: &mut Context) -> Result<()> {
     for lost in ["", "echo mine > /mnt/@backstay/armed\n"] {
         let mut vm = on_trial_and(ctx, &format!("rm -r /mnt/@backstay/armed\n{lost}"))?;
-        agent_says(
-            &mut vm,
-            &["this system is on trial: start 1 of 3 before it is marked good"],
-        )?;
+        counted(&mut vm, 1)?;
         let mut tiny = vm.tiny()?;
         tiny.succeed("backstay mark-bad")?;
         tiny.succeed("backstay mark-good")?;
@@ -378,10 +367,7 @@ fn locked_down(ctx: &mut Context) -> Result<()> {
         ],
     )?;
     starts(&mut vm, ["3", "3-changed"], 1)?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
+    falls_back(&mut vm, 3)?;
     good_again(ctx, &mut vm)
 }
 

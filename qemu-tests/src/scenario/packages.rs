@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::databases::{Rows, converts, exactly};
+use super::databases::{BOOKS_UP, NOTES_UP, Rows, converts, exactly, start};
 use super::steps::{agent_begins, agent_says};
-use super::trial::{read, same};
+use super::trial::{counted, falls_back, read, same};
 use super::{Context, Scenario};
 use crate::guest::{Answer, Debian};
 use crate::image::{Fixture, System};
@@ -67,21 +67,14 @@ pub fn packages(name: &str, script: &str) -> Fixture {
     Fixture::new(System::Debian, format!("packages-{name}"), script).with_database_programs()
 }
 
-pub fn start(ctx: &Context, fixture: &Fixture) -> Result<Vm> {
-    let disk = ctx.take(fixture)?;
-    let mut vm = ctx.boot(&disk)?;
-    vm.serial().set_patience(Duration::from_secs(480));
-    Ok(vm)
-}
-
-/// The whole system is up, and so is what it is for.
-pub fn is_up(ctx: &Context, debian: &mut Debian<'_>) -> Result<()> {
+/// The whole system is up, and so is what it is for: as [`has`].
+pub fn runs(ctx: &Context, debian: &mut Debian<'_>, app: [&str; 2], line: &str) -> Result<()> {
     let state = debian.run("systemctl is-system-running --wait")?.output;
     ctx.check(state.trim() == "running", || {
         format!("systemd says {state}")
     })?;
     debian.succeed("systemctl is-active backstay-mark-good")?;
-    Ok(())
+    has(ctx, debian, app, line)
 }
 
 /// This version is installed, and what it says of its data is this line.
@@ -136,11 +129,10 @@ pub fn installs(ctx: &Context, debian: &mut Debian<'_>, what: &str) -> Result<()
 
 fn downgrade(ctx: &mut Context) -> Result<()> {
     const OLD: &str = "--allow-downgrades notes=1";
-    let mut vm = start(ctx, &packages("notes-convert", CONVERTS_ITSELF))?;
+    let (_, mut vm) = start(ctx, &packages("notes-convert", CONVERTS_ITSELF))?;
     let mut debian = vm.debian()?;
     let rows = Rows::first();
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
+    runs(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
     installs(ctx, &mut debian, "notes=2")?;
     has(ctx, &mut debian, ["notes", "2"], &rows.notes_in(2))?;
 
@@ -193,30 +185,23 @@ fn unattended(debian: &mut Debian<'_>) -> Result<()> {
 /// The restart after an upgrade whose data is converted before boot: the new version is on trial.
 fn converted_on_trial(vm: &mut Vm, what: &str, done: &str) -> Result<()> {
     converts(vm, &[what])?;
-    agent_says(
-        vm,
-        &[
-            &format!("done: {done}"),
-            "this system is on trial: start 1 of 3 before it is marked good",
-        ],
-    )
+    agent_says(vm, &[&format!("done: {done}")])?;
+    counted(vm, 1)
 }
 
 fn healthy(ctx: &mut Context) -> Result<()> {
-    let mut vm = start(ctx, &packages("ledger", BOOKS))?;
+    let (_, mut vm) = start(ctx, &packages("ledger", BOOKS))?;
     let mut debian = vm.debian()?;
     let mut rows = Rows::first();
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
+    runs(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
     debian.succeed("ledger add 'before the upgrade' 12")?;
     rows.entered("before the upgrade", 12);
     ctx.step("as the package has it: a clone is upgraded, and the machine restarts into it");
     unattended(&mut debian)?;
     let forward = "roll forward to snapshot 1";
-    converted_on_trial(&mut vm, "ledger: pg15 to pg17", forward)?;
+    converted_on_trial(&mut vm, BOOKS_UP, forward)?;
     let mut debian = vm.debian()?;
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["ledger", "2"], &rows.books_on(17))?;
+    runs(ctx, &mut debian, ["ledger", "2"], &rows.books_on(17))?;
     let status = read(&debian.succeed("backstay status --json")?)?;
     same(ctx, &status, "/trial", json!(null))?;
     debian.succeed("ledger add 'after the upgrade' 34")?;
@@ -238,11 +223,10 @@ admin state set notes 1 --dataset data
 ";
 
 fn broken(ctx: &mut Context) -> Result<()> {
-    let mut vm = start(ctx, &packages("notes-broken", BROKEN))?;
+    let (_, mut vm) = start(ctx, &packages("notes-broken", BROKEN))?;
     let mut debian = vm.debian()?;
     let mut rows = Rows::first();
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
+    runs(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
     debian.succeed("notes add Emil 'before the upgrade'")?;
     rows.noted("Emil", "before the upgrade");
     ctx.step("as docs/upgrades.md has it: in place, with the data, since the way back from schema 2 loses something");
@@ -252,18 +236,14 @@ fn broken(ctx: &mut Context) -> Result<()> {
     debian.succeed(other)?;
     unattended(&mut debian)?;
     let convert = "convert the data that the present version does not read, keep the version";
-    converted_on_trial(&mut vm, "notes: 1 to 2", convert)?;
+    converted_on_trial(&mut vm, NOTES_UP, convert)?;
     vm.serial()
         .expect_text("start 1 of 3 on trial failed: restarting in 60 s")?;
     ctx.step("it restarts by itself, and goes back");
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 1, the newest good one"],
-    )?;
+    falls_back(&mut vm, 1)?;
     let mut debian = vm.debian()?;
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
+    runs(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;
     debian.succeed("notes add Emil 'after it'")?;
     rows.noted("Emil", "after it");
     has(ctx, &mut debian, ["notes", "1"], &rows.notes_in(1))?;

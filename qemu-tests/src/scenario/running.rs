@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::databases::Rows;
-use super::packages::{has, installs, is_up, packages, start};
+use super::databases::{Rows, start};
+use super::packages::{has, installs, packages, runs};
 use super::steps::agent_says;
 use super::trial::{read, same};
 use super::{Context, Scenario};
@@ -71,11 +71,10 @@ fn converted(ctx: &Context, debian: &mut Debian<'_>, command: &str) -> Result<()
 }
 
 fn converts(ctx: &mut Context) -> Result<()> {
-    let mut vm = start(ctx, &packages("ledger-running", BOOKS))?;
+    let (_, mut vm) = start(ctx, &packages("ledger-running", BOOKS))?;
     let mut debian = vm.debian()?;
     let mut rows = Rows::first();
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
+    runs(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
     ctx.step("the new package runs on PostgreSQL 17, and leaves the books to backstay");
     // The server of 15 goes on until it is stopped for the conversion.
     installs(ctx, &mut debian, "ledger=2")?;
@@ -87,8 +86,7 @@ fn converts(ctx: &mut Context) -> Result<()> {
         &["done: convert the data that the present version does not read, keep the version"],
     )?;
     let mut debian = vm.debian()?;
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["ledger", "2"], &rows.books_on(17))?;
+    runs(ctx, &mut debian, ["ledger", "2"], &rows.books_on(17))?;
     is(ctx, &mut debian, RUNS)?;
 
     ctx.step("a way back that is withdrawn leaves a server that runs");
@@ -106,8 +104,7 @@ fn converts(ctx: &mut Context) -> Result<()> {
     debian.restart()?;
     agent_says(&mut vm, &["done: roll back to snapshot 1"])?;
     let mut debian = vm.debian()?;
-    is_up(ctx, &mut debian)?;
-    has(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
+    runs(ctx, &mut debian, ["ledger", "1"], &rows.books_on(15))?;
     is(ctx, &mut debian, RUNS)?;
     debian.power_off()
 }

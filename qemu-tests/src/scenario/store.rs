@@ -136,6 +136,12 @@ impl Store {
         self
     }
 
+    /// And a snapshot with the customer's data, as a change leaves it that replaces them.
+    #[must_use]
+    pub fn snapshot_and_data(self, id: u32, versions: [&str; 3]) -> Self {
+        self.snapshot(id, versions).kept_data(id, Some(CUSTOMER))
+    }
+
     /// And one more subvolume, writable, of any content.
     #[must_use]
     pub fn nested(mut self, path: &str) -> Self {

@@ -1,6 +1,6 @@
 //! A system that does not start is left by itself, once, for the one that was good before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -86,14 +86,20 @@ pub(super) fn good_and(name: &str, broken: &str) -> Fixture {
     good_with(name, "", broken)
 }
 
+/// What makes the three versions, of which the last is good: `broken` is done to version 2, and `mended` to version 3.
+fn one_broken(broken: &str, mended: &str) -> String {
+    let versions = THREE_VERSIONS
+        .replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"))
+        .replace("upgrade 3\n", &format!("upgrade 3\n{mended}\n"));
+    format!("{versions}admin mark-good\n")
+}
+
 /// The same where all versions have this.
 pub(super) fn good_with(name: &str, all: &str, broken: &str) -> Fixture {
-    let versions = THREE_VERSIONS.replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"));
     let mended = "cp -a /tmp/boot/. /mnt/@rootfs/boot/
                   [ ! -e /tmp/init ] || { rm /mnt/@rootfs/sbin/init; cp -a /tmp/init /mnt/@rootfs/sbin/init; }";
-    let versions = versions.replace("upgrade 3\n", &format!("upgrade 3\n{mended}\n"));
-    let script =
-        format!("{UNIT}{all}cp -a /mnt/@rootfs/boot /tmp/boot\n{versions}admin mark-good\n");
+    let versions = one_broken(broken, mended);
+    let script = format!("{UNIT}{all}cp -a /mnt/@rootfs/boot /tmp/boot\n{versions}");
     Fixture::new(System::Tiny, name, script)
 }
 
@@ -110,12 +116,37 @@ pub(super) fn roll_back(vm: &mut Vm) -> Result<()> {
     agent_begins(vm, "starting the system")
 }
 
+/// A copy of a disk of its own, in a machine that was switched on and has rolled back to version 2, which is on trial.
+pub(super) fn rolled_back(ctx: &Context, fixture: &Fixture) -> Result<(PathBuf, Vm)> {
+    let disk = ctx.take(fixture)?;
+    let mut vm = ctx.boot(&disk)?;
+    roll_back(&mut vm)?;
+    Ok((disk, vm))
+}
+
+/// One of the three starts that a system on trial has.
+pub(super) fn counted(vm: &mut Vm, n: u8) -> Result<()> {
+    let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
+    agent_says(vm, &[&counted])
+}
+
+/// The agent leaves what is live for a snapshot.
+pub(super) fn falls_back(vm: &mut Vm, to: u8) -> Result<()> {
+    let done = format!("done: fall back to snapshot {to}, the newest good one");
+    agent_says(vm, &[&done])
+}
+
+/// Version 2, which was rolled back to, is left for version 3, which is marked good and stays.
+pub(super) fn falls_back_and_stays(ctx: &Context, vm: &mut Vm, disk: &Path) -> Result<()> {
+    falls_back(vm, 3)?;
+    good_again(ctx, vm)?;
+    ctx.expect_store(disk, &fallen_back())?;
+    Ok(())
+}
+
 /// The good system comes up, on trial, and is marked good.
 pub(super) fn good_again(ctx: &Context, vm: &mut Vm) -> Result<()> {
-    agent_says(
-        vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    counted(vm, 1)?;
     let mut tiny = vm.tiny()?;
     tiny.expect("3", "3-changed", TINY_DATA)?;
     let status = tiny.succeed("backstay status")?;
@@ -138,13 +169,8 @@ pub(super) fn fallen_back() -> Store {
 }
 
 fn confirmed(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&three_versions(System::Debian))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    let (disk, mut vm) = rolled_back(ctx, &three_versions(System::Debian))?;
+    counted(&mut vm, 1)?;
     let mut debian = vm.debian()?;
     debian.succeed("systemctl is-system-running --wait")?;
     debian.succeed("systemctl is-active backstay-mark-good")?;
@@ -191,26 +217,17 @@ chmod 755 $root/etc/backstay/health.d/required/answers
 
 fn userspace_fails(ctx: &mut Context) -> Result<()> {
     let [broken, whole] = ["/bin/false", "/bin/true"].map(service);
-    let versions = THREE_VERSIONS
-        .replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"))
-        .replace("upgrade 3\n", &format!("upgrade 3\n{whole}\n"));
-    let script = format!("{versions}admin mark-good\n");
-    let disk = ctx.take(&Fixture::new(System::Debian, "service-fails", script))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let fixture = Fixture::new(System::Debian, "service-fails", one_broken(&broken, &whole));
+    let (disk, mut vm) = rolled_back(ctx, &fixture)?;
     vm.serial().set_patience(Duration::from_secs(480));
     for n in 1..=3 {
-        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
-        agent_says(&mut vm, &[&counted])?;
+        counted(&mut vm, n)?;
         let failed = format!("start {n} of 3 on trial failed: restarting in 60 s");
         vm.serial().expect_text(&failed)?;
         ctx.step("it restarts by itself");
         agent_begins(&mut vm, "starting the system")?;
     }
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
+    falls_back(&mut vm, 3)?;
     let mut debian = vm.debian()?;
     let state = debian.run("systemctl is-system-running --wait")?.output;
     ctx.check(state.trim() == "running", || state.clone())?;
@@ -231,84 +248,57 @@ fn emergency_mode(ctx: &mut Context) -> Result<()> {
         echo 'LABEL=gone /srv/gone ext4 x-systemd.device-timeout=3s 0 0' >> /mnt/@rootfs/etc/fstab";
     let mended = "cp /tmp/fstab /mnt/@rootfs/etc/fstab
         cp /tmp/initrd.img-* /mnt/@rootfs/boot/";
-    let versions = THREE_VERSIONS
-        .replace("upgrade 2\n", &format!("upgrade 2\n{broken}\n"))
-        .replace("upgrade 3\n", &format!("upgrade 3\n{mended}\n"));
-    let script = format!("{versions}admin mark-good\n");
-    let disk = ctx.take(&Fixture::new(System::Debian, "disk-gone", script))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let fixture = Fixture::new(System::Debian, "disk-gone", one_broken(broken, mended));
+    let (_, mut vm) = rolled_back(ctx, &fixture)?;
     vm.serial().set_patience(Duration::from_secs(480));
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 1 of 3 before it is marked good"],
-    )?;
+    counted(&mut vm, 1)?;
     ctx.step("no agent is in its initramfs, and the start was counted all the same");
     vm.serial()
         .expect_text("start 1 of 3 on trial failed: restarting in 60 s")?;
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(
-        &mut vm,
-        &["this system is on trial: start 2 of 3 before it is marked good"],
-    )?;
+    counted(&mut vm, 2)?;
     vm.pull_plug()
 }
 
 fn kernel_panics(ctx: &mut Context) -> Result<()> {
     let broken = "cat /dev/disk1 > $(echo /mnt/@rootfs/boot/vmlinuz-*)";
-    let disk = ctx.take(&good_and("kernel-panics", broken).with_panicking_kernel())?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let fixture = good_and("kernel-panics", broken).with_panicking_kernel();
+    let (disk, mut vm) = rolled_back(ctx, &fixture)?;
     panics_three_times(ctx, &mut vm, PANIC)?;
-    good_again(ctx, &mut vm)?;
-    ctx.expect_store(&disk, &fallen_back())?;
-    Ok(())
+    falls_back_and_stays(ctx, &mut vm, &disk)
 }
 
-/// Each start on trial ends in this panic, which restarts the machine; then it falls back.
+/// Each start on trial ends in this panic, which restarts the machine.
 fn panics_three_times(ctx: &Context, vm: &mut Vm, panic: &str) -> Result<()> {
     vm.serial().allow("Kernel panic");
     for n in 1..=3 {
-        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
-        agent_says(vm, &[&counted])?;
+        counted(vm, n)?;
         vm.serial().expect_text(panic)?;
         ctx.step("it panics, and restarts by itself");
         agent_begins(vm, "starting the system")?;
     }
-    agent_says(vm, &["done: fall back to snapshot 3, the newest good one"])
+    Ok(())
 }
 
 fn initrd_corrupt(ctx: &mut Context) -> Result<()> {
     let broken = "truncate -s 300000 /mnt/@rootfs/boot/initrd.img-*";
-    let disk = ctx.take(&good_and("initrd-corrupt", broken))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let (disk, mut vm) = rolled_back(ctx, &good_and("initrd-corrupt", broken))?;
     panics_three_times(
         ctx,
         &mut vm,
         "Kernel panic - not syncing: No working init found",
     )?;
-    good_again(ctx, &mut vm)?;
-    ctx.expect_store(&disk, &fallen_back())?;
-    Ok(())
+    falls_back_and_stays(ctx, &mut vm, &disk)
 }
 
 fn kernel_missing(ctx: &mut Context) -> Result<()> {
-    let disk = ctx.take(&good_and("kernel-good", ""))?;
-    let mut vm = ctx.boot(&disk)?;
-    roll_back(&mut vm)?;
+    let (disk, mut vm) = rolled_back(ctx, &good_and("kernel-good", ""))?;
     let mut tiny = vm.tiny()?;
     tiny.expect("2", "2", TINY_DATA)?;
     tiny.succeed("rm /boot/vmlinuz*")?;
     tiny.restart()?;
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
-    good_again(ctx, &mut vm)?;
-    ctx.expect_store(&disk, &fallen_back())?;
-    Ok(())
+    falls_back_and_stays(ctx, &mut vm, &disk)
 }
 
 /// The watchdog of QEMU, for a system on trial.
@@ -334,8 +324,7 @@ fn hangs(ctx: &mut Context, name: &str, broken: &str) -> Result<()> {
     let mut vm = ctx.start(with_watchdog(ctx, &disk))?;
     roll_back(&mut vm)?;
     for n in 1..=3 {
-        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
-        agent_says(&mut vm, &[&counted])?;
+        counted(&mut vm, n)?;
         agent_says(
             &mut vm,
             &["the watchdog runs: a reset in 60 s unless the system is up by then"],
@@ -344,13 +333,7 @@ fn hangs(ctx: &mut Context, name: &str, broken: &str) -> Result<()> {
         vm.grub().wait()?;
         agent_begins(&mut vm, "starting the system")?;
     }
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
-    good_again(ctx, &mut vm)?;
-    ctx.expect_store(&disk, &fallen_back())?;
-    Ok(())
+    falls_back_and_stays(ctx, &mut vm, &disk)
 }
 
 fn hangs_early(ctx: &mut Context) -> Result<()> {
@@ -376,18 +359,14 @@ fn init_missing(ctx: &mut Context) -> Result<()> {
     tiny.succeed("rm /sbin/init")?;
     tiny.restart()?;
     agent_begins(&mut vm, "starting the system")?;
-    agent_says(
-        &mut vm,
-        &["done: fall back to snapshot 3, the newest good one"],
-    )?;
+    falls_back(&mut vm, 3)?;
     good_again(ctx, &mut vm)
 }
 
 /// Starts of what is live, none of which is marked good.
 pub(super) fn starts(vm: &mut Vm, version: [&str; 2], from: u8) -> Result<()> {
     for n in from..=3 {
-        let counted = format!("this system is on trial: start {n} of 3 before it is marked good");
-        agent_says(vm, &[&counted])?;
+        counted(vm, n)?;
         let tiny = vm.tiny()?;
         tiny.expect(version[0], version[1], TINY_DATA)?;
         tiny.restart()?;
