@@ -1,8 +1,10 @@
 //! What the store holds: snapshots with their manifests, and whether they are what they were.
 
 use super::{Error, fenced};
+use crate::fence::survey::Survey;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::Terms;
 use crate::policy::trial::{self, Spent, Start};
 use crate::policy::{self, Facts, Health, Wish};
 use crate::record::Uuid;
@@ -10,7 +12,7 @@ use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Manifest, Origin};
 use crate::record::slots::Slots;
-use crate::record::state::{Consent, Live, State};
+use crate::record::state::{Live, State};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 
@@ -148,15 +150,15 @@ pub fn spent<S: Store>(store: &S, state: &State, but: &[u32]) -> Result<Option<S
     let Start::Spent(spent) = trial::start(state) else {
         return Ok(None);
     };
-    let mut good = good(store)?;
-    good.retain(|id| !but.contains(id) && lets_fall_back(store, state, *id));
+    let (mut good, survey) = (good(store)?, Survey::default());
+    good.retain(|id| !but.contains(id) && lets_fall_back(store, &survey, state, *id));
     Ok(Some(trial::spent(state, spent, &good)))
 }
 
 /// The good snapshots that are no way out for the machine, because their applications cannot run on the data.
 pub fn fenced_off<S: Store>(store: &S, state: &State) -> Result<Vec<u32>, Error> {
-    let mut good = good(store)?;
-    good.retain(|id| !lets_fall_back(store, state, *id));
+    let (mut good, survey) = (good(store)?, Survey::default());
+    good.retain(|id| !lets_fall_back(store, &survey, state, *id));
     Ok(good)
 }
 
@@ -252,8 +254,8 @@ pub fn fenced<S: Store>(
 
 /// Whether the machine may fall back to a snapshot: its applications live with the data, or with what converters make of
 /// it that lose nothing. Nobody is there to agree to more.
-fn lets_fall_back<S: Store>(store: &S, state: &State, to: u32) -> bool {
+fn lets_fall_back<S: Store>(store: &S, survey: &Survey, state: &State, to: u32) -> bool {
     let intent = Intent::FallBack { to };
-    let plan = fenced::plan_for(store, &intent, state, Consent::Refuse, 0);
+    let plan = fenced::plan_with(store, survey, &intent, state, Terms::default(), 0);
     plan.is_ok_and(|plan| fenced::refusal(&plan).is_none())
 }

@@ -90,6 +90,8 @@ pub struct Plan {
     pub conversions: Vec<Conversion>,
     /// What was run is not what the plan needs by now. Then it is not carried out.
     pub outdated: bool,
+    /// What is live could not return from a boot once, for what this says. Then it is not carried out.
+    pub stranded: Option<Verdict>,
     /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
     /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
@@ -234,6 +236,7 @@ pub fn plan(
         fence: None,
         conversions: Vec::new(),
         outdated: false,
+        stranded: None,
         aside,
     }
 }
@@ -268,6 +271,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         fence: None,
         conversions: Vec::new(),
         outdated: false,
+        stranded: None,
         aside: DataParts::NONE,
     }
 }
@@ -302,6 +306,7 @@ fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
         fence: None,
         conversions: Vec::new(),
         outdated: false,
+        stranded: None,
         aside: DataParts::NONE,
     }
 }
