@@ -224,7 +224,7 @@ Data that was there before backstay, and data that a package has just made, is r
 names what the live system declares and nothing is recorded of.
 Fresh data of a reset or a first boot is recorded as in the state of the version that will write it.
 .B backstay state history
-also has the conversions that a change made before boot or in the running system, and those that failed.
+also has the conversions that a change made before boot or in the running system.
 .PP
 An application has a name of a\-z, 0\-9 and "+.\-", 32 characters at the most.
 A state has letters, digits and "._+~\-", 48 at the most;

@@ -9,8 +9,9 @@ use super::output::now;
 use super::request;
 use super::run::{Ended, Out};
 use super::trial::fall_back_to;
-use crate::fence::ask::ask;
+use crate::fence::ask::{ask, ask_return};
 use crate::fence::question::By;
+use crate::fence::survey::Survey;
 use crate::fence::verdict::Verdict;
 use crate::fence::words;
 use crate::policy::intent::Intent;
@@ -59,7 +60,13 @@ pub fn verdict<S: Store>(store: &S, records: &Records, args: &FenceExplain) -> R
     let by = By::from(args.by);
     let plan = planned(store, state, verb(store, state, args)?, by)?;
     // Only a factory snapshot that is yet to be made is no version: what it will declare is in an archive.
-    ask(store, &plan, by, args.consent.into())?.ok_or(Error::FenceNotYet)
+    let survey = Survey::default();
+    let verdict = ask(store, &survey, &plan, by, args.consent.into())?.ok_or(Error::FenceNotYet)?;
+    if args.once && verdict.goes {
+        let back = ask_return(store, &survey, by)?;
+        return Ok(if back.goes { verdict } else { back });
+    }
+    Ok(verdict)
 }
 
 fn verb<S: Store>(store: &S, state: &State, args: &FenceExplain) -> Result<Verb> {

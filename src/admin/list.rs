@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::output::{table, utc};
+use crate::fence::survey::Survey;
 use crate::policy::Health;
 use crate::record::layout::{Layout, MountPath, Part};
 use crate::record::manifest::{Kind, Member, Origin};
@@ -68,13 +69,13 @@ pub struct Listing {
 
 /// Looks at every set. `state` is absent when none is recorded or it is damaged.
 pub fn listing<S: Store>(store: &S, state: Option<&State>) -> Result<Listing> {
-    let mut sets = Vec::new();
-    let factory = entry(store, state, Set::Factory)?;
+    let (mut sets, survey) = (Vec::new(), Survey::default());
+    let factory = entry(store, &survey, state, Set::Factory)?;
     if factory.health != word(store, Health::Absent) {
         sets.push(factory);
     }
     for id in catalogue::ids(store)? {
-        sets.push(entry(store, state, Set::Snapshot(id))?);
+        sets.push(entry(store, &survey, state, Set::Snapshot(id))?);
     }
     Ok(Listing {
         live: live(store, state)?,
@@ -151,7 +152,7 @@ pub fn unusable<S: Store>(store: &S) -> Result<Vec<String>> {
     Ok(by_mount.into_iter().map(line).collect())
 }
 
-fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> {
+fn entry<S: Store>(store: &S, survey: &Survey, state: Option<&State>, set: Set) -> Result<Entry> {
     let id = match set {
         Set::Factory => 0,
         Set::Snapshot(id) => id,
@@ -172,7 +173,7 @@ fn entry<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Entry> 
             health,
             history,
             members: names(layout, manifest.members.iter()),
-            data: data(store, state, set)?,
+            data: data(store, survey, state, set)?,
             kept_data: names(layout, manifest.data()),
             gone_data: names(layout, manifest.gone.iter()),
         },
@@ -201,13 +202,18 @@ pub fn names<'a>(layout: &Layout, members: impl Iterator<Item = &'a Member>) -> 
         .collect()
 }
 
-fn data<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Option<&'static str>> {
+fn data<S: Store>(
+    store: &S,
+    survey: &Survey,
+    state: Option<&State>,
+    set: Set,
+) -> Result<Option<&'static str>> {
     let sound = matches!(
         catalogue::health(store, set)?,
         Health::Sound | Health::WithoutConfig
     );
     let state = state.filter(|_| sound);
-    let standing = state.and_then(|state| fenced::standing(store, state, set));
+    let standing = state.and_then(|state| fenced::standing(store, survey, state, set));
     Ok(standing.map(Standing::word))
 }
 

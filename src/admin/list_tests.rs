@@ -53,6 +53,40 @@ fn a_version_that_declares_something_says_whether_it_runs_on_the_data() {
 }
 
 #[test]
+fn however_many_versions_there_are_each_is_read_once() {
+    use crate::admin::snapshot::snapshot;
+    use crate::console::versions;
+    use crate::fence::names::Version;
+    use crate::fence::tests::{declare, label};
+    let writes = |state: &str| format!("dataset = \"data\"\nstate = \"{state}\"\n");
+    let converts = "[[converter]]\nfrom = [\"3\"]\nto = \"2\"\ncommand = [\"/x\"]\nlossless = true\nearly = true\n";
+    let looks = |snapshots: u32| {
+        let (mut store, mut records) = machine();
+        for _ in 2..snapshots {
+            snapshot(&mut store, &mut records, "x", 5, &mut |_| {}).unwrap();
+        }
+        for id in 1..=snapshots {
+            declare(&mut store, Version::Snapshot(id), &writes("2"));
+        }
+        declare(&mut store, Version::Live, &(writes("3") + converts));
+        label(&mut store, Place::Live(Part::Data(0)), "3");
+        let state = Some(&records.state.value);
+        let before = store.looks.get();
+        let listing = listing(&store, state).unwrap();
+        let between = store.looks.get();
+        let shown = versions::list(&store, state).unwrap();
+        let is = |data: Option<&str>| data == Some("convert");
+        let all = usize::try_from(snapshots).unwrap();
+        assert_eq!(listing.sets.iter().filter(|it| is(it.data)).count(), all);
+        assert_eq!(shown.iter().filter(|it| is(it.data)).count(), all);
+        (between - before, store.looks.get() - between)
+    };
+    let (few, more, most) = (looks(4), looks(8), looks(12));
+    assert_eq!(most.0 - more.0, more.0 - few.0, "list");
+    assert_eq!(most.1 - more.1, more.1 - few.1, "the menu");
+}
+
+#[test]
 fn a_snapshot_that_keeps_the_data_says_so_also_when_that_is_gone() {
     use crate::admin::prune::{Asked, prune};
     use crate::admin::snapshot::snapshot_with_data;

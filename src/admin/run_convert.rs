@@ -66,7 +66,10 @@ pub fn prepare(open: &mut Open, plan: &Plan, out: Out) -> Result<Prepared> {
             out.say("all of its converters can be run before boot, and the next boot does that");
             Ok(Prepared::NONE)
         }
-        Err(why) => Err(why.into()),
+        Err(why) => {
+            note(store, &format!("not asked for: {why}"));
+            Err(why.into())
+        }
     }
 }
 

@@ -155,11 +155,7 @@ impl core::fmt::Display for Histories<'_> {
 /// What changed the state, for people.
 fn by(change: &Change) -> String {
     let by = change.by.as_ref();
-    let by = by.map_or_else(|| "-".to_owned(), ToString::to_string);
-    match change.failed {
-        true => format!("{by}, FAILED: it stayed as it was"),
-        false => by,
-    }
+    by.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
 fn history(root: Option<&Path>, app: &App, out: Out) -> Result<Ended> {

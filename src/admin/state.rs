@@ -169,8 +169,8 @@ fn nothing_of<S: Store>(store: &S, app: &App) -> Result<Error> {
 
 fn kept<S: Store>(store: &S, place: Place, app: App) -> Result<Kept> {
     let state = state(store, place, &app)?;
-    let changes = history::read(store, place, app.name())?.into_iter();
-    let last = changes.rev().find(|change| !change.failed);
+    let changes = history::read(store, place, app.name())?;
+    let last = changes.last();
     let since = last.filter(|last| state.as_deref() == Some(last.to.as_str()));
     Ok(Kept {
         dataset: dataset::name(store, place),

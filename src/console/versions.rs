@@ -1,6 +1,7 @@
 //! The versions in a store, as a person chooses among them; what is live, and what waits.
 
 use super::text::{self, utc};
+use crate::fence::survey::Survey;
 use crate::policy::Health;
 use crate::policy::trial::TRIES;
 use crate::record::layout::Part;
@@ -53,10 +54,17 @@ impl Version {
 pub fn list<S: Store>(store: &S, state: Option<&State>) -> Result<Vec<Version>, Error> {
     let ids = catalogue::ids(store)?.into_iter().rev();
     let sets = ids.map(Set::Snapshot).chain([Set::Factory]);
-    sets.map(|set| version(store, state, set)).collect()
+    let survey = Survey::default();
+    sets.map(|set| version(store, &survey, state, set))
+        .collect()
 }
 
-fn version<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Version, Error> {
+fn version<S: Store>(
+    store: &S,
+    survey: &Survey,
+    state: Option<&State>,
+    set: Set,
+) -> Result<Version, Error> {
     let manifest = catalogue::manifest(store, set)?;
     let health = catalogue::health(store, set)?;
     let id = match set {
@@ -81,7 +89,7 @@ fn version<S: Store>(store: &S, state: Option<&State>, set: Set) -> Result<Versi
         ahead: is(state.and_then(|state| state.newer.first())),
         data: state
             .filter(|_| matches!(health, Health::Sound | Health::WithoutConfig))
-            .and_then(|state| fenced::standing(store, state, set))
+            .and_then(|state| fenced::standing(store, survey, state, set))
             .map(Standing::word),
         kept_data: manifest.map_or_else(Vec::new, |it| kept_data(store, &it)),
     })

@@ -14,21 +14,22 @@ use super::infer::infer;
 use super::labels;
 use super::names::Version;
 use super::question::{By, Consent, Datasets, Fate, Kept, Labels, Question, Versions};
-use super::survey;
+use super::survey::Survey;
 use super::verdict::Verdict;
 use super::{declaration::CONFIG, question::Offer};
-use crate::policy::Health;
 use crate::policy::intent::Intent;
 use crate::record::layout::{Layout, Name, Part};
 use crate::store::Store;
 use crate::store::place::{Place, Set};
 use crate::transaction::plan::Plan;
 use crate::transaction::{Error, catalogue};
+use std::rc::Rc;
 
 /// Asks whether the version that a plan leads to lives with the data as the plan leaves it. `None` for a plan that
 /// changes nothing that is live.
 pub fn ask<S: Store>(
     store: &S,
+    survey: &Survey,
     plan: &Plan,
     by: By,
     consent: Consent,
@@ -36,25 +37,24 @@ pub fn ask<S: Store>(
     let Some(target) = target(&plan.intent) else {
         return Ok(None);
     };
-    if store.dataset(target.place())?.is_none() {
+    let Some(mut offer) = survey.offer(store, target)? else {
         let path = target.place().path(store.layout());
         return Err(Error::Missing(path.unwrap_or_else(|| target.to_string())));
-    }
-    let mut few = Versions::new();
-    for version in [Version::Live, target] {
-        if store.dataset(version.place())?.is_some() {
-            few.insert(version, survey::offer(store, version));
-        }
-    }
-    let declares = few.get(&target).is_some_and(|offer| !offer.apps.is_empty());
+    };
     let datasets = match datasets(store, plan, target) {
         // A version that declares nothing goes with any data, also with what cannot be read: it may be the way out of that.
-        Err(error) if !declares => {
+        Err(error) if offer.apps.is_empty() => {
             log::warn!("the state of the data is not known: {error}");
             Datasets::new()
         }
         other => other?,
     };
+    let converts = plan.intent == Intent::Convert;
+    match (&plan.intent, target) {
+        (Intent::Return { .. }, _) => ran_before(&mut offer, &datasets),
+        (_, Version::Live) if !converts => runs_already(&mut offer, &datasets),
+        _ => {}
+    }
     let answer = |versions: &Versions, consent| {
         infer(&Question {
             versions,
@@ -64,27 +64,66 @@ pub fn ask<S: Store>(
             consent,
         })
     };
-    let converts = plan.intent == Intent::Convert;
-    let judged = |versions: &mut Versions| {
-        if let Some(offer) = versions.get_mut(&target) {
-            match (&plan.intent, target) {
-                (Intent::Return { .. }, _) => ran_before(offer),
-                (_, Version::Live) if !converts => runs_already(offer, &datasets),
-                _ => {}
-            }
-        }
+    let verdict = judged(store, survey, target, offer, |versions| {
         // Whoever asks for a conversion agrees to one that loses nothing.
         let agreed = (converts && consent == Consent::Refuse)
             .then(|| answer(versions, Consent::Convert))
             .filter(|verdict| !verdict.loses());
         agreed.unwrap_or_else(|| answer(versions, consent))
-    };
-    let verdict = judged(&mut few);
+    });
+    Ok(Some(verdict?))
+}
+
+/// Asks whether what is live could return after a boot once that leaves the data alone: what is asked at the return, but of
+/// the data as it is now.
+pub fn ask_return<S: Store>(store: &S, survey: &Survey, by: By) -> Result<Verdict, Error> {
+    let target = Version::Live;
+    let mut offer = survey.offer(store, target)?.unwrap_or_default();
+    let mut datasets = Datasets::new();
+    // As there, what declares nothing goes with any data.
+    if !offer.apps.is_empty() {
+        for (name, part) in holds_data(store.layout()) {
+            datasets.insert(name, stays(store, part, target)?);
+        }
+    }
+    ran_before(&mut offer, &datasets);
+    judged(store, survey, target, offer, |versions| {
+        infer(&Question {
+            versions,
+            target,
+            datasets: &datasets,
+            by,
+            consent: Consent::Refuse,
+        })
+    })
+}
+
+/// The answer to a question, with as few versions read as it takes.
+fn judged<S: Store>(
+    store: &S,
+    survey: &Survey,
+    target: Version,
+    offer: Offer,
+    answer: impl Fn(&Versions) -> Verdict,
+) -> Result<Verdict, Error> {
+    let mut few = Versions::new();
+    if let Some(live) = survey.offer(store, Version::Live)? {
+        few.insert(Version::Live, live);
+    }
+    few.insert(target, offer);
+    let verdict = answer(&few);
     // Nothing is to be done, so it does not matter which converters there are.
     if verdict.possible.contains(&Consent::Refuse) {
-        return Ok(Some(verdict));
+        return Ok(verdict);
     }
-    Ok(Some(judged(&mut versions(store, Some(target))?)))
+    let mut all = survey.runnable(store)?;
+    if let Some(offer) = few
+        .remove(&target)
+        .filter(|it| all.get(&target) != Some(it))
+    {
+        Rc::make_mut(&mut all).insert(target, offer);
+    }
+    Ok(answer(&all))
 }
 
 /// The version whose programs would run on the data; `None` where nothing that is live changes.
@@ -125,10 +164,13 @@ fn runs_already(offer: &mut Offer, datasets: &Datasets) {
 
 /// What was parked was live on this data before something else was booted once. Only what that may have done to the data
 /// since keeps it from returning: a state that it does not read, a conversion that was interrupted. That the data never had
-/// a label, or that a declaration of its own cannot be read, was no different then.
-fn ran_before(offer: &mut Offer) {
+/// a label, that there is no such dataset, or that a declaration of its own cannot be read, was no different then.
+fn ran_before(offer: &mut Offer, datasets: &Datasets) {
     offer.faults.clear();
-    offer.apps.retain(|_, declared| declared.is_ok());
+    offer.apps.retain(|_, declared| {
+        let dataset = declared.as_ref().ok().map(|it| &it.dataset);
+        dataset.is_some_and(|name| datasets.contains_key(name))
+    });
     for declared in offer.apps.values_mut().flatten() {
         declared.reads_unknown = true;
     }
@@ -136,20 +178,14 @@ fn ran_before(offer: &mut Offer) {
 
 /// What each version declares whose programs may be run: the live one, the sound ones, and the one that is asked about.
 pub fn versions<S: Store>(store: &S, target: Option<Version>) -> Result<Versions, Error> {
-    let mut versions = survey::versions(store)?;
-    versions.retain(|version, _| target == Some(*version) || is_sound(store, *version));
+    let survey = Survey::default();
+    let mut versions = Rc::unwrap_or_clone(survey.runnable(store)?);
+    if let Some(target) = target
+        && let Some(offer) = survey.offer(store, target)?
+    {
+        versions.insert(target, offer);
+    }
     Ok(versions)
-}
-
-/// Whether a version is what it was. One that cannot be looked at is not.
-fn is_sound<S: Store>(store: &S, version: Version) -> bool {
-    let set = match version {
-        Version::Live => return true,
-        Version::Snapshot(id) => Set::Snapshot(id),
-        Version::Factory => Set::Factory,
-    };
-    let health = catalogue::health(store, set);
-    matches!(health, Ok(Health::Sound | Health::WithoutConfig))
 }
 
 /// The datasets that can hold data of applications, as declarations call them.

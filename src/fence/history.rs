@@ -1,9 +1,8 @@
 //! The states that an application's data went through: lines, the newest last, in a label of the dataset.
 //!
 //! ```text
-//! SECONDS FROM TO                               a package's script, or a person
-//! SECONDS FROM TO CHANGE VERSION PROGRAM        a converter of that version, in the change of that number
-//! SECONDS FROM TO CHANGE VERSION PROGRAM failed the same, and it failed: the data stayed in FROM
+//! SECONDS FROM TO                          a package's script, or a person
+//! SECONDS FROM TO CHANGE VERSION PROGRAM   a converter of that version, in the change of that number
 //! ```
 //! It is for people, and for the time at which a state began; nothing is decided by it. Lines that cannot be read are left
 //! out, and the oldest ones go when there is no more room. Changing its form is a format break.
@@ -18,8 +17,6 @@ use serde::{Serialize, Serializer};
 
 /// The kind of label that has it.
 pub const HISTORY: &str = "history";
-/// The last word of a line about a conversion that failed.
-const FAILED: &str = "failed";
 /// Letters of a program's name that are kept.
 const PROGRAM_MAX: usize = 40;
 
@@ -31,19 +28,16 @@ pub struct Change {
     pub at: u64,
     /// The state before.
     pub from: AppState,
-    /// The state from then on; what it was to be where it failed.
+    /// The state from then on.
     pub to: AppState,
     /// What converted it; absent where a package's script or a person said that it has another state.
     pub by: Option<By>,
-    /// The conversion failed, and the data stayed as it was.
-    pub failed: bool,
 }
 
 /// A converter that a change ran. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct By {
-    /// The number of the change, under which what was live before it is kept; of one that failed, the number that it would
-    /// have had.
+    /// The number of the change, under which what was live before it is kept.
     pub change: u32,
     /// The version that shipped it: `factory`, a number, or `live` for what was live before the change.
     pub version: String,
@@ -74,19 +68,12 @@ impl Change {
             from,
             to,
             by: None,
-            failed: false,
         }
     }
 
     /// Whether a script or a person said that it leads from the one to the other.
     pub fn is(&self, from: &AppState, to: &AppState) -> bool {
         self.by.is_none() && self.from == *from && self.to == *to
-    }
-
-    /// The same failure at another time.
-    fn is_again(&self, other: &Change) -> bool {
-        let at = other.at;
-        self.failed && Change { at, ..self.clone() } == *other
     }
 
     fn parse(line: &str) -> Option<Change> {
@@ -104,14 +91,8 @@ impl Change {
             version: version(words.next()?)?,
             program: program(words.next()?).filter(|it| !it.is_empty())?,
         };
-        let failed = match words.next() {
-            None => false,
-            Some(FAILED) => true,
-            Some(_) => return None,
-        };
         words.next().is_none().then_some(Change {
             by: Some(by),
-            failed,
             ..change
         })
     }
@@ -120,9 +101,6 @@ impl Change {
         let mut line = format!("{} {} {}", self.at, self.from, self.to);
         if let Some(by) = &self.by {
             line.push_str(&format!(" {} {} {}", by.change, by.version, by.program));
-            if self.failed {
-                line.push_str(&format!(" {FAILED}"));
-            }
         }
         line.push('\n');
         line
@@ -183,7 +161,7 @@ pub fn write<S: Store>(
     store.set_label(place, &format!("{HISTORY}.{app}"), value)
 }
 
-/// Remembers of a dataset that a change has converted it, or could not. Where that cannot be written, it is said, and that is
+/// Remembers of a clone that a change has converted it. Where that cannot be written, it is said, and that is
 /// all: nothing waits for it, least of all a start.
 pub fn remember<S: Store>(
     store: &mut S,
@@ -191,7 +169,6 @@ pub fn remember<S: Store>(
     conversion: &Conversion,
     change: u32,
     now: u64,
-    failed: bool,
 ) {
     let step = &conversion.step;
     let name = base_name(&step.command).chars();
@@ -207,15 +184,10 @@ pub fn remember<S: Store>(
     };
     let new = Change {
         by: Some(by),
-        failed,
         ..Change::said(now, step.from.clone(), step.to.clone())
     };
     let mut written = || {
         let mut changes = read(store, place, &conversion.app)?;
-        // A converter that fails at each start does not push out what was before it.
-        if changes.last().is_some_and(|last| last.is_again(&new)) {
-            changes.pop();
-        }
         changes.push(new.clone());
         write(store, place, &conversion.app, &changes)
     };
@@ -253,25 +225,19 @@ mod tests {
             by: by(13, "12", "downgrade"),
             ..change(7, "2", "1")
         };
-        let failed = Change {
-            by: by(14, "live", "convert"),
-            failed: true,
-            ..change(8, "1", "3")
-        };
         let changes = [
             change(1, "unknown", "1"),
             change(u64::MAX, "1", "2.0~rc1"),
             converted,
-            failed,
         ];
         let text = text(&changes);
         assert_eq!(
             text,
-            "1 unknown 1\n18446744073709551615 1 2.0~rc1\n7 2 1 13 12 downgrade\n8 1 3 14 live convert failed\n"
+            "1 unknown 1\n18446744073709551615 1 2.0~rc1\n7 2 1 13 12 downgrade\n"
         );
         let garbled = format!(
             "\u{1b}\n{text}x 1 2\n7 1\n7 1 2 3\n7 1 2 3 4\n7 1 2 3 new x\n7 1 2 3 012 x\n7 1 2 3 4 \n7 1 2 x 4 y\n\
-             7 1 2 3 4 x well\n7 1 2 3 4 x failed 1\n7 1 2 3 4 {} \n7 a/b 2\n\n-1 1 2\n",
+             7 1 2 3 4 x well\n7 1 2 3 4 {} \n7 a/b 2\n\n-1 1 2\n",
             "x".repeat(41)
         );
         assert_eq!(parse(garbled.as_bytes()), changes);
@@ -307,18 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn a_converter_is_remembered_and_one_that_fails_again_and_again_once() {
+    fn a_converter_is_remembered_by_its_version_and_its_name() {
         let mut store = Memory::new(layout());
         store.put(DATA, Default::default());
         store
             .set_label(DATA, "history.shop", Some(b"1 1 2\n"))
             .unwrap();
         let command = format!("/usr/lib/a program{}", "x".repeat(50));
-        for now in 5..9 {
-            remember(&mut store, DATA, &conversion(&command), 3, now, true);
-        }
-        remember(&mut store, DATA, &conversion("/usr/bin/down"), 4, 9, false);
-        remember(&mut store, DATA, &conversion("/"), 5, 10, true);
+        remember(&mut store, DATA, &conversion(&command), 3, 8);
+        remember(&mut store, DATA, &conversion("/usr/bin/down"), 4, 9);
+        remember(&mut store, DATA, &conversion("/"), 5, 10);
         let all = read(&store, DATA, &app("shop")).unwrap();
         let cut = format!("aprogram{}", "x".repeat(32));
         let lines: Vec<String> = all.iter().map(Change::line).collect();
@@ -326,9 +290,9 @@ mod tests {
             lines,
             [
                 "1 1 2\n".to_owned(),
-                format!("8 2 1 3 factory {cut} failed\n"),
+                format!("8 2 1 3 factory {cut}\n"),
                 "9 2 1 4 factory down\n".to_owned(),
-                "10 2 1 5 factory ? failed\n".to_owned(),
+                "10 2 1 5 factory ?\n".to_owned(),
             ]
         );
         let by = all[2].by.as_ref().unwrap().to_string();
@@ -338,10 +302,10 @@ mod tests {
     #[test]
     fn where_it_cannot_be_written_nothing_is_stopped() {
         let mut store = Memory::new(layout());
-        remember(&mut store, DATA, &conversion("/x"), 3, 1, true);
+        remember(&mut store, DATA, &conversion("/x"), 3, 1);
         store.put(DATA, Default::default());
         store.full = Some(true);
-        remember(&mut store, DATA, &conversion("/x"), 3, 1, true);
+        remember(&mut store, DATA, &conversion("/x"), 3, 1);
         assert_eq!(store.labels(DATA).unwrap(), [""; 0]);
     }
 }

@@ -7,10 +7,15 @@
 use super::declaration;
 use super::names::{AppName, Version};
 use super::question::{Fault, Offer, Versions};
+use crate::policy::Health;
 use crate::record::layout::Part;
 use crate::store::place::Place;
+use crate::store::place::Set;
 use crate::store::{Node, Store, StoreError, shown};
+use crate::transaction::catalogue;
 use crate::transaction::check::{APPS, resolve};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Declarations of one version at the most.
 pub const APPS_MAX: usize = 64;
@@ -26,25 +31,74 @@ impl Version {
     }
 }
 
-/// What every version that has a system declares. Whether their programs may be run, because they are sound, is for
-/// the caller to say: others are taken out of it.
-pub fn versions<S: Store>(store: &S) -> Result<Versions, StoreError> {
-    let mut versions = Versions::new();
-    let snapshots = store.ids()?.into_iter().map(Version::Snapshot);
-    for version in snapshots.chain([Version::Live, Version::Factory]) {
-        match store.dataset(version.place()) {
-            Ok(None) => {}
-            Ok(Some(_)) => {
-                versions.insert(version, offer(store, version));
-            }
-            Err(error) => {
-                let mut unread = Offer::default();
-                unread.faults.push(fault(version, APPS, error.to_string()));
-                versions.insert(version, unread);
+/// What versions declare, each read once, when it is first asked for: for several questions about a store in which nothing
+/// changes meanwhile.
+#[derive(Debug, Default)]
+pub struct Survey {
+    read: RefCell<Versions>,
+    runnable: RefCell<Option<Rc<Versions>>>,
+}
+
+impl Survey {
+    /// What one version declares; `None` where it has no system.
+    pub fn offer<S: Store>(
+        &self,
+        store: &S,
+        version: Version,
+    ) -> Result<Option<Offer>, StoreError> {
+        if let Some(known) = self.read.borrow().get(&version) {
+            return Ok(Some(known.clone()));
+        }
+        if store.dataset(version.place())?.is_none() {
+            return Ok(None);
+        }
+        let offer = offer(store, version);
+        self.read.borrow_mut().insert(version, offer.clone());
+        Ok(Some(offer))
+    }
+
+    /// What every version that has a system declares, whether its programs may be run or not.
+    pub fn versions<S: Store>(&self, store: &S) -> Result<Versions, StoreError> {
+        let mut versions = Versions::new();
+        let snapshots = store.ids()?.into_iter().map(Version::Snapshot);
+        for version in snapshots.chain([Version::Live, Version::Factory]) {
+            match self.offer(store, version) {
+                Ok(None) => {}
+                Ok(Some(offer)) => {
+                    versions.insert(version, offer);
+                }
+                Err(error) => {
+                    let mut unread = Offer::default();
+                    unread.faults.push(fault(version, APPS, error.to_string()));
+                    versions.insert(version, unread);
+                }
             }
         }
+        Ok(versions)
     }
-    Ok(versions)
+
+    /// The same of each whose programs may be run: the live one, and the sound ones.
+    pub fn runnable<S: Store>(&self, store: &S) -> Result<Rc<Versions>, StoreError> {
+        if let Some(known) = &*self.runnable.borrow() {
+            return Ok(Rc::clone(known));
+        }
+        let mut versions = self.versions(store)?;
+        versions.retain(|version, _| is_sound(store, *version));
+        let versions = Rc::new(versions);
+        *self.runnable.borrow_mut() = Some(Rc::clone(&versions));
+        Ok(versions)
+    }
+}
+
+/// Whether a version is what it was. One that cannot be looked at is not.
+fn is_sound<S: Store>(store: &S, version: Version) -> bool {
+    let set = match version {
+        Version::Live => return true,
+        Version::Snapshot(id) => Set::Snapshot(id),
+        Version::Factory => Set::Factory,
+    };
+    let health = catalogue::health(store, set);
+    matches!(health, Ok(Health::Sound | Health::WithoutConfig))
 }
 
 /// What one version declares.

@@ -63,6 +63,16 @@ pub fn lines(verdict: &Verdict) -> Vec<String> {
     lines
 }
 
+/// Of an answer only what is refused, and why.
+pub fn reasons(verdict: &Verdict) -> Vec<String> {
+    let mut lines = Vec::new();
+    let refused = |it: &&AppVerdict| matches!(it.answer, Answer::Refuse(_));
+    for app in verdict.apps.iter().filter(refused) {
+        wrap(&mut lines, 2, &self::app(app));
+    }
+    lines
+}
+
 fn head(verdict: &Verdict) -> String {
     let target = verdict.target;
     let answered = |is: fn(&Answer) -> bool| verdict.apps.iter().any(|it| is(&it.answer));

@@ -130,13 +130,14 @@ impl State {
     /// back is one who tried.
     pub fn refused(&mut self, wish: Wish) {
         match wish {
-            Wish::Boot => self.use_up_request(),
+            // What nobody confirmed was not looked at: it was the request.
+            Wish::Boot | Wish::Change { present: false, .. } => self.use_up_request(),
             Wish::Change {
                 verb,
                 present: true,
                 ..
             } => self.attempted(verb),
-            _ => {}
+            Wish::Menu(_) => {}
         }
     }
 

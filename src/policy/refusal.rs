@@ -105,6 +105,12 @@ pub enum Refusal {
          back see docs/recovery.md, section 9"
     )]
     ParkedFenced(u32),
+    /// What is live does not read its data as it is: it would not return from a boot once.
+    #[error(
+        "refused to boot it once: the present version does not read its data ('backstay fence explain live') and could \
+         not return; 'backstay convert' first, or roll back"
+    )]
+    NoReturn,
     /// The machine fell back, and what it fell back to did not start either.
     #[error("neither the system nor the one before it came up: choose a snapshot, or wait")]
     FallbackFailed,

@@ -322,6 +322,46 @@ fn a_factory_is_made_only_where_it_is_lost_and_the_verb_would_go_on_with_it() {
 }
 
 #[test]
+fn what_the_fence_refuses_is_not_done_and_that_is_said() {
+    let refused = std::cell::Cell::new(0);
+    for_all(|wish, state, journal, facts, decision| {
+        let Decision::Transact { intent, .. } = decision else {
+            return;
+        };
+        // Of these it is asked where they are chosen, and when it is there.
+        if matches!(intent, Intent::FallBack { .. } | Intent::MakeFactory) {
+            return;
+        }
+        let fence = Some(Refusal::NoReturn);
+        let facts = Facts { fence, ..*facts };
+        let decision = decide(wish, state, journal, &facts);
+        match decision {
+            Decision::Boot(why) | Decision::Menu { why, .. } => assert_eq!(why, fence),
+            Decision::Transact { .. } => panic!("{intent:?}"),
+        }
+        refused.set(refused.get() + usize::from(matches!(intent, Intent::Select { .. })));
+    });
+    assert!(refused.get() > 100, "{}", refused.get());
+}
+
+#[test]
+fn a_wish_that_nobody_confirmed_changes_nothing_about_a_request_that_waits() {
+    for_all(|wish, state, journal, facts, decision| {
+        let Some(before) = state_of(state).filter(|it| it.request.is_some()) else {
+            return;
+        };
+        if !matches!(wish, Wish::Change { present: false, .. }) {
+            return;
+        }
+        assert_eq!(*decision, decide(Wish::Boot, state, journal, facts));
+        // Refused at this start, it does not wait for the next one.
+        let mut after = before.clone();
+        after.refused(wish);
+        assert_eq!(after.request, None);
+    });
+}
+
+#[test]
 fn a_request_that_brings_a_missing_live_system_back_is_carried_out() {
     let carried = std::cell::Cell::new(0);
     for_all(|wish, state, journal, facts, decision| {
@@ -467,6 +507,7 @@ fn every_refusal_is_one_line_that_names_a_remedy() {
             },
         ),
         Refusal::ParkedFenced(8),
+        Refusal::NoReturn,
         Refusal::NothingToConvert,
         Refusal::NotConvertible(true),
         Refusal::NotConvertible(false),

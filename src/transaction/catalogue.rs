@@ -3,8 +3,10 @@
 use super::plan::Plan;
 use super::{Error, fenced};
 use crate::fence::question::BY_ITSELF;
+use crate::fence::survey::Survey;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::Terms;
 use crate::policy::trial::{self, Spent, Start};
 use crate::policy::{self, Facts, Health, Wish};
 use crate::record::Uuid;
@@ -12,7 +14,7 @@ use crate::record::block::{Block, decode};
 use crate::record::layout::Part;
 use crate::record::manifest::{Kind, Manifest, Origin};
 use crate::record::slots::Slots;
-use crate::record::state::{Consent, Live, State};
+use crate::record::state::{Live, State};
 use crate::store::place::{File, Place, Set};
 use crate::store::{Store, StoreError};
 
@@ -150,19 +152,20 @@ pub fn spent<S: Store>(store: &S, state: &State, but: &[u32]) -> Result<Option<S
     let Start::Spent(spent) = trial::start(state) else {
         return Ok(None);
     };
-    let mut good = good(store)?;
+    let (mut good, survey) = (good(store)?, Survey::default());
     // An hour in all, not for each that is tried.
-    let took = but.iter().filter_map(|id| fall_back(store, state, *id));
+    let way = |id: &u32| fall_back(store, &survey, state, *id);
+    let took = but.iter().filter_map(way);
     let left = took.fold(BY_ITSELF, |left, plan| left.saturating_sub(plan.seconds()));
     let fits = |plan: &Plan| plan.seconds() <= left;
-    good.retain(|id| !but.contains(id) && fall_back(store, state, *id).as_ref().is_some_and(fits));
+    good.retain(|id| !but.contains(id) && way(id).as_ref().is_some_and(fits));
     Ok(Some(trial::spent(state, spent, &good)))
 }
 
 /// The good snapshots that are no way out for the machine, because their applications cannot run on the data.
 pub fn fenced_off<S: Store>(store: &S, state: &State) -> Result<Vec<u32>, Error> {
-    let mut good = good(store)?;
-    good.retain(|id| fall_back(store, state, *id).is_none());
+    let (mut good, survey) = (good(store)?, Survey::default());
+    good.retain(|id| fall_back(store, &survey, state, *id).is_none());
     Ok(good)
 }
 
@@ -258,8 +261,8 @@ pub fn fenced<S: Store>(
 
 /// How the machine would fall back to a snapshot, if it may: its applications live with the data, or with what converters make
 /// of it that lose nothing and end in time. Nobody is there to agree to more.
-fn fall_back<S: Store>(store: &S, state: &State, to: u32) -> Option<Plan> {
+fn fall_back<S: Store>(store: &S, survey: &Survey, state: &State, to: u32) -> Option<Plan> {
     let intent = Intent::FallBack { to };
-    let plan = fenced::plan_for(store, &intent, state, Consent::Refuse, 0);
+    let plan = fenced::plan_with(store, survey, &intent, state, Terms::default(), 0);
     plan.ok().filter(|plan| fenced::refusal(plan).is_none())
 }

@@ -310,17 +310,11 @@ fn prepare<S: Store>(
                 may_not_survive(store, records, plan)?;
                 let missing = || Error::Missing("the converter that the plan names".to_owned());
                 let conversion = plan.conversions.get(*nth).ok_or_else(missing)?;
-                let converted = (hands.convert)(store, *at, conversion);
-                if matches!(converted, Err(Error::NotConverted { .. })) {
-                    // Of the clone nothing stays.
-                    let live = Place::Live(conversion.dataset);
-                    history::remember(store, live, conversion, plan.id, now, true);
-                }
-                converted?;
+                (hands.convert)(store, *at, conversion)?;
                 // On the clone, so that data and state become live together.
                 let (label, state) = conversion.label();
                 with_ballast(store, |store| store.set_label(*at, &label, Some(state)))?;
-                history::remember(store, *at, conversion, plan.id, now, false);
+                history::remember(store, *at, conversion, plan.id, now);
             }
             Step::SealMade(id) => {
                 progress(step);

@@ -18,9 +18,10 @@
 
 use super::plan::{Conversion, Plan, Step};
 use super::{Error, catalogue, plan, prepared};
-use crate::fence::ask::{ask, holds_data};
+use crate::fence::ask::{ask, ask_return, holds_data};
 use crate::fence::names::Version;
 use crate::fence::question::{By, Consent};
+use crate::fence::survey::Survey;
 use crate::fence::verdict::{Answer, AppVerdict, Verdict};
 use crate::fence::words;
 use crate::policy::Health;
@@ -40,19 +41,30 @@ pub fn plan_for<S: Store>(
     terms: impl Into<Terms>,
     now: u64,
 ) -> Result<Plan, Error> {
-    let terms = terms.into();
+    plan_with(store, &Survey::default(), intent, state, terms.into(), now)
+}
+
+/// The same, one of several plans, with what was read for the others.
+pub fn plan_with<S: Store>(
+    store: &S,
+    survey: &Survey,
+    intent: &Intent,
+    state: &State,
+    terms: Terms,
+    now: u64,
+) -> Result<Plan, Error> {
     let source = intent.source();
     let manifest = source.map_or(Ok(None), |set| catalogue::manifest(store, set))?;
     let plan = plan::plan(intent, state, store.layout(), manifest.as_ref(), now);
     let by = by(intent, terms.conversions);
-    let verdict = ask(store, &plan, by, counts(intent, terms.consent))?;
+    let verdict = ask(store, survey, &plan, by, counts(intent, terms.consent))?;
     let prepared = match terms.conversions {
         Conversions::Done(prepared) => prepared,
         Conversions::BeforeBoot | Conversions::Running => Prepared::NONE,
     };
     if verdict.as_ref().is_some_and(|it| !it.goes)
         && let Some(plan) = with_former_data(store, state, &plan)?
-        && let Some(verdict) = ask(store, &plan, by, Consent::Refuse)?
+        && let Some(verdict) = ask(store, survey, &plan, by, Consent::Refuse)?
         && verdict.goes
     {
         return Ok(amended(plan, verdict, &prepared, store.layout()));
@@ -69,6 +81,9 @@ pub fn plan_for<S: Store>(
     } else {
         None
     };
+    if matches!(intent, Intent::Select { .. }) {
+        plan.stranded = Some(ask_return(store, survey, by)?).filter(|verdict| !verdict.goes);
+    }
     Ok(plan)
 }
 
@@ -142,7 +157,8 @@ pub fn refusal(plan: &Plan) -> Option<Refusal> {
         });
     }
     let Some(verdict) = verdict.filter(|verdict| !verdict.goes) else {
-        return plan.unfit;
+        let stranded = plan.stranded.as_ref().map(|_| Refusal::NoReturn);
+        return plan.unfit.or(stranded);
     };
     let would = |intent: &Intent, consent| counts(intent, consent) == consent;
     let offers = |consent| verdict.possible.contains(&consent) && would(&plan.intent, consent);
@@ -183,12 +199,12 @@ impl Standing {
 
 /// How a set's version stands to the data that is live, for a person before boot; `None` where no application is judged, and
 /// where that cannot be told.
-pub fn standing<S: Store>(store: &S, state: &State, set: Set) -> Option<Standing> {
+pub fn standing<S: Store>(store: &S, survey: &Survey, state: &State, set: Set) -> Option<Standing> {
     let intent = match set {
         Set::Snapshot(to) => Intent::Rollback { to },
         Set::Factory => Intent::ResetSystem { keep_config: false },
     };
-    let plan = plan_for(store, &intent, state, Consent::Refuse, 0).ok()?;
+    let plan = plan_with(store, survey, &intent, state, Terms::default(), 0).ok()?;
     let verdict = plan.fence?;
     let alone = |it: &AppVerdict| matches!(it.answer, Answer::LeftAlone(_));
     if verdict.faults.is_empty() && verdict.apps.iter().all(alone) {
@@ -205,7 +221,10 @@ pub fn standing<S: Store>(store: &S, state: &State, set: Set) -> Option<Standing
 /// The same with all that the fence says, for whoever can ask nothing more; lines.
 pub fn refused(plan: &Plan) -> Option<String> {
     let why = refusal(plan)?;
-    let lines = plan.fence.as_ref().map(words::lines).unwrap_or_default();
+    let lines = match (&plan.stranded, why) {
+        (Some(verdict), Refusal::NoReturn) => words::reasons(verdict),
+        _ => plan.fence.as_ref().map(words::lines).unwrap_or_default(),
+    };
     Some(format!("{why}\n{}", lines.join("\n")))
 }
 

@@ -91,6 +91,8 @@ pub struct Plan {
     pub conversions: Vec<Conversion>,
     /// Why it is not what was agreed to, or prepared for, before. Then it is not carried out.
     pub unfit: Option<Refusal>,
+    /// What is live could not return from a boot once, for what this says. Then it is not carried out.
+    pub stranded: Option<Verdict>,
     /// Live data that the fence's answer replaces, or of which a snapshot keeps a copy. In the set under `id` it stays aside:
     /// going back there does not bring it back, since what is live has what comes from now on.
     pub aside: DataParts,
@@ -235,6 +237,7 @@ pub fn plan(
         fence: None,
         conversions: Vec::new(),
         unfit: None,
+        stranded: None,
         aside,
     }
 }
@@ -269,6 +272,7 @@ fn make_factory(state: &State, layout: &Layout, now: u64) -> Plan {
         fence: None,
         conversions: Vec::new(),
         unfit: None,
+        stranded: None,
         aside: DataParts::NONE,
     }
 }
@@ -303,6 +307,7 @@ fn stage(intent: &Intent, state: &State, layout: &Layout, now: u64) -> Plan {
         fence: None,
         conversions: Vec::new(),
         unfit: None,
+        stranded: None,
         aside: DataParts::NONE,
     }
 }

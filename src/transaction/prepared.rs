@@ -104,16 +104,10 @@ fn make_all<S: Store>(
             return Err(Error::NotCloned(nested.name()));
         }
         for conversion in plan.conversions.iter().filter(|it| it.dataset == part) {
-            let converted = convert(store, clone, conversion);
-            let (id, now) = (plan.id, plan.made());
-            if matches!(converted, Err(Error::NotConverted { .. })) {
-                // Of the clone nothing stays.
-                history::remember(store, live, conversion, id, now, true);
-            }
-            converted?;
+            convert(store, clone, conversion)?;
             let (label, state) = conversion.label();
             store.set_label(clone, &label, Some(state))?;
-            history::remember(store, clone, conversion, id, now, false);
+            history::remember(store, clone, conversion, plan.id, plan.made());
         }
         prepared.insert(part, store.seal(clone)?);
     }

@@ -38,7 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::plain(
         "versions-compared-by-trees",
         "what differs between two versions, found by btrfs's trees, against a comparison that reads every file",
-        |ctx| checks(ctx, "differ", 49),
+        |ctx| checks(ctx, "differ", 18),
     )
     .usually(900)
     .within(LIMIT),

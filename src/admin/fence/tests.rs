@@ -365,3 +365,18 @@ fn graphviz_gets_one_graph_for_each_application() {
     let one = drawn(&store, &all, Some(&app("old")), None).unwrap();
     assert_eq!(one.matches("digraph").count(), 1);
 }
+
+#[test]
+fn a_version_is_not_booted_once_where_what_is_live_could_not_return() {
+    let (mut store, records) = shop();
+    assert!(asked(&store, &records, "2 --once").unwrap().goes);
+    // Live writes 2, and the data is in 1: snapshot 1 would run on it.
+    label(&mut store, Place::Live(Part::Data(0)), "1");
+    assert!(asked(&store, &records, "1").unwrap().goes);
+    let back = asked(&store, &records, "1 --once").unwrap();
+    assert_eq!((back.target, back.goes), (Version::Live, false));
+    assert!(text(&back).contains("reads 2"), "{}", text(&back));
+    // What cannot be gone to is refused for that.
+    let there = asked(&store, &records, "2 --once").unwrap();
+    assert_eq!((there.target, there.goes), (Version::Snapshot(2), false));
+}

@@ -2,6 +2,7 @@ use super::{app, dataset, declare, kept, known, label, stays};
 use crate::fence::ask::{ask, datasets, versions};
 use crate::fence::names::Version;
 use crate::fence::question::{By, Consent, Datasets, Fate};
+use crate::fence::survey::Survey;
 use crate::fence::verdict::{Answer, Cause, Verdict};
 use crate::policy::intent::Intent;
 use crate::record::block;
@@ -54,7 +55,9 @@ fn fates(store: &Memory, records: &Records, intent: &Intent, target: Version) ->
 
 fn asked(store: &Memory, records: &Records, intent: &Intent, consent: Consent) -> Verdict {
     let plan = planned(store, records, intent);
-    ask(store, &plan, By::Console, consent).unwrap().unwrap()
+    ask(store, &Survey::default(), &plan, By::Console, consent)
+        .unwrap()
+        .unwrap()
 }
 
 /// A machine whose data was reset: snapshot 3 has what there was.
@@ -251,7 +254,14 @@ fn what_changes_nothing_that_is_live_asks_nothing() {
         },
     ] {
         let plan = planned(&store, &records, &intent);
-        let asked = ask(&store, &plan, By::Running, Consent::Refuse).unwrap();
+        let asked = ask(
+            &store,
+            &Survey::default(),
+            &plan,
+            By::Running,
+            Consent::Refuse,
+        )
+        .unwrap();
         assert_eq!(asked, None, "{intent:?}");
     }
 }
@@ -284,7 +294,14 @@ fn each_intent_asks_the_version_that_will_run() {
     store.edit(|world, _| drop(world.datasets.remove(&Place::Factory(Part::System))));
     // Nobody knows what a version declares that is not there.
     let plan = planned(&store, &records, &Intent::ResetEverything);
-    let error = ask(&store, &plan, By::Console, Consent::Refuse).unwrap_err();
+    let error = ask(
+        &store,
+        &Survey::default(),
+        &plan,
+        By::Console,
+        Consent::Refuse,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("factory/system"), "{error}");
 }
 
@@ -330,7 +347,13 @@ fn converters_are_those_of_sound_versions() {
         store.looks.set(0);
         store.blind = Some(at);
         let plan = planned(&store, &records, &one);
-        if let Ok(Some(verdict)) = ask(&store, &plan, By::Console, Consent::Convert) {
+        if let Ok(Some(verdict)) = ask(
+            &store,
+            &Survey::default(),
+            &plan,
+            By::Console,
+            Consent::Convert,
+        ) {
             let converts = matches!(
                 verdict.apps.first().map(|it| &it.answer),
                 Some(Answer::Convert { .. })
@@ -390,12 +413,26 @@ fn data_that_cannot_be_read_keeps_nobody_from_a_version_that_declares_nothing() 
         let plan = planned(store, &records, &Intent::Rollback { to: 1 });
         let mut store = store.clone();
         let before = store.looks.get();
-        ask(&store, &plan, By::Console, Consent::Refuse).unwrap();
+        ask(
+            &store,
+            &Survey::default(),
+            &plan,
+            By::Console,
+            Consent::Refuse,
+        )
+        .unwrap();
         let all = before..store.looks.get();
         let failed = all.filter(|at| {
             store.looks.set(before);
             store.blind = Some(*at);
-            ask(&store, &plan, By::Console, Consent::Refuse).is_err()
+            ask(
+                &store,
+                &Survey::default(),
+                &plan,
+                By::Console,
+                Consent::Refuse,
+            )
+            .is_err()
         });
         failed.count()
     };
@@ -415,7 +452,14 @@ fn where_nothing_is_declared_the_answer_is_cheap() {
     let looks = |store: &Memory| {
         let plan = planned(store, &records, &Intent::Rollback { to: 1 });
         let before = store.looks.get();
-        let verdict = ask(store, &plan, By::Console, Consent::Refuse).unwrap();
+        let verdict = ask(
+            store,
+            &Survey::default(),
+            &plan,
+            By::Console,
+            Consent::Refuse,
+        )
+        .unwrap();
         assert!(verdict.unwrap().goes);
         store.looks.get() - before
     };

@@ -1,6 +1,6 @@
 use super::{app, state};
 use crate::fence::names::Version;
-use crate::fence::survey::{APPS_MAX, offer, versions};
+use crate::fence::survey::{APPS_MAX, Survey, offer};
 use crate::record::layout::Part;
 use crate::store::Store;
 use crate::store::memory::{Content, Memory, Tree};
@@ -46,7 +46,7 @@ fn every_version_that_has_a_system_is_read() {
     // Data that was kept, and no system.
     store.put(Place::Snapshot(9, Part::Data(0)), Tree::new());
     let operations = store.operations;
-    let found = versions(&store).unwrap();
+    let found = Survey::default().versions(&store).unwrap();
     assert_eq!(store.operations, operations);
     let names: Vec<Version> = found.keys().copied().collect();
     assert_eq!(
@@ -123,11 +123,11 @@ fn a_directory_that_is_lost_is_not_one_that_is_absent() {
 fn a_disk_that_fails_is_said_whenever_it_does() {
     let tree = with(&[("ledger.toml", &declared("3"))]);
     let whole = store(tree.clone());
-    let all = versions(&whole).unwrap();
+    let all = Survey::default().versions(&whole).unwrap();
     for at in 0..whole.looks.get() {
         let mut store = store(tree.clone());
         store.blind = Some(at);
-        let Ok(found) = versions(&store) else {
+        let Ok(found) = Survey::default().versions(&store) else {
             continue;
         };
         let live = found.get(&Version::Live);

@@ -21,9 +21,9 @@ const SNAPSHOT: Place = Place::Snapshot(1, Part::System);
 const ALONE: Place = Place::Live(Part::Data(1));
 
 /// Random histories; their seeds are 0, 1, …
-const HISTORIES: u64 = 40;
+const HISTORIES: u64 = 12;
 /// Histories that are balanced.
-const BALANCED: u64 = 6;
+const BALANCED: u64 = 3;
 
 pub fn checks() -> Vec<Check> {
     let check = |(name, mib, run): (&'static str, u64, fn(Machine))| Check {

@@ -22,19 +22,19 @@ fn the_history_of_an_application_is_bounded_and_of_each_dataset() {
 }
 
 #[test]
-fn a_state_is_since_the_last_change_that_did_not_fail() {
+fn a_state_is_since_the_converter_of_a_change_that_led_there() {
     let (mut store, _) = machine();
-    let lines = b"60 1 2 3 live up\n120 2 3 4 live up failed\n";
+    let lines = b"60 1 2 3 live up\n";
     store
         .set_label(DATA, "history.shop", Some(&lines[..]))
         .unwrap();
     let kept = kept(&store, DATA, shop()).unwrap();
     assert_eq!(kept.since.as_deref(), Some("1970-01-01T00:01:00Z"));
-    // A script that does what a change has done, or failed to do, is remembered besides.
+    // What a script does since is remembered besides.
     start(&mut store, "2", "3").unwrap();
     commit(&mut store, DATA, &shop(), 180).unwrap();
     let all = history::read(&store, DATA, shop().name()).unwrap();
-    assert_eq!((all.len(), all[2].by.is_none(), all[2].at), (3, true, 180));
+    assert_eq!((all.len(), all[1].by.is_none(), all[1].at), (2, true, 180));
     start(&mut store, "3", "2").unwrap();
     abort(&mut store, DATA, &shop()).unwrap();
     let again = history::read(&store, DATA, shop().name()).unwrap();
