@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod intent;
+pub mod left;
 pub mod refusal;
 pub mod resolve;
 pub mod retention;
@@ -128,13 +129,10 @@ impl State {
     /// back is one who tried.
     pub fn refused(&mut self, wish: Wish) {
         match wish {
-            Wish::Boot => self.use_up_request(),
-            Wish::Change {
-                verb,
-                present: true,
-                ..
-            } => self.attempted(verb),
-            _ => {}
+            // Nobody was there: what was refused is the request.
+            Wish::Boot | Wish::Change { present: false, .. } => self.use_up_request(),
+            Wish::Change { verb, .. } => self.attempted(verb),
+            Wish::Menu(_) => {}
         }
     }
 
