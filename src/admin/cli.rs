@@ -146,8 +146,8 @@ pub enum Command {
     ///
     /// A snapshot is kept first, then COMMAND is run. If it fails, is interrupted, or the power goes, the next boot goes back
     /// to the snapshot. If it succeeds, the system is on trial: unless it is marked good within three starts, the machine falls
-    /// back. Data that the new version does not read is converted at the next boot if nothing is lost by that; otherwise the
-    /// upgrade is undone.
+    /// back. Of data that the new version does not read a copy is converted at once, with its services stopped until the
+    /// reboot, if nothing is lost by that; otherwise the upgrade is undone.
     ///
     /// With --staged COMMAND is run in a clone of the system, in a chroot where no service starts and no data can be reached.
     /// It becomes a snapshot of its own, which the next boot goes forward to; if it fails, it is deleted.

@@ -492,6 +492,11 @@ pub enum Error {
          'backstay fence explain live' says why"
     )]
     UpgradeFenced,
+    /// The menu asks for what is done before boot.
+    #[error(
+        "refused: its data has to be converted in the running system, which no menu does: leave it, and run '{0}'"
+    )]
+    ByCommand(String),
     /// Another upgrade goes on.
     #[error("an upgrade goes on: wait until it has ended, or end it (Ctrl-C, where it runs)")]
     Upgrading,

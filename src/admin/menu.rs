@@ -7,7 +7,7 @@
 
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
-use super::output::{self, size};
+use super::output::{self, now, size};
 use super::run::{BOOT_LOG, Ended, Open, Out, open};
 use super::terminal::{HAS_SHELL, Person, Program};
 use super::{reboot, request, run_ask};
@@ -20,7 +20,7 @@ use crate::console::versions::{self, Version};
 use crate::console::{inside, json};
 use crate::policy;
 use crate::policy::refusal::Refusal;
-use crate::policy::terms::Terms;
+use crate::policy::terms::{Conversions, Terms};
 use crate::record::slots::Slots;
 use crate::record::state::{Consent, State, Verb};
 use crate::store::Store;
@@ -117,7 +117,13 @@ impl Running<'_> {
     /// Under the lock: what may be done now.
     fn planned(&self, verb: Verb, terms: impl Into<Terms>) -> Result<(Open, Plan, Explanation)> {
         let mut open = open(self.root, Lock::Try, self.out)?;
-        let (plan, explanation) = run_ask::plan(&mut open, verb, terms)?;
+        let planned = run_ask::plan(&mut open, verb, terms);
+        if let (Err(Error::Refused(Refusal::Fenced(..))), None) = (&planned, self.root)
+            && let Some(command) = by_command(&open.store, &open.records, verb)
+        {
+            return Err(Error::ByCommand(command));
+        }
+        let (plan, explanation) = planned?;
         Ok((open, plan, explanation))
     }
 
@@ -170,6 +176,27 @@ impl Shown {
             ..Terms::from(consent)
         }
     }
+}
+
+/// The command that does what the menu cannot: it converts in the running system, by converters that are not early, too.
+fn by_command<S: Store>(store: &S, records: &Records, verb: Verb) -> Option<String> {
+    let words = match verb {
+        Verb::Rollback(Some(id)) => format!("rollback {id}"),
+        Verb::Rollback(None) => "rollback".to_owned(),
+        Verb::Forward => "forward".to_owned(),
+        Verb::ResetSystem { keep_config: false } => "reset system".to_owned(),
+        Verb::ResetSystem { keep_config: true } => "reset system --keep config".to_owned(),
+        _ => return None,
+    };
+    let possible = |conversions| {
+        let terms = Terms {
+            conversions,
+            ..Terms::from(Consent::Convert)
+        };
+        request::planned(store, records, verb, terms, now()).is_ok()
+    };
+    let only = !possible(Conversions::BeforeBoot) && possible(Conversions::Running);
+    only.then(|| format!("backstay {words} --fence convert"))
 }
 
 fn said(error: impl core::fmt::Display) -> String {
@@ -504,5 +531,25 @@ mod tests {
             }
         }
         assert!(open > 0);
+    }
+
+    #[test]
+    fn what_only_the_running_system_converts_is_refused_with_the_command_that_does_it() {
+        use crate::transaction::model::machine_to_convert;
+        let (mut store, records, _) = machine_to_convert();
+        let back = Verb::Rollback(Some(2));
+        let command = by_command(&store, &records, back).unwrap();
+        assert_eq!(command, "backstay rollback 2 --fence convert");
+        let text = Error::ByCommand(command).to_string();
+        assert!(
+            text.contains("'backstay rollback 2 --fence convert'"),
+            "{text}"
+        );
+        // Nothing leads there at all, or before boot does.
+        assert_eq!(by_command(&store, &records, Verb::Rollback(Some(1))), None);
+        let early = "dataset = \"data\"\nstate = \"3\"\n[[converter]]\nfrom = [\"3\"]\nto = \"2\"\n\
+                     command = [\"/usr/bin/down\"]\nlossless = true\nearly = true\n";
+        declare(&mut store, Version::Live, early);
+        assert_eq!(by_command(&store, &records, back), None);
     }
 }

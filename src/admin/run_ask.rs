@@ -25,6 +25,10 @@ use serde::Serialize;
 use std::io::Read;
 use std::path::Path;
 
+/// What a conversion in the running system means until the next boot.
+pub(super) const HELD: &str =
+    "Until then the data that was converted is read-only, and what writes to it is stopped.";
+
 /// Asks for a reset, once the word was typed.
 pub fn reset(root: Option<&Path>, args: &Reset, out: Out) -> Result<Ended> {
     let keep_config = args.keep == Some(Keep::Config);
@@ -123,13 +127,7 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
     if typed {
         consent::typed()?;
     }
-    let prepared = run_convert::prepare(&mut open, &plan, out)
-        .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))?;
-    let submitted = submit_with(&mut open, &plan, verb, consent, prepared);
-    if submitted.is_err() && !prepared.is_none() {
-        run_convert::give_up(&mut open, out);
-    }
-    submitted?;
+    let prepared = convert_and_submit(&mut open, &plan, verb, consent, out)?;
     out.result(&Asked {
         verb: verb.to_string(),
         written: true,
@@ -139,13 +137,31 @@ fn ask_with(root: Option<&Path>, asks: Asks, how: How, out: Out) -> Result<Ended
     if !out.json {
         out.say("The next boot does this. Until then 'backstay cancel' withdraws it.");
         if !prepared.is_none() {
-            out.say("Until then the data that was converted is read-only, and what writes to it is stopped.");
+            out.say(HELD);
         }
     }
     if how.reboot {
         reboot::reboot()?;
     }
     Ok(Ended::Done)
+}
+
+/// Converts what [`planned`] converts of the live data, and writes the request down. On disk on return; where anything fails
+/// nothing waits, and nothing is held.
+pub(super) fn convert_and_submit(
+    open: &mut Open,
+    plan: &Plan,
+    verb: Verb,
+    consent: Consent,
+    out: Out,
+) -> Result<Prepared> {
+    let prepared = run_convert::prepare(open, plan, out)
+        .inspect_err(|error| refused(&mut open.store, &mut open.records, verb, error))?;
+    let submitted = submit_with(open, plan, verb, consent, prepared);
+    if submitted.is_err() && !prepared.is_none() {
+        run_convert::give_up(&mut open.store, &open.records, out);
+    }
+    submitted.map(|()| prepared)
 }
 
 /// What a change would do that is carried out before boot as a whole. That it was refused is written down, and what waits
@@ -166,7 +182,7 @@ pub(super) fn plan(
 }
 
 /// The same with its plan, of a change that is converted for in the running system where it can be.
-fn planned(
+pub(super) fn planned(
     open: &mut Open,
     root: Option<&Path>,
     verb: Verb,
@@ -298,7 +314,8 @@ fn preview(
     Ok((plan, explanation))
 }
 
-fn names<S: Store>(store: &S, prepared: &Prepared) -> Vec<String> {
+/// Datasets of which there is a converted clone.
+pub(super) fn names<S: Store>(store: &S, prepared: &Prepared) -> Vec<String> {
     let parts = prepared.parts();
     parts
         .map(|part| store.layout().title(part).to_owned())
@@ -346,7 +363,7 @@ pub fn cancel(root: Option<&Path>, out: Out) -> Result<Ended> {
         withdrawn: withdrawn.clone(),
         let_go,
     });
-    let unfinished = request.as_ref().and_then(upgrade::undoes).is_some();
+    let unfinished = request.is_some_and(|it| it.ends_upgrade() || upgrade::undoes(&it).is_some());
     match withdrawn {
         Some(what) if !out.json => out.say(&match unfinished {
             true => format!(

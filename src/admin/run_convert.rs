@@ -16,6 +16,7 @@ use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
 use crate::transaction::plan::{Conversion, Plan};
 use crate::transaction::prepared;
+use crate::transaction::records::Records;
 use std::path::{Path, PathBuf};
 
 /// Over what the version's root is mounted, for the converter alone.
@@ -37,14 +38,26 @@ impl Teller for Terminal {
 /// Converts what a plan converts of the live data, and holds it still until the reboot. Nothing where there is no such data,
 /// and where the running system cannot be held still and the same can be done before boot, which is said.
 pub fn prepare(open: &mut Open, plan: &Plan, out: Out) -> Result<Prepared> {
+    let device = open.machine.device.as_deref();
+    prepare_on(device, &mut open.store, &open.records, plan, out)
+}
+
+/// The same on this device; without one, of a system that does not run.
+pub fn prepare_on(
+    device: Option<&str>,
+    store: &mut Btrfs,
+    records: &Records,
+    plan: &Plan,
+    out: Out,
+) -> Result<Prepared> {
     // With --root nothing of that system runs.
-    let (Some(device), false) = (&open.machine.device, plan.convertible().is_empty()) else {
+    let (Some(device), false) = (device, plan.convertible().is_empty()) else {
         return Ok(Prepared::NONE);
     };
     let config = plan.replaced().find(|(part, _)| *part == Part::Config);
     let site = Site {
         room: PathBuf::from(ROOM),
-        top: Top::Device(device.clone()),
+        top: Top::Device(device.to_owned()),
         config: config
             .and_then(|(_, from)| from)
             .unwrap_or(Place::Live(Part::Config)),
@@ -55,7 +68,6 @@ pub fn prepare(open: &mut Open, plan: &Plan, out: Out) -> Result<Prepared> {
     };
     let (mut services, mut mounts) = (Systemctl::default(), Kernel::default());
     let mut hands = hands(&mut services, &mut mounts);
-    let (store, records) = (&mut open.store, &open.records);
     match running::prepare(store, records, plan, &mut hands, &mut convert, teller) {
         Ok(prepared) => {
             note(store, "converted clones of the live data");
@@ -74,8 +86,8 @@ pub fn prepare(open: &mut Open, plan: &Plan, out: Out) -> Result<Prepared> {
 }
 
 /// The request could not be written: nothing needs what was converted, and nothing is held for it.
-pub fn give_up(open: &mut Open, out: Out) {
-    prepared::tidied(&mut open.store, &open.records);
+pub fn give_up(store: &mut Btrfs, records: &Records, out: Out) {
+    prepared::tidied(store, records);
     if let Err(error) = let_go(out) {
         out.say(&error.to_string());
     }

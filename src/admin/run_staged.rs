@@ -13,7 +13,7 @@ use super::upgrade::ready;
 use super::upgrade::room::{self, Room};
 use super::upgrade::staged::{self, Forward};
 use super::{reboot, run_ask};
-use crate::record::state::Verb;
+use crate::record::state::{Consent, Verb};
 use crate::store::btrfs::Btrfs;
 use crate::transaction::Error as Failed;
 use crate::transaction::catalogue;
@@ -82,19 +82,24 @@ fn next_id(open: &Open) -> Result<u32> {
     Ok(catalogue::with_free_id(&open.store, state)?.next_id)
 }
 
-/// Asks to go forward to what was staged, if nothing is lost by that.
+/// Asks to go forward to what was staged, if nothing is lost by that. Data that it does not read is converted before.
 fn ask(args: &Upgrade, id: u32, mut open: Open, out: Out) -> Result<Ended> {
     let goes = staged::forward(&open.store, &open.records.state.value, now())?;
-    let refused = match goes {
+    let (converted, refused) = match goes {
         Forward::Goes(consent) => {
-            let (plan, explanation) = run_ask::plan(&mut open, Verb::Forward, consent)?;
-            run_ask::submit(&mut open, &plan, Verb::Forward, consent)?;
-            if !out.json {
-                print(&explanation);
-            }
-            Vec::new()
+            let converted = go_forward(&mut open, consent, out).map_err(|error| {
+                out.result(&Upgraded {
+                    snapshot: Some(id),
+                    ..Upgraded::of(args, "failed")
+                });
+                Error::Upgrade(format!(
+                    "the upgrade failed: the next boot does not go forward to snapshot {id}: {error}\nnothing waits, and \
+                     what is live is as it was; once that is mended, 'backstay forward --fence convert' tries it again"
+                ))
+            })?;
+            (converted, Vec::new())
         }
-        Forward::Refused(lines) => lines,
+        Forward::Refused(lines) => (Vec::new(), lines),
     };
     let asked = refused.is_empty();
     drop(open);
@@ -107,10 +112,14 @@ fn ask(args: &Upgrade, id: u32, mut open: Open, out: Out) -> Result<Ended> {
                  does, 'backstay fence explain forward --consent convert' says what that means"
             ),
         });
+        if !converted.is_empty() {
+            out.say(run_ask::HELD);
+        }
     }
     out.result(&Upgraded {
         snapshot: Some(id),
         reboot_due: asked,
+        converted,
         refused,
         ..Upgraded::of(args, if asked { "forward" } else { "sealed" })
     });
@@ -118,4 +127,14 @@ fn ask(args: &Upgrade, id: u32, mut open: Open, out: Out) -> Result<Ended> {
         reboot::reboot()?;
     }
     Ok(Ended::Done)
+}
+
+/// As 'backstay forward' asks for it: gives the datasets that were converted.
+fn go_forward(open: &mut Open, consent: Consent, out: Out) -> Result<Vec<String>> {
+    let (plan, explanation) = run_ask::planned(open, None, Verb::Forward, consent)?;
+    if !out.json {
+        print(&explanation);
+    }
+    let prepared = run_ask::convert_and_submit(open, &plan, Verb::Forward, consent, out)?;
+    Ok(run_ask::names(&open.store, &prepared))
 }

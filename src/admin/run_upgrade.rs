@@ -7,18 +7,20 @@ use super::cli::Upgrade;
 use super::data_snapshots::Settings;
 use super::error::{Error, Result};
 use super::machine::{Lock, Machine};
-use super::output::now;
+use super::output::{now, out as print};
 use super::run::{Ended, Open, Out, has_room, note, open};
 use super::upgrade::command::{self, Commands, Ran, Runner};
 use super::upgrade::in_place::{self, Begun, Undone};
 use super::upgrade::{ready, ticket};
-use super::{own_kernel, reboot, request, run_ask, run_staged, snapshot};
+use super::{own_kernel, reboot, request, run_ask, run_convert, run_staged, snapshot};
 use crate::record::layout::Part;
 use crate::record::state::{Consent, Verb};
 use crate::store::Store;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::{Place, STORE};
 use crate::sys::{Context, mountinfo, signals};
+use crate::transaction::explain::explain_for;
+use crate::transaction::plan::Plan;
 use crate::transaction::records::Records;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -28,6 +30,10 @@ use std::time::Duration;
 
 /// The title of the snapshot from before an upgrade.
 const BEFORE: &str = "before upgrade";
+
+/// Where the data is not converted in the running system.
+const BY_THE_BOOT: &str =
+    "The next boot converts the data that the new version does not read; nothing is lost by that.";
 
 /// How often it is looked whether another upgrade goes on, and the time between two looks.
 const LOOKS: u8 = 5;
@@ -48,6 +54,8 @@ pub(super) struct Upgraded<'a> {
     pub(super) reboot_due: bool,
     /// Starts until the machine falls back, and the snapshot that it falls back to.
     pub(super) trial: Option<&'a super::trial::Tried>,
+    /// Datasets of which a clone was converted already, which the next boot puts in their place.
+    pub(super) converted: Vec<String>,
     /// Why it failed, and what the next boot does about it.
     pub(super) undone: Option<&'a Undone>,
     /// Why the next boot does not go forward to what was staged: what the fence says.
@@ -63,6 +71,7 @@ impl Upgraded<'_> {
             command: Commands::of(&args.command).to_string(),
             reboot_due: false,
             trial: None,
+            converted: Vec::new(),
             undone: None,
             refused: Vec::new(),
         }
@@ -230,7 +239,7 @@ fn upgrade_in_place(args: &Upgrade, out: Out) -> Result<Ended> {
     // All of it, on whatever file system, before anything says that it is there.
     rustix::fs::sync();
     let mut open = open_live(Lock::Wait, out).inspect_err(|_| stays(begun, out))?;
-    let ended = ended(&mut open, begun, &commands, &ran).inspect_err(|_| stays(begun, out))?;
+    let ended = ended(&mut open, begun, &commands, &ran, out).inspect_err(|_| stays(begun, out))?;
     tell(args, begun, &ended, &mut open, out);
     drop(open);
     if args.reboot && !matches!(ended, in_place::Ended::Unchanged(_)) {
@@ -241,7 +250,7 @@ fn upgrade_in_place(args: &Upgrade, out: Out) -> Result<Ended> {
         in_place::Ended::Unchanged(why) => Err(Error::Upgrade(format!(
             "the upgrade failed: {why}\nno package was changed, so nothing is to be undone"
         ))),
-        in_place::Ended::OnTrial(_) | in_place::Ended::Converts(_) => Ok(Ended::Done),
+        in_place::Ended::OnTrial(_) | in_place::Ended::Converts(..) => Ok(Ended::Done),
     }
 }
 
@@ -311,7 +320,13 @@ fn begin(args: &Upgrade, out: Out) -> Result<Begun> {
     Ok(begun)
 }
 
-fn ended(open: &mut Open, begun: Begun, commands: &Commands, ran: &Ran) -> Result<in_place::Ended> {
+fn ended(
+    open: &mut Open,
+    begun: Begun,
+    commands: &Commands,
+    ran: &Ran,
+    out: Out,
+) -> Result<in_place::Ended> {
     let Open {
         machine,
         store,
@@ -333,7 +348,29 @@ fn ended(open: &mut Open, begun: Begun, commands: &Commands, ran: &Ran) -> Resul
     }
     // What is tried is what is in /boot now.
     own_kernel::keep()?;
-    in_place::end(store, records, begun, &link)
+    let device = machine.device.as_deref();
+    let mut convert = |store: &mut Btrfs, records: &Records, plan: &Plan| {
+        explain(store, plan, out)?;
+        let prepared = run_convert::prepare_on(device, store, records, plan, out)?;
+        match signals::taken() {
+            None => Ok(prepared),
+            Some(caught) => {
+                run_convert::give_up(store, records, out);
+                let why = format!("it was interrupted (signal {})", caught.number);
+                Err(Error::Upgrade(why))
+            }
+        }
+    };
+    in_place::end(store, records, begun, &link, &mut convert)
+        .inspect_err(|_| run_convert::give_up(store, records, out))
+}
+
+/// Says what is converted, and how.
+fn explain(store: &Btrfs, plan: &Plan, out: Out) -> Result<()> {
+    if !out.json {
+        print(&explain_for(store, plan)?);
+    }
+    Ok(())
 }
 
 /// After an error, what was written before the command is the truth.
@@ -347,9 +384,18 @@ fn stays(begun: Begun, out: Out) {
 fn tell(args: &Upgrade, begun: Begun, ended: &in_place::Ended, open: &mut Open, out: Out) {
     let (outcome, trial, undone) = match ended {
         in_place::Ended::OnTrial(tried) => ("on-trial", Some(tried), None),
-        in_place::Ended::Converts(tried) => ("converts", Some(tried), None),
+        in_place::Ended::Converts(tried, _) => ("converts", Some(tried), None),
         in_place::Ended::Undone(undone) => ("failed", None, Some(undone)),
         in_place::Ended::Unchanged(_) => ("failed", None, None),
+    };
+    let converted = match ended {
+        in_place::Ended::Converts(_, prepared) => run_ask::names(&open.store, prepared),
+        _ => Vec::new(),
+    };
+    let converts = match (outcome, converted.is_empty()) {
+        ("converts", true) => Some(BY_THE_BOOT),
+        ("converts", false) => Some(run_ask::HELD),
+        _ => None,
     };
     let unchanged = matches!(ended, in_place::Ended::Unchanged(_));
     let before = begun.before;
@@ -365,15 +411,16 @@ fn tell(args: &Upgrade, begun: Begun, ended: &in_place::Ended, open: &mut Open, 
         snapshot: Some(before),
         reboot_due: !unchanged,
         trial,
+        converted,
         undone,
         ..Upgraded::of(args, outcome)
     });
     if let (false, Some(tried)) = (out.json, trial) {
-        say_upgraded(outcome == "converts", tried, args.reboot, out);
+        say_upgraded(converts, tried, args.reboot, out);
     }
 }
 
-fn say_upgraded(converts: bool, tried: &super::trial::Tried, reboots: bool, out: Out) {
+fn say_upgraded(converts: Option<&str>, tried: &super::trial::Tried, reboots: bool, out: Out) {
     let to = match tried.fall_back_to {
         Some(id) => format!("falls back to snapshot {id}"),
         None => "opens its menu".to_owned(),
@@ -387,11 +434,11 @@ fn say_upgraded(converts: bool, tried: &super::trial::Tried, reboots: bool, out:
             "a kernel that panics before it has started anything is not counted: {why}"
         ));
     }
-    if converts {
-        out.say("the next boot converts the data that the new version does not read; nothing is lost by that");
-    }
     if !reboots {
         out.say("Reboot to start the new version.");
+    }
+    if let Some(what) = converts {
+        out.say(what);
     }
 }
 

@@ -76,6 +76,8 @@ pub struct OnTrial {
     pub fallback: bool,
     /// No start is left to it, however many were begun: it was marked bad, or its upgrade has not ended.
     pub condemned: bool,
+    /// It was upgraded in place, and gets its starts when the next boot has converted its data.
+    pub awaits_conversion: bool,
     /// The snapshot that the machine falls back to if it is not marked good.
     pub fall_back_to: Option<u32>,
 }
@@ -322,6 +324,7 @@ fn on_trial<S: Store>(store: &S, state: &State, around: &Around) -> Result<Optio
         guarded: state.counts_panics() && !around.recovery_is_hosts,
         fallback: trial.fallback,
         condemned: trial.condemned,
+        awaits_conversion: state.request.is_some_and(|it| it.ends_upgrade()),
         fall_back_to: super::trial::fall_back_to(store, state)?,
     }))
 }
@@ -368,9 +371,12 @@ impl core::fmt::Display for Status {
                         }
                         None => "the menu opens: nothing good is there to fall back to".to_owned(),
                     };
-                    let left = match trial.condemned {
-                        true => "marked bad; unless 'backstay mark-good' keeps it,".to_owned(),
-                        false => format!("start {begun} of {tries}; else"),
+                    let left = match (trial.awaits_conversion, trial.condemned) {
+                        (true, _) => "once the next boot has its data converted; else".to_owned(),
+                        (false, true) => {
+                            "marked bad; unless 'backstay mark-good' keeps it,".to_owned()
+                        }
+                        (false, false) => format!("start {begun} of {tries}; else"),
                     };
                     line("on trial", &format!("{left} {then}"))?;
                 }

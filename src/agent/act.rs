@@ -89,18 +89,51 @@ pub fn aloud(session: &mut Session, asked: &Asked) -> Next {
     if let Err(error) = use_up_next_entry(session) {
         log::warn!("grub-reboot's choice stays, and is taken again: {error}");
     }
-    decide_and_act(session, asked).unwrap_or_else(|error| {
-        match &error {
-            Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
-            _ => say!("not done: {error}"),
+    let nothing_asked = asked::read(b"");
+    let mut asked = asked;
+    loop {
+        let request = waiting(session);
+        let next = decide_and_act(session, asked).unwrap_or_else(|error| {
+            match &error {
+                Error::Transaction(crate::transaction::Error::Unfinished(_)) => say!("{error}"),
+                _ => say!("not done: {error}"),
+            }
+            boot_record::refused(&error.to_string());
+            // Who asked for the menu gets it above all when something is wrong.
+            match asked.wish {
+                Wish::Menu(seconds) => Next::Menu(seconds, error.to_string()),
+                _ => Next::Boot,
+            }
+        });
+        if next != Next::Boot || !is_left(session, asked.wish, request) {
+            return next;
         }
-        boot_record::refused(&error.to_string());
-        // Who asked for the menu gets it above all when something is wrong.
-        match asked.wish {
-            Wish::Menu(seconds) => Next::Menu(seconds, error.to_string()),
-            _ => Next::Boot,
-        }
-    })
+        say!("what was upgraded does not read its data as it is, and is not started so");
+        // The request comes next, or, without one, the trial. After that none waits.
+        asked = &nothing_asked;
+    }
+}
+
+fn waiting(session: &Session) -> Option<Request> {
+    match read_state(&session.store) {
+        Ok(Slots::Valid { value, .. }) => value.request,
+        _ => None,
+    }
+}
+
+/// [`policy::left::is_left`], where anything can be changed at all.
+fn is_left(session: &Session, wish: Wish, request: Option<Request>) -> bool {
+    !session.is_copied()
+        && read_journal(&session.store).is_ok_and(|journal| {
+            matches!(
+                journal,
+                Slots::Valid {
+                    value: Journal::Closed,
+                    ..
+                }
+            )
+        })
+        && read_state(&session.store).is_ok_and(|now| policy::left::is_left(wish, request, &now))
 }
 
 /// Undoes or finishes a transaction that a power cut left open.
@@ -187,8 +220,8 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 if let Some(refusal) = refusal {
                     say!("{refusal}");
                     boot_record::refused(&refusal.to_string());
-                    say!("nothing was changed; starting the system");
-                    withdraw_refused(session, wish)?;
+                    say_unchanged(&state);
+                    remember(session, |state| state.refused_for(wish, refusal))?;
                 }
                 return Ok(Next::Boot);
             }
@@ -229,8 +262,8 @@ pub fn decide_and_act(session: &mut Session, asked: &Asked) -> Result<Next, Erro
                 if let Some(why) = hindrance(session, &intent, wish, request)? {
                     say!("{why}");
                     boot_record::refused(&why);
-                    say!("nothing was changed; starting the system");
-                    withdraw_refused(session, wish)?;
+                    say_unchanged(&state);
+                    remember(session, |state| state.refused(wish))?;
                     return Ok(Next::Boot);
                 }
                 if intent == Intent::MakeFactory {
@@ -348,10 +381,15 @@ pub fn live_set_is_mixed(session: &Session) -> bool {
     recover::live_set_is_mixed(&session.store).unwrap_or(true)
 }
 
-/// A request that is refused would be refused at every boot: it is taken out, and GRUB boots the
-/// live system again. What a person at GRUB asked for is remembered as far as [`State::refused`] does.
-fn withdraw_refused(session: &mut Session, wish: Wish) -> Result<(), Error> {
-    remember(session, |state| state.refused(wish))
+/// What follows from a refusal. The request that is refused would be so at every boot: it is taken out then
+/// ([`State::refused`]), and GRUB boots the live system again.
+fn say_unchanged(state: &Slots<State>) {
+    match state {
+        Slots::Valid { value, .. } if value.request.is_some_and(|it| it.ends_upgrade()) => {
+            say!("nothing was changed");
+        }
+        _ => say!("nothing was changed; starting the system"),
+    }
 }
 
 /// What a person chose, or a request, was given up before [`execute::execute`], which would have

@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod intent;
+pub mod left;
 pub mod refusal;
 pub mod resolve;
 pub mod retention;

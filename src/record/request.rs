@@ -56,6 +56,21 @@ pub struct Request {
     pub prepared: Prepared,
 }
 
+/// How the ticket of a request begins that an upgrade in place has written. The rest of it is random.
+pub const UPGRADE: [u8; 8] = *b"upgrade ";
+
+impl Request {
+    /// Whether an upgrade in place has written it.
+    pub fn is_of_upgrade(&self) -> bool {
+        self.ticket.starts_with(&UPGRADE)
+    }
+
+    /// Whether an upgrade in place ends with it: the new version does not read its data before.
+    pub fn ends_upgrade(&self) -> bool {
+        self.verb == Verb::Convert && self.is_of_upgrade()
+    }
+}
+
 /// Clones of live data that were converted in the running system for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {

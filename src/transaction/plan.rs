@@ -510,8 +510,12 @@ fn after(intent: &Intent, state: &State, id: u32, now: u64, data: bool) -> State
 fn tried(intent: &Intent, state: &State, id: u32, data: bool) -> Trial {
     let present = state.live_trial();
     if let (Intent::Convert, Some(present)) = (intent, present) {
-        // The version stays, and so does what it still has to prove.
-        return present;
+        // The version stays, and so does what it still has to prove. One that was upgraded in place begins with that now.
+        let begins = state.request.is_some_and(|it| it.ends_upgrade());
+        return Trial {
+            condemned: present.condemned && !begins,
+            ..present
+        };
     }
     Trial {
         system: state.live.system,

@@ -18,7 +18,7 @@ use std::path::Path;
 const LIVE: Place = Place::Live(Part::System);
 const DATA: Place = Place::Live(Part::Data(0));
 const CLONE: Place = Place::Prepared(Part::Data(0));
-const PROGRAM: &str = "usr/lib/shop/convert";
+pub const PROGRAM: &str = "usr/lib/shop/convert";
 
 /// What the program does when it is called as a converter, and its exit status.
 pub fn as_converter() -> u8 {
@@ -66,7 +66,7 @@ pub fn as_converter() -> u8 {
 }
 
 #[derive(Default)]
-struct Told(Vec<String>);
+pub struct Told(pub Vec<String>);
 
 impl Teller for Told {
     fn say(&mut self, line: &str) {
@@ -102,7 +102,7 @@ fn install(machine: &Machine) {
 }
 
 /// A machine with a version that ships the converter, and data in state 1.
-fn machine() -> Machine {
+pub fn machine() -> Machine {
     let mut machine = Machine::new(256);
     for place in [LIVE, Place::Live(Part::Config), DATA] {
         machine.create(place);

@@ -1,6 +1,6 @@
 //! The btrfs store on a real btrfs, and what it relies on in the kernel.
 //!
-//! `btrfs [conformance|converters|differ|premises] [WORD…]` runs the checks whose names hold every word, each on a
+//! `btrfs [conformance|converters|differ|premises|upgrades] [WORD…]` runs the checks whose names hold every word, each on a
 //! fresh file system on the block device that `BACKSTAY_BTRFS_DEVICE` names, which is
 //! **overwritten**. Needs root and mkfs.btrfs; 700 MB are enough. Fails where there is no device.
 #![allow(
@@ -29,6 +29,7 @@ mod conformance;
 mod converters;
 mod premises;
 mod scratch;
+mod upgrades;
 
 /// A check by its name, on a device.
 struct Check {
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         .chain(filling::checks())
         .chain(differ::checks())
         .chain(converters::checks())
+        .chain(upgrades::checks())
         .chain(premises::checks())
         .collect();
     let wanted = |check: &&Check| {

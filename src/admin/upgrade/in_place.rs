@@ -4,14 +4,14 @@
 //! for COMMAND to be undone, be it that it fails, that the power goes, or that a package's script restarts the machine:
 //! the record stays as it is. Only success takes it back ([`end`]). The mark is for the case that the rollback does
 //! not come to pass (the fence refuses it, somebody withdraws it): then the machine falls back by itself, and no timer
-//! and no unit marks good what is half upgraded.
+//! and no unit marks good what is half upgraded. Where the new version does not read its data, it lasts until that is converted.
 
 use super::super::error::Result;
 use super::super::request::{disarm_stale, not_behind, write_down};
 use super::super::trial::{self, Tried};
 use super::{Needs, conversion, goes_without_loss, planned, said, undoes};
 use crate::fence::labels;
-use crate::policy::intent::Intent;
+use crate::policy::{self, intent::Intent};
 use crate::record::layout::Part;
 use crate::record::state::{Consent, Prepared, Request, State, Ticket, Trial, Verb};
 use crate::store::Store;
@@ -19,11 +19,16 @@ use crate::store::place::{Place, Set};
 use crate::transaction::catalogue;
 use crate::transaction::execute::arm;
 use crate::transaction::fenced;
+use crate::transaction::plan::Plan;
 use crate::transaction::records::Records;
 use serde::Serialize;
 
 /// Gives the spare its second name: see [`super::super::request::submit`].
 pub type LinkSpare<'a> = &'a dyn Fn() -> std::io::Result<()>;
+
+/// Converts clones of the live data for a plan, in the running system, and holds that still: what it made, or nothing where
+/// the next boot is to do it. After an error nothing is held.
+pub type Convert<'a, S> = &'a mut dyn FnMut(&mut S, &Records, &Plan) -> Result<Prepared>;
 
 /// An upgrade that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +46,9 @@ pub struct Begun {
 pub enum Ended {
     /// It succeeded, and is on trial.
     OnTrial(Tried),
-    /// The same, and the next boot converts the data that it does not read.
-    Converts(Tried),
+    /// It succeeded, and is on trial once the next boot has put converted data in the place of what it does not read: what
+    /// was converted already, or else is then.
+    Converts(Tried, Prepared),
     /// It failed.
     Undone(Undone),
     /// It failed before it had changed anything: why.
@@ -101,6 +107,12 @@ impl Begun {
     }
 }
 
+/// What somebody asked for since it was begun.
+fn others(records: &Records, begun: Begun) -> Option<Request> {
+    let request = records.state.value.request;
+    request.filter(|it| !begun.is_own(it))
+}
+
 /// No start is left to the live system, and it is not good.
 fn mark(state: &mut State, trial: Trial) {
     state.good = None;
@@ -111,12 +123,16 @@ fn mark(state: &mut State, trial: Trial) {
 }
 
 /// Says that COMMAND has succeeded. The caller has brought to disk what it wrote. What cannot be started, or cannot run on
-/// the data, has failed all the same. On disk on return.
+/// the data, not even converted, has failed all the same. On disk on return; after an error, too, what `convert` holds is held.
+///
+/// Until its data is converted no start is left to the new version, so that whatever becomes of that it is not started on
+/// data that it does not read: [`crate::policy::left::is_left`].
 pub fn end<S: Store>(
     store: &mut S,
     records: &mut Records,
     begun: Begun,
     link: LinkSpare<'_>,
+    convert: Convert<'_, S>,
 ) -> Result<Ended> {
     let (live, guarded) = match trial::triable(store, records) {
         Ok(fit) => fit,
@@ -124,33 +140,44 @@ pub fn end<S: Store>(
             return failed(store, records, begun, &why.to_string(), link).map(Ended::Undone);
         }
     };
-    let needs = conversion(store, &records.state.value, begun.now)?;
-    if let Needs::More(lines) = needs {
-        let why = format!(
-            "the new version cannot run on the data as it is, and no conversion before boot makes it so without a loss:\n{}",
+    let prepared = match conversion(store, &records.state.value, begun.now)? {
+        Needs::Nothing => Ok(None),
+        Needs::More(lines) => Err(format!(
+            "the new version cannot run on the data as it is, and no conversion makes it so without a loss:\n{}",
             lines.join("\n")
-        );
-        return failed(store, records, begun, &why, link).map(Ended::Undone);
-    }
-    let converts = needs == Needs::Conversion;
+        )),
+        Needs::Conversion(_) if others(records, begun).is_some() => {
+            Err("its data has to be converted, and something else waits".to_owned())
+        }
+        Needs::Conversion(plan) => match convert(store, records, &plan) {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) => Err(format!("its data could not be converted: {error}")),
+        },
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(why) => return failed(store, records, begun, &why, link).map(Ended::Undone),
+    };
     let held = held(store, begun.before)?;
     let differs = labels_differ(store, begun.before, &held)?;
     let mut state = records.state.value.clone();
     state.good = None;
     state.trial = Some(Trial {
-        // What the new version, or its conversion, makes of the data is not for the old one.
-        data_of: (differs || (converts && !held.is_empty())).then_some(begun.before),
+        // What a script made of the data is not for the old version. What a conversion makes of it is kept with that.
+        data_of: differs.then_some(begun.before),
         ..trial::in_place(live, guarded)
     });
-    state.request = state.request.filter(|it| !begun.is_own(it));
+    state.request = others(records, begun);
     let tried = trial::tried(store, &state)?;
-    if converts && state.request.is_none() {
+    if let Some(prepared) = prepared {
+        policy::trial::condemn(&mut state);
         state.request = Some(Request {
             verb: Verb::Convert,
+            prepared,
             ..begun.request(Consent::Refuse)
         });
         write_down(store, records, state, link)?;
-        return Ok(Ended::Converts(tried));
+        return Ok(Ended::Converts(tried, prepared));
     }
     // Until the record it says what it said, or this, which does the same.
     if state.request.is_none() {
@@ -176,7 +203,7 @@ pub fn failed<S: Store>(
         &mut state,
         present.unwrap_or(trial::in_place(records.state.value.live.system, true)),
     );
-    let others = state.request.filter(|it| !begun.is_own(it));
+    let others = others(records, begun);
     let (consent, refused) = consent(store, &state, begun)?;
     let with_data = consent == Consent::Restore && refused.is_empty();
     if others.is_none() {
@@ -205,7 +232,7 @@ pub fn unchanged<S: Store>(store: &mut S, records: &mut Records, begun: Begun) -
     let mut state = records.state.value.clone();
     state.good = Some(live);
     state.trial = None;
-    state.request = state.request.filter(|it| !begun.is_own(it));
+    state.request = others(records, begun);
     records.state.write(store, state)?;
     disarm_stale(store, records)?;
     Ok(())

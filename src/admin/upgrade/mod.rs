@@ -5,6 +5,8 @@
 //!                                     (one record, on disk before COMMAND starts)             └─ succeeded ─▶ on trial
 //!  staged     ready? ─▶ clone under the next number ─▶ COMMAND in it ─┬─ failed ─▶ the clone is deleted
 //!                       (journal: Preparing)                          └─ succeeded ─▶ sealed ─▶ forward is asked for
+//!  both       the new version does not read the data: it is converted between the success and the last record, as
+//!             'backstay convert' does it (docs/fencing.md); the next boot puts it in its place
 //! ```
 //! - `command.rs` what is run, and its signals; `room.rs` the chroot of a clone
 //! - `in_place.rs`, `staged.rs` what is written, and when; docs/decisions/0037 says why so
@@ -23,19 +25,18 @@ use super::{request, state, trial};
 use crate::fence::words;
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::policy::terms::{Conversions, Terms};
+use crate::record::request::UPGRADE;
 use crate::record::state::{Consent, Request, State, Ticket, Verb};
 use crate::store::Store;
 use crate::transaction::plan::Plan;
 use crate::transaction::records::Records;
 use crate::transaction::{self, catalogue, fenced};
 
-/// How the ticket of a request begins that undoes an upgrade which did not end. The rest of it is random.
-const MARK: [u8; 8] = *b"upgrade ";
-
-/// A ticket for such a request, of random bytes.
+/// A ticket for a request of an upgrade, of random bytes.
 pub fn ticket(random: Ticket) -> Ticket {
     let mut ticket = random;
-    for (byte, mark) in ticket.iter_mut().zip(MARK) {
+    for (byte, mark) in ticket.iter_mut().zip(UPGRADE) {
         *byte = mark;
     }
     ticket
@@ -44,7 +45,7 @@ pub fn ticket(random: Ticket) -> Ticket {
 /// The snapshot to which a request goes back because an upgrade has not ended, or has failed; `None` for any other request.
 pub fn undoes(request: &Request) -> Option<u32> {
     match request.verb {
-        Verb::Rollback(to) if request.ticket.starts_with(&MARK) => to,
+        Verb::Rollback(to) if request.is_of_upgrade() => to,
         _ => None,
     }
 }
@@ -73,7 +74,7 @@ pub fn ready<S: Store>(store: &S, records: &Records, now: u64) -> Result<()> {
     match conversion(store, recorded, now)? {
         Needs::Nothing => Ok(()),
         // The snapshot would be of a version that the fence does not go back to.
-        Needs::Conversion | Needs::More(_) => Err(Error::UpgradeFenced),
+        Needs::Conversion(_) | Needs::More(_) => Err(Error::UpgradeFenced),
     }
 }
 
@@ -82,18 +83,18 @@ pub fn ready<S: Store>(store: &S, records: &Records, now: u64) -> Result<()> {
 pub enum Needs {
     /// Nothing.
     Nothing,
-    /// A conversion before boot on which nothing is lost.
-    Conversion,
+    /// A conversion on which nothing is lost: its plan, as [`preferred`].
+    Conversion(Box<Plan>),
     /// More than anybody has agreed to: what the fence says of it, lines.
     More(Vec<String>),
 }
 
 /// Asks the fence about the live version and the data as it is.
 pub fn conversion<S: Store>(store: &S, state: &State, now: u64) -> Result<Needs> {
-    let plan = planned(store, &Intent::Convert, state, Consent::Refuse, now)?;
+    let plan = preferred(store, &Intent::Convert, state, Consent::Refuse, now)?;
     Ok(match fenced::refusal(&plan) {
         Some(Refusal::NothingToConvert) => Needs::Nothing,
-        None => Needs::Conversion,
+        None => Needs::Conversion(Box::new(plan)),
         Some(_) => Needs::More(said(&plan)),
     })
 }
@@ -102,11 +103,31 @@ fn planned<S: Store>(
     store: &S,
     intent: &Intent,
     state: &State,
-    consent: Consent,
+    terms: impl Into<Terms>,
     now: u64,
 ) -> core::result::Result<Plan, transaction::Error> {
     let state = catalogue::with_free_id(store, state)?;
-    fenced::plan_for(store, intent, &state, consent, now)
+    fenced::plan_for(store, intent, &state, terms, now)
+}
+
+/// The same of a change that is converted for in the running system, by all converters; before boot, by early ones, where it
+/// converts what is not live data.
+fn preferred<S: Store>(
+    store: &S,
+    intent: &Intent,
+    state: &State,
+    consent: Consent,
+    now: u64,
+) -> core::result::Result<Plan, transaction::Error> {
+    let terms = Terms {
+        conversions: Conversions::Running,
+        ..Terms::from(consent)
+    };
+    let plan = planned(store, intent, state, terms, now)?;
+    match plan.too_late() {
+        Some(_) => planned(store, intent, state, consent, now),
+        None => Ok(plan),
+    }
 }
 
 /// What the fence says of a plan.

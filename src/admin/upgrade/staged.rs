@@ -6,7 +6,7 @@
 
 use super::super::error::Result;
 use super::super::request;
-use super::{goes_without_loss, planned, said};
+use super::{goes_without_loss, preferred, said};
 use crate::policy::intent::Intent;
 use crate::policy::resolve;
 use crate::record::manifest::title;
@@ -82,7 +82,7 @@ pub fn forward<S: Store>(store: &S, state: &State, now: u64) -> Result<Forward> 
     let intent = resolve::intent(Verb::Forward, state)?;
     let mut lines = Vec::new();
     for consent in [Consent::Refuse, Consent::Convert] {
-        let plan = planned(store, &intent, state, consent, now)?;
+        let plan = preferred(store, &intent, state, consent, now)?;
         if fenced::refusal(&plan).is_none() && goes_without_loss(&plan) {
             return Ok(Forward::Goes(consent));
         }

@@ -17,7 +17,7 @@ use crate::policy::{self, Decision, Wish, decide, target};
 use crate::record::journal::Journal;
 use crate::record::layout::Part;
 use crate::record::slots::Slots;
-use crate::record::state::State;
+use crate::record::state::{Request, State};
 use crate::store::memory::{Content, Memory};
 use crate::store::place::Place;
 
@@ -35,6 +35,8 @@ pub struct Booted {
     pub prompt: bool,
     /// The live set is known to be half exchanged.
     pub mixed: bool,
+    /// How often it was decided again, because what is live does not read its data.
+    pub passes: usize,
 }
 
 impl Booted {
@@ -125,7 +127,7 @@ fn act(
             Decision::Boot(refusal) => {
                 if let Some(refusal) = refusal {
                     booted.refusals.push(refusal);
-                    withdraw_refused(store, wish)?;
+                    remember(store, |state| state.refused_for(wish, refusal))?;
                 }
                 return Ok(());
             }
@@ -195,8 +197,16 @@ fn read_journal_closed(store: &Memory) -> bool {
     Records::open(store).is_ok_and(|records| records.journal.value == Journal::Closed)
 }
 
-fn withdraw_refused(store: &mut Memory, wish: Wish) -> Result<(), Error> {
-    remember(store, |state| state.refused(wish))
+fn waiting(store: &Memory) -> Option<Request> {
+    match read_state(store) {
+        Ok(Slots::Valid { value, .. }) => value.request,
+        _ => None,
+    }
+}
+
+fn is_left(store: &Memory, wish: Wish, request: Option<Request>) -> bool {
+    read_journal_closed(store)
+        && read_state(store).is_ok_and(|now| policy::left::is_left(wish, request, &now))
 }
 
 fn remember(store: &mut Memory, change: impl FnOnce(&mut State)) -> Result<(), Error> {
@@ -220,8 +230,17 @@ pub fn boot(store: &mut Memory, wish: Wish, after: &mut dyn FnMut(&Memory)) -> B
     if let Err(error) = finish_open(store) {
         booted.errors.push(error);
     }
-    if let Err(error) = act(store, wish, &mut booted, after) {
-        booted.errors.push(error);
+    let mut wish = wish;
+    loop {
+        let request = waiting(store);
+        if let Err(error) = act(store, wish, &mut booted, after) {
+            booted.errors.push(error);
+        }
+        if booted.prompt || !is_left(store, wish, request) {
+            break;
+        }
+        booted.passes += 1;
+        wish = Wish::Boot;
     }
     // Before the hand-over.
     if !booted.prompt

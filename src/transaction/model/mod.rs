@@ -5,7 +5,8 @@
 //! - `form.rs` a disk without what differs from run to run, and what must always hold
 //! - `explore.rs` every disk that power cuts may leave, to the last one
 //! - `verbs.rs`, `errors.rs`, `attacks.rs`, `trials.rs`, `fence.rs`, `convert.rs`, `prepared.rs`, `data.rs`, `upgrade.rs`,
-//!   `staged.rs`, `shown.rs`, `unasked.rs`, `alone.rs` what is explored; `controls.rs` stores that are wrong and must be caught
+//!   `upgrade_converts.rs`, `staged.rs`, `shown.rs`, `unasked.rs`, `alone.rs` what is explored; `controls.rs` stores that are
+//!   wrong and must be caught
 
 pub(crate) mod acts;
 mod alone;
@@ -25,6 +26,7 @@ mod staged;
 mod trials;
 mod unasked;
 mod upgrade;
+mod upgrade_converts;
 mod verbs;
 
 use super::plan::Plan;

@@ -1,6 +1,7 @@
 //! Upgrades in place: whole, or undone as a whole, wherever they are cut.
 
 use super::acts::Act;
+use super::boot::convert;
 use super::fence::{booted, converter, done, its, now, writes};
 use super::form::live;
 use super::trials::good_machine;
@@ -15,11 +16,12 @@ use crate::fence::tests::{declare, label};
 use crate::policy::refusal::Refusal;
 use crate::record::layout::Part;
 use crate::record::manifest::Origin;
-use crate::record::state::{Consent, State, Verb};
+use crate::record::state::{Consent, Prepared, State, Verb};
 use crate::store::memory::{Content, Memory, Tree};
 use crate::store::place::{File, Place};
 use crate::store::{Result as StoreResult, Store};
-use crate::transaction::plan::Step;
+use crate::transaction::plan::{Plan, Step};
+use crate::transaction::prepared::make;
 use crate::transaction::records::Records;
 
 const SYSTEM: Place = Place::Live(Part::System);
@@ -51,13 +53,14 @@ pub(super) fn version(store: &Memory) -> String {
     }
 }
 
-fn begun(store: &mut Memory) -> Result<Begun> {
+pub(super) fn begun(store: &mut Memory) -> Result<Begun> {
     begun_with(store, snapshot)
 }
 
-type Take = fn(&mut Memory, &mut Records, &str, u64, &mut dyn FnMut(&Step)) -> Result<u32>;
+pub(super) type Take =
+    fn(&mut Memory, &mut Records, &str, u64, &mut dyn FnMut(&Step)) -> Result<u32>;
 
-fn begun_with(store: &mut Memory, take: Take) -> Result<Begun> {
+pub(super) fn begun_with(store: &mut Memory, take: Take) -> Result<Begun> {
     let mut records = Records::open(store)?;
     ready(store, &records, 1)?;
     let before = take(store, &mut records, "before upgrade", 1, &mut |_| {})?;
@@ -76,7 +79,12 @@ fn ended(store: &mut Memory, begun: Begun, succeeds: bool) -> Result<Ended> {
         return failed(store, &mut records, begun, "exit status 100", &no_spare).map(Ended::Undone);
     }
     store.sync()?;
-    end(store, &mut records, begun, &no_spare)
+    end(store, &mut records, begun, &no_spare, &mut prepares)
+}
+
+/// As `backstay upgrade` does it.
+pub(super) fn prepares(store: &mut Memory, records: &Records, plan: &Plan) -> Result<Prepared> {
+    Ok(make(store, records, plan, &mut convert)?)
 }
 
 fn in_place(store: &mut Memory, succeeds: bool) -> Result<Ended> {
@@ -313,7 +321,7 @@ fn upgraded_to(more: &str) -> (Memory, Result<Ended>) {
 #[test]
 fn data_that_the_new_version_does_not_read_is_converted_at_the_next_start() {
     let (mut store, ended) = upgraded_to(&converter("2", "3", true, "/usr/bin/up"));
-    assert!(matches!(ended, Ok(Ended::Converts(_))), "{ended:?}");
+    assert!(matches!(ended, Ok(Ended::Converts(..))), "{ended:?}");
     let request = state(&store).request.unwrap();
     assert_eq!(
         (request.verb, request.consent),
@@ -476,7 +484,7 @@ fn a_new_version_that_is_never_marked_good_is_left_with_its_data() {
     // Converted by a script, or by backstay at the next start.
     for (data, converts) in [("3", false), ("2", true)] {
         let (mut store, ended) = with_data(data, &up, true);
-        assert_eq!(matches!(ended, Ended::Converts(_)), converts);
+        assert_eq!(matches!(ended, Ended::Converts(..)), converts);
         for _ in 0..3 {
             done(&mut store, Act::Start);
             let (version, state, _) = now(&store);
@@ -485,7 +493,8 @@ fn a_new_version_that_is_never_marked_good_is_left_with_its_data() {
         done(&mut store, Act::Start);
         let (version, state, _) = now(&store);
         assert_eq!((version.as_str(), state.as_str()), ("live", "2"));
-        assert!(!has_what_came_since(&store));
+        // A conversion has the data aside as it was right before it, which is later than the snapshot.
+        assert_eq!(has_what_came_since(&store), converts);
     }
     // Not at all.
     let reads = writes("3") + "reads = [\"2\"]\n";
