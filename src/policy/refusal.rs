@@ -107,8 +107,8 @@ pub enum Refusal {
     ParkedFenced(u32),
     /// What is live does not read its data as it is: it would not return from a boot once.
     #[error(
-        "refused to boot it once: the present version does not read its data ('backstay fence explain live') and could \
-         not return; 'backstay convert' first, or roll back"
+        "refused to boot it once: the present version does not read its data ('backstay fence explain live'), so it could \
+         not return; 'backstay convert', or roll back"
     )]
     NoReturn,
     /// The machine fell back, and what it fell back to did not start either.

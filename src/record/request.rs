@@ -274,7 +274,7 @@ mod tests {
             None,
             Plain(Plain),
             Agreed(Plain, Consent),
-            Prepared(Plain, Consent, Prepared),
+            Prepared(Plain, Consent, Box<Prepared>),
         }
         #[derive(Debug, Serialize, serde::Deserialize)]
         struct Now(#[serde(with = "stored")] Option<Request>);
@@ -304,7 +304,7 @@ mod tests {
                 Some(now(consent, false, none)),
             ),
             (
-                Before::Prepared(plain(), consent, some),
+                Before::Prepared(plain(), consent, Box::new(some)),
                 Some(now(consent, false, some)),
             ),
         ] {

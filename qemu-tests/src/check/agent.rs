@@ -13,8 +13,6 @@ use crate::image::programs::TARGET;
 
 /// The binaries.
 pub const BINARIES: [&str; 2] = ["backstay-init", "backstay"];
-/// What some stories interrupt a change with.
-pub const STOP_AT: &str = "stop_at";
 /// Time for a build with link-time optimisation on a busy machine.
 const BUILD: Duration = Duration::from_secs(1500);
 
@@ -65,8 +63,6 @@ pub fn build() -> Result<()> {
         "-p",
         "backstay",
         "--bins",
-        "--example",
-        STOP_AT,
     ];
     let mut command = cargo(&arguments);
     for variable in [

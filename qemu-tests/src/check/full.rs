@@ -46,10 +46,14 @@ const UNSEEN: &str = "src tests examples fuzz kernel-cmdline initramfs-hooks/src
     qemu-tests/src/bin qemu-tests/src/check qemu-tests/src/crash qemu-tests/src/demo qemu-tests/src/tarball";
 
 /// What single files of stories build or read of that.
-const SEEN_BY: [(&str, &str); 4] = [
+const SEEN_BY: [(&str, &str); 5] = [
     (
         "btrfs",
         "src tests/btrfs kernel-cmdline initramfs-hooks/src Cargo.lock",
+    ),
+    (
+        "fault",
+        "src examples/stop_at.rs kernel-cmdline initramfs-hooks/src Cargo.lock",
     ),
     ("kernel", "kernel-cmdline Cargo.lock"),
     ("stock", "README.md"),
@@ -136,9 +140,7 @@ impl State {
 /// # Errors
 /// When a program was not built.
 pub fn version() -> Result<String> {
-    let mut programs: Vec<PathBuf> = agent::BINARIES.map(agent::path).into();
-    programs.push(agent::path("examples").join(agent::STOP_AT));
-    version_of(workspace(), &programs)
+    version_of(workspace(), &agent::BINARIES.map(agent::path))
 }
 
 fn version_of(tree: &Path, programs: &[PathBuf]) -> Result<String> {
@@ -187,7 +189,8 @@ pub fn report(tally: &Tally, state: &State, accel: Accel) -> Result<PathBuf> {
         let _ = writeln!(text, "| {name} | {:.0} |", took.as_secs_f32());
     }
     text.push_str(
-        "\n## Scenarios\n\nOn these programs, in this run or in one before it. D: on the real Debian.\n\n| scenario | | seconds |\n|---|---|---:|\n",
+        "\n## Scenarios\n\nOn these programs, in this run or in one before it. D: on the real Debian.\n\n\
+         | scenario | | seconds |\n|---|---|---:|\n",
     );
     for (_, scenario) in all() {
         let mark = if scenario.machine == Machine::Debian {
@@ -292,7 +295,7 @@ mod tests {
             let of_others = ["check", "crash", "demo", "tarball"];
             let uses = |module: &&str| text.contains(&format!("crate::{module}::"));
             assert_eq!(of_others.iter().find(|module| uses(module)), None, "{name}");
-            let builds = text.contains("(\"CARGO\")") && !text.contains(agent::STOP_AT);
+            let builds = text.contains("(\"CARGO\")");
             assert!(
                 !builds || !own.is_empty(),
                 "{name} builds what is not counted"

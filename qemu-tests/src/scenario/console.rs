@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::fault::digest;
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     MENU_OPENS, NOT_THE_WORD, QUESTION, START_IT, WORD, agent_begins, agent_says, answer_word,
     asks_for, at_menu, at_question, boot_recovery_with, change_at_menu, menu, three_versions,
     version_row,
 };
-use super::store::Store;
+use super::store::{Store, digest};
 use super::{Context, Scenario};
 use crate::image::System;
 use crate::vm::Vm;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::console::{lists, opens, roll_back, switch_off};
-use super::fault::{OFF, digest, is_finished, off_at_once};
+use super::fault::{OFF, is_finished, off_at_once};
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     MENU_OPENS, NOT_THE_WORD, QUESTION, WORD, agent_begins, agent_says, answer_word, asks_for,
     at_menu, boot_recovery_on, boot_recovery_with, three_versions, three_versions_and, version_row,
 };
+use super::store::digest;
 use super::{Context, Scenario};
 use crate::image::System;
 use crate::image::damage::{Damage, damage};

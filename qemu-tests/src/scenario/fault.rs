@@ -1,21 +1,18 @@
 //! What goes wrong from outside: the power, the kernel that does not fit, the initramfs that is not
 //! ours, a second disk that looks like the first; and what must not change when nothing goes wrong.
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
 use super::rollback::{TINY_DATA, after_previous, untouched};
 use super::steps::{
     THREE_VERSIONS, agent_begins, agent_says, boot_with, choose_and_confirm, menu, three_versions,
     three_versions_and,
 };
-use super::store::{Store, same_sealed};
+use super::store::{Store, digest, same_sealed};
 use super::{Context, Scenario};
 use crate::cache::{target_dir, workspace};
 use crate::image::programs::TARGET;
@@ -397,18 +394,4 @@ fn writes_nothing(ctx: &mut Context) -> Result<()> {
     })?;
     ctx.expect_store(&disk, &untouched())?;
     Ok(())
-}
-
-/// The SHA-256 of every byte of a disk image.
-pub(super) fn digest(disk: &Path) -> Result<Vec<u8>> {
-    let mut file = BufReader::new(File::open(disk).context("open the disk image")?);
-    let mut digest = Sha256::new();
-    let mut bytes = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut bytes).context("read the disk image")?;
-        if count == 0 {
-            return Ok(digest.finalize().to_vec());
-        }
-        digest.update(&bytes[..count]);
-    }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::console::{lists, start, switch_off};
-use super::fault::digest;
 use super::rollback::TINY_DATA;
 use super::steps::{MENU_OPENS, agent_begins, agent_says, at_menu, change_at_menu, three_versions};
+use super::store::digest;
 use super::{Context, Scenario};
 use crate::image::System;
 use crate::toolbox::{Disk, Job};

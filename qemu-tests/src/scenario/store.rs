@@ -2,9 +2,12 @@
 //! whether it is sealed, and nothing besides.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use crate::image::{Listing, Tree, inspect};
@@ -262,11 +265,27 @@ pub fn same_sealed(before: &Tree, after: &Tree) -> Result<()> {
     Ok(())
 }
 
+/// The SHA-256 of every byte of a disk image.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest(disk: &Path) -> Result<Vec<u8>> {
+    let mut file = BufReader::new(File::open(disk).context("open the disk image")?);
+    let mut digest = Sha256::new();
+    let mut bytes = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut bytes).context("read the disk image")?;
+        if count == 0 {
+            return Ok(digest.finalize().to_vec());
+        }
+        digest.update(&bytes[..count]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::inspect::{Entry, Subvolume};
-    use sha2::{Digest as _, Sha256};
 
     fn file(line: &str) -> Entry {
         let digest = Sha256::digest(format!("{line}\n"));

@@ -437,7 +437,7 @@ fn data_that_cannot_be_read_keeps_nobody_from_a_version_that_declares_nothing() 
         failed.count()
     };
     // Whether the target and the live system are there at all.
-    assert_eq!(failed(&store), 3);
+    assert_eq!(failed(&store), 2);
     declare(
         &mut store,
         Version::Snapshot(1),
