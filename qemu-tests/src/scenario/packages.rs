@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::databases::{BOOKS_UP, NOTES_UP, Rows, converts, exactly, start};
+use super::databases::{BOOKS_UP, Rows, converts, exactly, start};
 use super::steps::{agent_begins, agent_says};
 use super::trial::{counted, falls_back, read, same};
 use super::{Context, Scenario};

@@ -48,7 +48,7 @@ pub enum Ended {
     OnTrial(Tried),
     /// It succeeded, and is on trial once the next boot has put converted data in the place of what it does not read: what
     /// was converted already, or else is then.
-    Converts(Tried, Prepared),
+    Converts(Tried, Box<Prepared>),
     /// It failed.
     Undone(Undone),
     /// It failed before it had changed anything: why.
@@ -177,7 +177,7 @@ pub fn end<S: Store>(
             ..begun.request(Consent::Refuse)
         });
         write_down(store, records, state, link)?;
-        return Ok(Ended::Converts(tried, prepared));
+        return Ok(Ended::Converts(tried, Box::new(prepared)));
     }
     // Until the record it says what it said, or this, which does the same.
     if state.request.is_none() {

@@ -195,6 +195,10 @@ fn what_is_staged_is_asked_for_only_where_nothing_is_lost() {
             converter("2", "3", true, "/usr/bin/up"),
             Some(Consent::Convert),
         ),
+        (
+            converter("2", "3", true, "/usr/bin/up").replace("early = true\n", ""),
+            Some(Consent::Convert),
+        ),
         (converter("2", "3", false, "/usr/bin/up"), None),
         ("reads = [\"2\"]\n".to_owned(), Some(Consent::Refuse)),
         (String::new(), None),
@@ -204,7 +208,7 @@ fn what_is_staged_is_asked_for_only_where_nothing_is_lost() {
         match (forward(&store, &state(&store), 1).unwrap(), wanted) {
             (Forward::Goes(consent), Some(wanted)) => {
                 assert_eq!(consent, wanted);
-                done(&mut store, Act::RequestAgreed(Verb::Forward, consent));
+                done(&mut store, Act::Prepare(Verb::Forward, consent));
                 done(&mut store, Act::Start);
                 assert_eq!(version(&store), "new");
             }

@@ -128,7 +128,7 @@ fn what_is_not_early_is_converted_in_the_running_system_before_the_last_record()
     };
     assert_eq!(tried.fall_back_to, Some(4));
     let request = state(&store).request.unwrap();
-    assert_eq!((request.verb, request.prepared), (Verb::Convert, prepared));
+    assert_eq!((request.verb, request.prepared), (Verb::Convert, *prepared));
     assert!(request.ends_upgrade() && !prepared.is_none());
     // Until then no unit marks it good, and what is live is as it was.
     assert!(state(&store).live_trial().unwrap().condemned);
@@ -206,6 +206,23 @@ fn data_that_is_written_to_meanwhile_undoes_the_upgrade() {
     assert!(matches!(ended, Ended::Undone(_)), "{ended:?}");
     done(&mut store, Act::Start);
     assert!(is_old(&store) && live(&store)[&DATA].contains_key("meanwhile"));
+}
+
+#[test]
+fn nothing_is_converted_where_something_else_was_asked_for_meanwhile() {
+    let mut store = good_machine();
+    declare(&mut store, Version::Live, &writes("2"));
+    let begun = begun(&mut store).unwrap();
+    done(&mut store, Act::Cancel);
+    done(&mut store, Act::Request(Verb::Rollback(Some(1))));
+    let ended = ends(&mut store, begun, &late(UP), &mut prepares).unwrap();
+    let Ended::Undone(undone) = ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(undone.back_to, None);
+    assert!(!store.world().datasets.contains_key(&CLONE));
+    done(&mut store, Act::Start);
+    assert_eq!(version(&store), "1");
 }
 
 #[test]
