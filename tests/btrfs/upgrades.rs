@@ -25,6 +25,7 @@ use backstay::transaction::plan::{Conversion, Plan};
 use backstay::transaction::records::Records;
 use backstay::transaction::{catalogue, fenced, prepared};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const LIVE: Place = Place::Live(Part::System);
@@ -98,6 +99,9 @@ fn machine() -> (Machine, PathBuf) {
         assert!(machine.write(LIVE, path, b"text"));
     }
     machine.link(LIVE, "boot/vmlinuz", "vmlinuz-6.12");
+    let init = machine.at(LIVE, "sbin/init");
+    fs::set_permissions(init, fs::Permissions::from_mode(0o755)).unwrap();
+    machine.directory(LIVE, "var/mail");
     machine.write(LIVE, DECLARED, b"dataset = \"data\"\nstate = \"1\"\n");
     machine
         .store
