@@ -111,8 +111,8 @@ pub struct Trial {
     pub condemned: bool,
     /// The machine fell back to it by itself, and does not fall back a second time.
     pub fallback: bool,
-    /// The snapshot that it is an unchanged clone of: another clone of that would fail, too. `None` after
-    /// an upgrade in place.
+    /// The snapshot with the same system: it is a clone of that, or was sealed there before its data was converted. A clone of it
+    /// would fail, too. `None` after an upgrade in place.
     pub clone_of: Option<u32>,
     /// The snapshot with the data that a reset, or the fence's answer, exchanged, if it was not marked good since: falling
     /// back to that one brings the data back.

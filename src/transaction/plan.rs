@@ -523,8 +523,10 @@ fn tried(intent: &Intent, state: &State, id: u32, data: bool) -> Trial {
         begun: 0,
         condemned: false,
         fallback: matches!(intent, Intent::FallBack { .. }),
-        clone_of: match intent.source() {
-            Some(Set::Snapshot(id)) => Some(id),
+        clone_of: match (intent, intent.source()) {
+            (_, Some(Set::Snapshot(of))) => Some(of),
+            // The same version, on data that it would have to convert once more.
+            (Intent::Convert, _) => Some(id),
             _ => None,
         },
         data_of: match intent.verb() {

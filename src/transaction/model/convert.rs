@@ -206,19 +206,23 @@ fn a_conversion_for_the_version_that_stays_can_be_cut_anywhere() {
 
 #[test]
 fn one_that_does_not_start_on_its_converted_data_gives_that_back_with_an_older_version() {
-    // Good before, on data that it did not read; what converts it does not run before boot, so that it is no way out itself.
-    let mut store = with_shop(good_machine());
-    declare(&mut store, Version::Snapshot(3), &writes("2"));
-    let up = converter("2", "3", true, "/usr/bin/up").replace("early = true\n", "");
-    declare(&mut store, Version::Live, &(writes("3") + &up));
-    let mut store = behind(store);
-    done(&mut store, Act::Prepare(Verb::Convert, REFUSE));
-    for _ in 0..3 {
+    for early in [false, true] {
+        // Good before, on data that it did not read. Also where its converter could be run again before boot, what is kept of it
+        // is no way out: that is the version which did not start.
+        let mut store = with_shop(good_machine());
+        declare(&mut store, Version::Snapshot(3), &writes("2"));
+        let up = converter("2", "3", true, "/usr/bin/up");
+        let up = up.replace("early = true", &format!("early = {early}"));
+        declare(&mut store, Version::Live, &(writes("3") + &up));
+        let mut store = behind(store);
+        done(&mut store, Act::Prepare(Verb::Convert, REFUSE));
+        for _ in 0..3 {
+            done(&mut store, Act::Start);
+            assert_eq!(now(&store), is("live", "3", Some("shop of 3")));
+        }
         done(&mut store, Act::Start);
-        assert_eq!(now(&store), is("live", "3", Some("shop of 3")));
+        // Snapshot 3 is older than what the conversion has kept, and the data is from there.
+        assert_eq!(state(&store).fell_back.unwrap().to, 3);
+        assert_eq!(now(&store), is("live", "2", None));
     }
-    done(&mut store, Act::Start);
-    // Snapshot 3 is older than what the conversion has kept, and the data is from there.
-    assert_eq!(state(&store).fell_back.unwrap().to, 3);
-    assert_eq!(now(&store), is("live", "2", None));
 }
