@@ -5,7 +5,7 @@
 //! ├── <config>        its configuration, read-only, and the declared paths that come from it
 //! ├── <data>          the clone, writable: the only thing here that is kept
 //! ├── dev             null, zero, full, random, urandom, tty; shm: memory
-//! ├── proc  sys       of the converter's own processes; sys read-only
+//! ├── proc  sys       read-only; of the converter's own processes
 //! └── tmp  run  var/tmp   memory, gone with it
 //! ```
 //! It has a mount, process, network, IPC and host name space of its own: no network, and whatever it started ends with
@@ -314,8 +314,10 @@ fn furnish(room: &Room) -> sys::Result<()> {
     let version = bound(top, &room.root, root, Path::new(""))?;
     mount::read_only(version.as_fd())?;
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    fresh("proc", root, "proc", strict, "")?;
-    fresh("sysfs", root, "sys", strict | MountFlags::RDONLY, "")?;
+    // Through a writable one root sets the kernel of the whole machine, and restarts it.
+    for (fs, at) in [("proc", "proc"), ("sysfs", "sys")] {
+        fresh(fs, root, at, strict | MountFlags::RDONLY, "")?;
+    }
     let memory = MountFlags::NOSUID | MountFlags::NODEV;
     for (at, mode) in [("run", "0755"), ("tmp", "1777"), ("var/tmp", "1777")] {
         fresh("tmpfs", root, at, memory, &format!("mode={mode},size=20%"))?;

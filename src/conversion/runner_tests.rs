@@ -128,6 +128,16 @@ fn a_converter_sees_nothing_outside_of_its_room_and_cannot_leave_it() {
 }
 
 #[test]
+fn a_converter_can_neither_set_the_kernel_nor_restart_the_machine_by_its_proc() {
+    // Opened only: where that succeeds, nothing is written yet. Not every kernel has all of them.
+    let script = "test -e /proc/sys/vm/swappiness && \
+                  for file in sysrq-trigger sys/vm/swappiness sys/kernel/core_pattern; do \
+                  test ! -e /proc/$file || ! (exec 3>> /proc/$file) 2> /dev/null || exit 9; done";
+    let Some(staged) = staged(script) else { return };
+    staged.run(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
 fn a_converter_that_is_not_root_any_more_has_its_devices() {
     let script = "setpriv --reuid 65534 --clear-groups sh -c 'echo x > /dev/null && cat /dev/null > /dev/zero'";
     let Some(staged) = staged(script) else { return };

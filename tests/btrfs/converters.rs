@@ -52,6 +52,9 @@ pub fn as_converter() -> u8 {
     seen.push(format!("processes {}", processes.count()));
     let interfaces = fs::read_to_string("/proc/net/dev").unwrap();
     seen.push(format!("interfaces {}", interfaces.lines().skip(2).count()));
+    let closed = |path: &str| fs::OpenOptions::new().write(true).open(path).is_err();
+    seen.push(format!("sysctl {}", closed("/proc/sys/vm/swappiness")));
+    seen.push(format!("sysrq {}", closed("/proc/sysrq-trigger")));
     seen.push(format!(
         "declared {}",
         fs::read_to_string("/etc/appliance/name").unwrap()
@@ -193,7 +196,7 @@ fn converts(machine: &mut Machine, top: Top) {
     // Two processes: the first one of its name space is the runner's.
     assert_eq!(
         read(CLONE, "seen"),
-        "root true\nconfig true\nshm true\ntmp true\nnull true\nprocesses 2\ninterfaces 1\ndeclared corner shop"
+        "root true\nconfig true\nshm true\ntmp true\nnull true\nprocesses 2\ninterfaces 1\nsysctl true\nsysrq true\ndeclared corner shop"
     );
     assert!(!machine.at(LIVE, "tmp/x").exists());
     // Nothing of it is mounted here.
