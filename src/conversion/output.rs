@@ -1,13 +1,14 @@
 //! What a converter prints: taken line by line, bounded, its last line told when it fails.
 
 use super::Teller;
-use crate::store::shown;
 use std::fs::File;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 /// Letters of a line that are kept.
 const LINE_MAX: usize = 200;
+/// Letters of the last line that an error has: it is one line, and has more to say.
+const LAST_MAX: usize = 60;
 /// Lines that are told.
 const LINES_MAX: usize = 500;
 /// Between two looks.
@@ -68,7 +69,7 @@ impl Output {
     }
 
     fn end_line(&mut self, teller: &mut dyn Teller) {
-        let line = shown(&core::mem::take(&mut self.line));
+        let line = plain(&core::mem::take(&mut self.line));
         if line.trim().is_empty() {
             return;
         }
@@ -86,9 +87,25 @@ impl Output {
         self.end_line(teller);
         match self.last.is_empty() {
             true => how.to_owned(),
-            false => format!("{how}, its last line: {}", self.last),
+            false => {
+                let mut last: String = self.last.chars().take(LAST_MAX).collect();
+                if last.len() < self.last.len() {
+                    last.push_str("...");
+                }
+                format!("{how}, its last line: {last}")
+            }
         }
     }
+}
+
+/// What every console can show: a `?` for each byte that is not plain ASCII.
+fn plain(line: &[u8]) -> String {
+    let letter = |byte: &u8| match byte {
+        b' '..=b'~' => char::from(*byte),
+        b'\t' => ' ',
+        _ => '?',
+    };
+    line.iter().map(letter).collect()
 }
 
 #[cfg(test)]
@@ -121,21 +138,20 @@ mod tests {
             (&b""[..], "exit status 3"),
             (b"\n \n", "exit status 3"),
             (b"one\ntwo\n\n", "exit status 3, its last line: two"),
-            (
-                b"one\ntw\x1b[2Jo",
-                "exit status 3, its last line: tw\u{fffd}[2Jo",
-            ),
+            (b"one\ntw\x1b[2Jo", "exit status 3, its last line: tw?[2Jo"),
         ] {
             let mut output = output(text);
             let teller = &mut Told::default();
             output.take(teller);
             assert_eq!(output.ending("exit status 3", teller), told);
         }
-        let mut output = output(&[b'x'; 5000]);
+        let mut output = output(&[0; 5000]);
         let teller = &mut Told::default();
         output.take(teller);
         output.end_line(teller);
-        assert_eq!(output.last.len(), LINE_MAX);
+        assert_eq!(output.last, "?".repeat(LINE_MAX));
+        let short = format!("killed, its last line: {}...", "?".repeat(LAST_MAX));
+        assert_eq!(output.ending("killed", teller), short);
         assert_eq!(teller.0.len(), 1);
     }
 
