@@ -10,7 +10,7 @@ use crate::agent::kernel::is_recovery;
 use crate::agent::kexec::running_release;
 use crate::agent::{boot_record, watchdog};
 use crate::record::layout::Part;
-use crate::record::state::Kexec;
+use crate::record::state::{Kexec, State};
 use crate::store::StoreError;
 use crate::store::btrfs::Btrfs;
 use crate::store::place::Place;
@@ -75,6 +75,14 @@ fn refreshed(store: &mut Btrfs, records: &mut Records, machine: &Machine, out: O
     Ok(())
 }
 
+/// What waits for the next boot all the same; after an upgrade that failed, to go back.
+fn still_asked(state: &State) -> Option<String> {
+    let verb = state.request?.verb;
+    Some(format!(
+        "the next boot does what was asked for all the same: {verb}; 'backstay cancel' withdraws that"
+    ))
+}
+
 /// Marks the live system good, and what follows from that.
 pub fn mark(root: Option<&Path>, args: &MarkGood, out: Out) -> Result<Ended> {
     let Open {
@@ -115,6 +123,9 @@ pub fn mark(root: Option<&Path>, args: &MarkGood, out: Out) -> Result<Ended> {
     }
     if !out.json {
         out.say("the live system is marked good");
+        if let Some(line) = still_asked(&records.state.value) {
+            out.say(&line);
+        }
     }
     if was_good != records.state.value.good && root.is_none() {
         refresh(&mut store, &mut records, &machine, out);
@@ -162,5 +173,34 @@ pub fn mark(root: Option<&Path>, args: &MarkGood, out: Out) -> Result<Ended> {
              mark-good' again",
             kept.join("; ")
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Uuid;
+    use crate::record::state::{Consent, Live, Prepared, Request, Verb};
+
+    #[test]
+    fn whoever_marks_it_good_learns_what_the_next_boot_does_all_the_same() {
+        let mut state = State::new(Live {
+            system: Uuid([7; 16]),
+            clone_of: None,
+        });
+        assert_eq!(still_asked(&state), None);
+        state.request = Some(Request {
+            ticket: [1; 16],
+            verb: Verb::Rollback(Some(2)),
+            consent: Consent::Refuse,
+            loss: false,
+            created: 1,
+            prepared: Prepared::NONE,
+        });
+        let line = still_asked(&state).unwrap();
+        assert!(
+            line.contains(": roll back to snapshot 2; 'backstay cancel'"),
+            "{line}"
+        );
     }
 }
