@@ -23,7 +23,7 @@ use crate::transaction::finish::with_ballast;
 use crate::transaction::plan::{Plan, plan};
 use crate::transaction::records::Records;
 use crate::transaction::recover::{Recovered, hint_is_stale, recover};
-use crate::transaction::{self, catalogue, check, execute, fenced, prepared};
+use crate::transaction::{self, catalogue, check, execute, fenced, prepared, preparing};
 
 /// Beside the hint: a file of the same meaning, made by `init` while there is room.
 pub const SPARE: &str = "grub/armed.spare";
@@ -126,9 +126,9 @@ pub fn planned<S: Store>(
     if let Some(why) = fenced::refusal(&plan) {
         return Err(why.into());
     }
-    execute::sources(store, &plan)?;
+    preparing::sources(store, &plan)?;
     for (part, _) in plan.replaced() {
-        execute::movable(store, Place::Live(part))?;
+        preparing::movable(store, Place::Live(part))?;
     }
     let mut explanation = explain_for(store, &plan)?;
     if make {

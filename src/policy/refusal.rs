@@ -150,7 +150,7 @@ fn not_converted(lossy: &bool) -> &'static str {
     match lossy {
         true => "something would be lost; 'backstay convert --fence convert' agrees to that",
         false => {
-            "no converters lead to what the present version reads; 'backstay fence explain live' says why"
+            "no way leads to what the present version says that it reads; 'backstay fence explain live' says why"
         }
     }
 }

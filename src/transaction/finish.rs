@@ -195,6 +195,11 @@ fn carry_nested<S: Store>(
         if carries && !all.is_empty() {
             progress(&Step::CarryNested);
         }
+        // Data that was converted, or comes back, has its own.
+        let has_own = match swap.live.part() {
+            Part::Data(_) if !all.is_empty() => store.nested(swap.live)?,
+            _ => Vec::new(),
+        };
         for nested in &all {
             // What lies inside another nested subvolume travels with it.
             let inside = |other: &crate::store::Nested| {
@@ -203,7 +208,7 @@ fn carry_nested<S: Store>(
                     .strip_prefix(other.path.as_slice())
                     .is_some_and(|rest| rest.starts_with(b"/"))
             };
-            if all.iter().any(inside) {
+            if all.iter().any(inside) || has_own.iter().any(|it| it.path == nested.path) {
                 continue;
             }
             let carried = match carries {

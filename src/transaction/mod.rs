@@ -1,6 +1,6 @@
 //! Changes of the live set, each whole or not at all.
 //!
-//! [`plan`] says what will be done, as data. [`execute`] prepares (all that can fail), writes the
+//! [`plan`] says what will be done, as data. [`execute`] prepares (all that can fail, [`preparing`]), writes the
 //! journal's commit record, and finishes. [`recover`] undoes what was only prepared and finishes
 //! what was committed. A power cut
 //! - before the commit record: the live set is untouched; what was cloned is dropped;
@@ -27,6 +27,7 @@ pub(crate) mod model;
 mod odd_stores;
 pub mod plan;
 pub mod prepared;
+pub mod preparing;
 pub mod records;
 pub mod recover;
 

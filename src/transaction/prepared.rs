@@ -105,8 +105,10 @@ fn make_all<S: Store>(
         }
         for conversion in plan.conversions.iter().filter(|it| it.dataset == part) {
             convert(store, clone, conversion)?;
+            // So that data and state become live together.
             let (label, state) = conversion.label();
-            store.set_label(clone, &label, Some(state))?;
+            let labelled = store.set_label(clone, &label, Some(state));
+            labelled.map_err(|why| unlabelled(conversion, why))?;
             history::remember(store, clone, conversion, plan.id, plan.made());
         }
         prepared.insert(part, store.seal(clone)?);
@@ -120,6 +122,19 @@ fn make_all<S: Store>(
         }
     }
     Ok(prepared)
+}
+
+/// A converter that leaves a clone which takes no label (read-only, immutable) has failed.
+pub(super) fn unlabelled(conversion: &Conversion, why: StoreError) -> Error {
+    match why {
+        StoreError::Place(why) | StoreError::ReadOnly(why) | StoreError::System(why) => {
+            Error::NotConverted {
+                app: conversion.app.to_string(),
+                why: format!("its converter has left a clone that takes no label: {why}"),
+            }
+        }
+        other => other.into(),
+    }
 }
 
 /// Whether what was prepared for a plan is what the plan needs, and nothing was written since to what it was made of.

@@ -14,7 +14,7 @@ use crate::transaction::execute::{Done, Hands};
 use crate::transaction::explain::{Explanation, explain_for};
 use crate::transaction::plan::{Conversion, Plan, Step};
 use crate::transaction::records::Records;
-use crate::transaction::{catalogue, execute, fenced, history_log};
+use crate::transaction::{catalogue, execute, fenced, history_log, preparing};
 
 pub(super) fn make_plan(
     session: &Session,
@@ -24,7 +24,7 @@ pub(super) fn make_plan(
 ) -> Result<(Plan, Explanation), crate::transaction::Error> {
     let state = catalogue::with_free_id(&session.store, &records.state.value)?;
     let plan = fenced::plan_for(&session.store, intent, &state, terms, now())?;
-    execute::sources(&session.store, &plan)?;
+    preparing::sources(&session.store, &plan)?;
     let explanation = explain_for(&session.store, &plan)?;
     Ok((plan, explanation))
 }

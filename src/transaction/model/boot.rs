@@ -1,9 +1,10 @@
 //! A start of the agent, as far as it concerns the store: what `agent/act.rs` does, without a
 //! console and without a mount.
 
-use super::super::execute::{Hands, execute_by, sources};
+use super::super::execute::{Hands, execute_by};
 use super::super::fenced::plan_for;
 use super::super::plan::{Conversion, Plan};
+use super::super::preparing::sources;
 use super::super::records::{Records, read_journal, read_state};
 use super::super::recover::{self, recover};
 use super::super::{Error, catalogue, prepared};

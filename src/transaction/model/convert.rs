@@ -3,6 +3,7 @@
 //! As in `fence.rs`, what is live writes state 3.
 
 use super::acts::Act;
+use super::boot::convert;
 use super::explore::explore;
 use super::fence::{
     DATA, LIVE, booted, converter, done, is, its, now, planned, shop, state, with_shop, writes,
@@ -14,10 +15,13 @@ use crate::fence::names::Version;
 use crate::fence::tests::{declare, label};
 use crate::policy::intent::Intent;
 use crate::policy::refusal::Refusal;
+use crate::record::Uuid;
 use crate::record::layout::Part;
 use crate::record::state::{Consent, Destroy, Phase, State, Trial, Verb};
-use crate::store::memory::Memory;
+use crate::store::Store;
+use crate::store::memory::{Content, Memory};
 use crate::store::place::Place;
+use crate::transaction::execute::{Hands, execute_by, no_image};
 use crate::transaction::plan::Step;
 use crate::transaction::records::Records;
 
@@ -225,4 +229,30 @@ fn one_that_does_not_start_on_its_converted_data_gives_that_back_with_an_older_v
         assert_eq!(state(&store).fell_back.unwrap().to, 3);
         assert_eq!(now(&store), is("live", "2", None));
     }
+}
+
+#[test]
+fn a_subvolume_in_the_data_stays_behind_only_where_what_is_live_has_none_in_its_place() {
+    let mut store = behind(shop());
+    store.edit(|world, _| {
+        let live = world.datasets.get_mut(&LIVE).unwrap();
+        let inner = Content::Nested(Uuid([66; 16]));
+        live.tree.insert("inner".to_owned(), inner);
+    });
+    let (mut records, plan) = (
+        Records::open(&store).unwrap(),
+        planned(&store, &Intent::Convert, REFUSE),
+    );
+    let mut hands = Hands {
+        fill: &mut no_image,
+        convert: &mut convert,
+    };
+    let did = execute_by(&mut store, &mut records, &plan, 1, &mut hands, &mut |_| {}).unwrap();
+    let all = |place| store.nested(place).unwrap().len();
+    assert_eq!((all(LIVE), all(Place::Snapshot(plan.id, DATA))), (1, 1));
+    assert!(did.left_behind.is_empty(), "{:?}", did.left_behind);
+    // A reset makes data without one.
+    let plan = planned(&store, &Intent::ResetConfig { data: true }, REFUSE);
+    let did = execute_by(&mut store, &mut records, &plan, 1, &mut hands, &mut |_| {}).unwrap();
+    assert_eq!(did.left_behind.len(), 1);
 }

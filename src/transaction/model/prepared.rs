@@ -234,6 +234,28 @@ fn a_converter_that_fails_there_leaves_nothing_and_asks_for_nothing() {
 }
 
 #[test]
+fn a_converter_that_leaves_a_clone_which_takes_no_label_has_failed() {
+    let (mut store, records, plan) = to_convert();
+    let made = make(
+        &mut store,
+        &records,
+        &plan,
+        &mut |store: &mut Memory, at, _| {
+            store.edit(|world, _| {
+                world.datasets.get_mut(&at).unwrap().dataset.read_only = true;
+            });
+            Ok(())
+        },
+    );
+    let text = made.unwrap_err().to_string();
+    assert!(
+        text.contains("was not converted (its converter has left a clone that takes no label: "),
+        "{text}"
+    );
+    assert!(!has_clone(&store));
+}
+
+#[test]
 fn a_write_during_the_conversion_is_noticed_before_anything_is_asked_for() {
     let (mut store, records, plan) = to_convert();
     assert_eq!(plan.convertible(), [DATA]);
