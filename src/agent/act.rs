@@ -381,8 +381,8 @@ pub fn live_set_is_mixed(session: &Session) -> bool {
     recover::live_set_is_mixed(&session.store).unwrap_or(true)
 }
 
-/// What follows from a refusal. The request that is refused would be so at every boot: it is taken out then
-/// ([`State::refused`]), and GRUB boots the live system again.
+/// What follows from a refusal: the system starts, but for one whose upgrade ends with this request (`policy::left`). Whoever
+/// calls this takes out the request that is refused ([`State::refused`]), or it would be so at every boot.
 fn say_unchanged(state: &Slots<State>) {
     match state {
         Slots::Valid { value, .. } if value.request.is_some_and(|it| it.ends_upgrade()) => {
